@@ -1,0 +1,34 @@
+"""The Cython extensions; everything else about the package is in pyproject.toml.
+
+The environment variable MLNET_EXTENSIONS says what happens to them: ``auto`` (the default) builds them where a
+C compiler works and warns where not, ``require`` fails without one, ``skip`` leaves them out. mlnet.kernels runs
+without them, slower.
+"""
+
+from __future__ import annotations
+
+import os
+
+from setuptools import Extension, setup
+
+MODE = os.environ.get("MLNET_EXTENSIONS", "auto")
+if MODE not in {"auto", "require", "skip"}:
+    raise SystemExit(f"MLNET_EXTENSIONS={MODE!r}: write auto, require or skip")
+
+
+def extension(name: str, *headers: str) -> Extension:
+    return Extension(
+        f"mlnet.kernels._{name}",
+        [f"ext/{name}.pyx"],
+        include_dirs=["ext"],
+        depends=[f"ext/{header}" for header in headers],
+        extra_compile_args=["-O3", "-Wall", "-Wextra"],
+        optional=MODE == "auto",
+    )
+
+
+setup(
+    ext_modules=[]
+    if MODE == "skip"
+    else [extension("borda"), extension("pingmatrix"), extension("segmenthash", "sha256.h")]
+)
