@@ -1,0 +1,167 @@
+"""A node's identity: an Ed25519 key, and the libp2p peer id that contains its public half.
+
+The peer id is the base58 of an identity multihash over libp2p's protobuf of the public key
+(libp2p specs, ``peer-ids``): ``00 24 08 01 12 20`` and the 32 bytes of the key, which always reads ``12D3KooW...``. So whoever
+knows a peer id can verify what that peer signed, and nobody has to look a key up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+import base58
+import nacl.exceptions
+import nacl.signing
+
+from mlnet.errors import ConfigError
+
+_PREFIX = bytes.fromhex("002408011220")
+_KEY_BYTES = 32
+_SIGNATURE_BYTES = 64
+PEER_ID_LENGTH = 52
+"""Characters of every Ed25519 peer id."""
+_HEADER = b"mlnet-identity-1 "
+
+
+class Identity:
+    """An Ed25519 key pair and its peer id.
+
+    Make one with :meth:`load_or_create`, :meth:`generate` or :meth:`from_seed`.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != _KEY_BYTES:
+            raise ValueError(f"an Ed25519 seed has {_KEY_BYTES} bytes, not {len(seed)}")
+        self._key = nacl.signing.SigningKey(seed)
+        self._peer_id = base58.b58encode(_PREFIX + bytes(self._key.verify_key)).decode()
+
+    @classmethod
+    def generate(cls) -> Identity:
+        """A fresh identity that is stored nowhere."""
+        return cls(secrets.token_bytes(_KEY_BYTES))
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> Identity:
+        """The identity of a 32-byte seed.
+
+        Raises:
+            ValueError: the seed has another length.
+        """
+        return cls(seed)
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> Identity:
+        """The identity that ``path`` holds; a fresh one, stored there with mode 0600, if there is none.
+
+        Two processes that create it at the same moment end up with the same identity.
+
+        Raises:
+            ConfigError: the file cannot be read or written, others can read it, or it holds no identity.
+        """
+        try:
+            return cls._load(path)
+        except FileNotFoundError:
+            pass
+        identity = cls.generate()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            identity._store(path)
+            return cls._load(path)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot store the identity in {path}: {error.strerror}; choose a directory that can be written"
+            ) from error
+
+    @classmethod
+    def _load(cls, path: Path) -> Identity:
+        try:
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                content = file.read(256)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read the identity {path}: {error.strerror}; check its owner and its mode"
+            ) from error
+        if mode & 0o077:
+            raise ConfigError(f"others can read the identity {path}; run: chmod 600 {path}")
+        try:
+            if not content.startswith(_HEADER):
+                raise ValueError("no header")
+            return cls(bytes.fromhex(content[len(_HEADER) :].decode("ascii").strip()))
+        except ValueError as error:
+            raise ConfigError(
+                f"{path} holds no mlnet identity; restore it from a copy, or move it away to start as a new node"
+            ) from error
+
+    def _store(self, path: Path) -> None:
+        """Write a private file beside ``path`` and link it there: no reader ever sees half of it, and the first of two wins."""
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_HEADER + self.seed.hex().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            temporary.unlink()
+
+    @property
+    def peer_id(self) -> str:
+        """The peer id, ``12D3KooW...``, 52 characters."""
+        return self._peer_id
+
+    @property
+    def seed(self) -> bytes:
+        """The 32 secret bytes."""
+        return bytes(self._key)
+
+    def sign(self, data: bytes) -> bytes:
+        """The Ed25519 signature over ``data``; 64 bytes."""
+        return self._key.sign(data).signature
+
+    def derive(self, context: bytes) -> bytes:
+        """32 secret bytes for one purpose: HMAC-SHA256 of ``context`` keyed by the seed."""
+        return hmac.digest(self.seed, context, hashlib.sha256)
+
+    def __repr__(self) -> str:
+        return f"Identity({self._peer_id})"
+
+
+def parse_peer_id(text: str) -> bytes:
+    """The 32-byte public key that a peer id contains.
+
+    Raises:
+        ValueError: it is not the peer id of an Ed25519 key in its one canonical form.
+    """
+    if len(text) != PEER_ID_LENGTH or not text.isascii():
+        raise ValueError(f"not an Ed25519 peer id: {text[:64]!r}")
+    raw = base58.b58decode(text)
+    if len(raw) != len(_PREFIX) + _KEY_BYTES or not raw.startswith(_PREFIX):
+        raise ValueError(f"not an Ed25519 peer id: {text!r}")
+    return raw[len(_PREFIX) :]
+
+
+@lru_cache(maxsize=4096)
+def _verify_key(peer_id: str) -> nacl.signing.VerifyKey:
+    return nacl.signing.VerifyKey(parse_peer_id(peer_id))
+
+
+def verify(peer_id: str, data: bytes, signature: bytes) -> bool:
+    """Whether ``signature`` is that of the peer ``peer_id`` over ``data``; False for anything malformed."""
+    if len(signature) != _SIGNATURE_BYTES or len(peer_id) != PEER_ID_LENGTH:
+        return False
+    try:
+        _verify_key(peer_id).verify(data, signature)
+    except (ValueError, nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError):
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""What the network asks of its user, and the plain values that it returns. Loads neither libp2p nor grpc."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlnet.envelope import Envelope
+
+MAX_ENVELOPE_BYTES = 1 << 20
+"""UTF-8 bytes of the largest envelope that is sent or accepted."""
+CHUNK_BYTES = 1 << 20
+"""Bytes of the largest piece of a blob."""
+MAX_PREAMBLE_BYTES = 1024
+"""UTF-8 bytes of the longest preamble of a spliced stream."""
+TOOL = ""
+"""The ``source`` of an envelope that a tool handed in at ``tools_address``: no peer stands behind it."""
+REDIS_PROTOCOL = "/mlnet/redis/1.0.0"
+GLOO_PROTOCOL = "/mlnet/gloo/1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class DialBack:
+    """What a peer found when it dialled one of our ports.
+
+    Attributes:
+        open: it got a pong.
+        host: the address that it dialled: the remote IP of our libp2p connection as that peer sees it.
+        reason: why the port is not open; empty when it is.
+    """
+
+    open: bool
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The network's user. Every function is called on the asyncio loop of :meth:`Network.start` and must not block.
+
+    Attributes:
+        on_envelope: ``(envelope, source, gossip)``. ``source`` is the peer whose connection carried it (the sender is in the
+            envelope's string, and only its signature proves it), or :data:`TOOL`. Return True to acknowledge it and,
+            if ``gossip``, to pass it on; False when it is not for us: acknowledged, not passed on. Raise
+            :class:`~mlnet.errors.RemoteProtocolError` for garbage: the sender is told, and the source scored down.
+            A gossiped envelope comes once; one sent directly may come again when its acknowledgement was lost.
+        on_peer: ``(peer, connected)``: the first libp2p connection with a peer is up, by whichever side, or the last one is gone.
+        find_blob: ``(peer, digest)`` -> the file to serve, None to refuse. The digest comes from the network.
+        admit: ``(peer, protocol, preamble)`` -> the unix socket to which that stream is spliced, None to refuse.
+    """
+
+    on_envelope: Callable[[Envelope, str, bool], bool]
+    on_peer: Callable[[str, bool], None]
+    find_blob: Callable[[str, str], Path | None]
+    admit: Callable[[str, str, str], Path | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what peers may cost us. Rates are token buckets: a steady rate, and a burst of twice that.
+
+    Attributes:
+        connections: libp2p connections in all.
+        connections_per_peer: of them with one peer; the oldest goes first.
+        handshakes: inbound connections that have not proved an identity yet; the oldest of the busiest address goes first.
+        handshake_seconds: time for such a proof.
+        rpc_streams_per_peer: tunnelled HTTP/2 connections that one peer may have open with us.
+        spliced_streams_per_peer: streams of the other protocols that one peer may have open with us.
+        envelopes_per_second: envelopes of one peer that are handled; more than that wait, which slows that peer down.
+        gossip_per_second: gossiped envelopes of one neighbour; what exceeds it is dropped.
+        relays_per_second: envelopes of one peer that we carry to another.
+        outbox_envelopes: envelopes waiting for one peer's acknowledgement.
+        outbox_bytes: bytes of all envelopes waiting for any peer.
+        seen: gossiped envelopes that are remembered.
+        hops: how often a gossiped envelope is passed on.
+        min_neighbours: connections that the network tries to have.
+        max_neighbours: peers to which gossip is passed.
+        known_peers: peers whose addresses are kept.
+        addresses_per_peer: addresses that are kept for one peer.
+        garbage_score: points of garbage at which a peer is cut off; a point fades in ``garbage_fade_seconds``.
+        garbage_fade_seconds: see there.
+        ban_seconds: how long a peer that was cut off stays out.
+        fetches_per_peer: blobs that one peer may fetch from us at a time.
+        dial_backs_per_minute: ports that we dial for one peer.
+        ping_seconds: pause between pings of a connection.
+        ping_timeout_seconds: time to answer one; then the connection is dead.
+        dial_seconds: time for one address to answer and prove its identity.
+    """
+
+    connections: int = 1024
+    connections_per_peer: int = 4
+    handshakes: int = 128
+    handshake_seconds: float = 5.0
+    rpc_streams_per_peer: int = 8
+    spliced_streams_per_peer: int = 64
+    envelopes_per_second: float = 1000.0
+    gossip_per_second: float = 200.0
+    relays_per_second: float = 50.0
+    outbox_envelopes: int = 1024
+    outbox_bytes: int = 64 << 20
+    seen: int = 16384
+    hops: int = 16
+    min_neighbours: int = 8
+    max_neighbours: int = 16
+    known_peers: int = 1024
+    addresses_per_peer: int = 8
+    garbage_score: float = 10.0
+    garbage_fade_seconds: float = 60.0
+    ban_seconds: float = 60.0
+    fetches_per_peer: int = 4
+    dial_backs_per_minute: float = 30.0
+    ping_seconds: float = 5.0
+    ping_timeout_seconds: float = 8.0
+    dial_seconds: float = 8.0
+
+
+@dataclass(slots=True)
+class NetworkStatistics:
+    """Counters since the start, for tests and metrics."""
+
+    envelopes_sent: int = 0
+    envelopes_received: int = 0
+    envelopes_resent: int = 0
+    gossip_dropped: int = 0
+    garbage: dict[str, int] = field(default_factory=dict)
