@@ -95,8 +95,8 @@ def load(
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise YamlError(problem, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # PyYAML's pure parser passes on what chr() and int() say of an escape or version that is out of
-        # range. ise YamlError(f"not readable as YAML: {error}") from None
+        # PyYAML's pure parser passes on what chr() and int() say of an escape that is out of range.
+        raise YamlError(f"not readable as YAML: {error}") from None
     return builder.result()
 
 
@@ -302,9 +302,8 @@ def dump_block(value: object) -> str:
         value: None, bool, int, float, str, and lists, tuples and mappings of these.
 
     Raises:
-        ValueError: a type that YAML has no form for, a key that is not text or too long, a surrogate in a
-        text,
-            nesting beyond 64 levels.
+        ValueError: a type that YAML has no form for, a surrogate, a key that is not text or too long, nesting
+            beyond 64 levels.
     """
     if isinstance(value, dict | list | tuple) and value:
         return "".join(f"{line}\n" for line in _block(value, 0))
