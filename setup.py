@@ -1,8 +1,8 @@
 """The Cython extensions; everything else about the package is in pyproject.toml.
 
-The environment variable MLNET_EXTENSIONS says what happens to them: ``auto`` (the default) builds them where a
-C compiler works and warns where not, ``require`` fails without one, ``skip`` leaves them out. mlnet.kernels runs
-without them, slower.
+The environment variable MLNET_EXTENSIONS says what happens to them: ``auto`` (the default) builds them where
+a C compiler works and warns where not, ``require`` fails without one, ``skip`` leaves them out. mlnet.kernels
+runs without them, slower.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def extension(name: str, *headers: str) -> Extension:
 
 
 setup(
+    options={"build_ext": {"cython_c_in_temp": True}},
     ext_modules=[]
     if MODE == "skip"
-    else [extension("borda"), extension("pingmatrix"), extension("segmenthash", "sha256.h")]
+    else [extension("borda"), extension("pingmatrix"), extension("segmenthash", "sha256.h")],
 )

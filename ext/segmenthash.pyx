@@ -1,0 +1,39 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Compiled half of mlnet.kernels.segmenthash, which checks the arguments and describes their meaning."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
+
+cdef extern from "sha256.h" nogil:
+    enum:
+        MLNET_LEAF_SIZE
+    const char *mlnet_sha256_engine()
+    void mlnet_leaf_hashes(const uint8_t *data, size_t size, uint8_t *hashes)
+    void mlnet_tree_root(const uint8_t *hashes, size_t count, uint8_t *root)
+
+ENGINE = mlnet_sha256_engine().decode()
+"""Which implementation of SHA-256 this processor runs: ``sha-ni`` or ``portable``."""
+
+
+def leaf_hashes(const uint8_t[::1] data):
+    """The RFC 6962 hashes of the leaves of the data, 32 bytes each, joined."""
+    cdef Py_ssize_t size = data.shape[0]
+    if size == 0:
+        return b""
+    cdef bytes hashes = PyBytes_FromStringAndSize(NULL, 32 * ((size - 1) // MLNET_LEAF_SIZE + 1))
+    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(hashes)
+    cdef const uint8_t *start = &data[0]
+    with nogil:
+        mlnet_leaf_hashes(start, size, out)
+    return hashes
+
+
+def root(const uint8_t[::1] hashes):
+    """MTH of RFC 6962, section 2.1, over joined leaf hashes."""
+    cdef Py_ssize_t count = hashes.shape[0] // 32
+    cdef bytes digest = PyBytes_FromStringAndSize(NULL, 32)
+    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(digest)
+    cdef const uint8_t *start = &hashes[0] if count else NULL
+    with nogil:
+        mlnet_tree_root(start, count, out)
+    return digest

@@ -1,0 +1,3 @@
+from array import array
+
+def aggregate(samples: memoryview) -> array[int]: ...

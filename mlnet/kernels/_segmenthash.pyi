@@ -1,0 +1,6 @@
+from typing import Literal
+
+ENGINE: Literal["sha-ni", "portable"]
+
+def leaf_hashes(data: memoryview) -> bytes: ...
+def root(hashes: memoryview) -> bytes: ...

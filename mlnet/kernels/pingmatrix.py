@@ -1,0 +1,50 @@
+"""Robust, symmetric distances between peers, from the ping times that each of them measured."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mlnet.kernels import IMPLEMENTATION
+from mlnet.kernels._views import integers
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+if IMPLEMENTATION == "compiled":
+    from mlnet.kernels import _pingmatrix as _impl
+else:
+    from mlnet.kernels import reference as _impl  # type: ignore[no-redef]
+
+__all__ = ["aggregate"]
+
+
+def aggregate(samples: ReadableBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryview[int]:
+    """Makes one distance of the samples of each pair of peers.
+
+    The distance is the lower median of the samples that are present, in the worse of the two directions: an
+    outlier does not move it, and neither end can make a link look better than the other end measured it.
+
+    Args:
+        samples: int64, shape (n, n, k), n > 0; ``samples[i][j]`` are the ping times from peer i to peer j in
+            microseconds, a negative one is missing. A buffer in native byte order of any strides (it is not
+            copied), or sequences nested three deep. What stands on the diagonal does not matter.
+
+    Returns:
+        int64, shape (n, n): microseconds, symmetric; -1 (unreachable) when either direction has no sample;
+        0 on the diagonal. Index it as ``distances[i, j]`` or take ``distances.tolist()``.
+
+    Raises:
+        TypeError: the samples are not int64.
+        ValueError: they are not of shape (n, n, k), or there are no peers.
+    """
+    shape, view = integers("samples", samples, "q", 3)
+    n = shape[0]
+    if n == 0 or shape[1] != n:
+        raise ValueError(f"samples: must have shape (n, n, k) with n > 0, not {shape}")
+    if shape[2] == 0:
+        distances = array("q", [0 if i == j else -1 for i in range(n) for j in range(n)])
+    else:
+        distances = _impl.aggregate(view)
+    return memoryview(distances).cast("B").cast("q", (n, n))
