@@ -52,8 +52,8 @@ _MAX_REASON = 300
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The mapping of a type without a task."""
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mapping of a type without a task, its body still in plain values."""
 
     v: Literal[1]
     type: str
@@ -62,7 +62,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body: dict[str, Any]
 
 
-class _TaskHeader(_Header, frozen=True, forbid_unknown_fields=True):
+class TaskHeader(Header, frozen=True, forbid_unknown_fields=True):
     """The mapping of every other type."""
 
     task: Digest
@@ -108,23 +108,32 @@ def encode(
     return text
 
 
-def decode(envelope: Envelope) -> Message:
-    """Read a message. The signature is not looked at.
+def decode(text: str) -> tuple[Header, Body]:
+    """Read an envelope string.
+
+    Raises:
+        RemoteProtocolError: it is not a message within the limits.
+    """
+    try:
+        size = _size(text)
+        mapping = _read(text)
+        header = _header(mapping)
+        _check_size(header.type, size)
+        return header, _convert(header.body, BODIES[header.type])
+    except _Malformed as error:
+        raise RemoteProtocolError(_printable(str(error))) from None
+
+
+def message(envelope: Envelope) -> Message:
+    """Read the message in an envelope. Its signature is not looked at.
 
     The task of a NEW_ML_TASK is the SHA-256 of its string; PEERS has none.
 
     Raises:
-        RemoteProtocolError: for every string that is not a message within the limits.
+        RemoteProtocolError: it is not a message within the limits.
     """
-    try:
-        size = _size(envelope.yaml)
-        mapping = _read(envelope.yaml)
-        header = _header(mapping)
-        _check_size(header.type, size)
-        body = _convert(header.body, BODIES[header.type])
-    except _Malformed as error:
-        raise RemoteProtocolError(_printable(str(error))) from None
-    if isinstance(header, _TaskHeader):
+    header, body = decode(envelope.yaml)
+    if isinstance(header, TaskHeader):
         task, attempt = header.task, header.attempt
     else:
         task, attempt = envelope.digest if header.type == "NEW_ML_TASK" else "", 0
@@ -266,11 +275,11 @@ def _check_scalar(value: Any) -> None:
         raise _Malformed("null is not a value")
 
 
-def _header(mapping: dict[str, Any]) -> _Header | _TaskHeader:
+def _header(mapping: dict[str, Any]) -> Header | TaskHeader:
     kind = mapping.get("type")
     if not isinstance(kind, str) or kind not in BODIES:
         raise _Malformed(f"unknown type {kind!r:.60}")
-    return _convert(mapping, _Header if kind in WITHOUT_TASK else _TaskHeader)
+    return _convert(mapping, Header if kind in WITHOUT_TASK else TaskHeader)
 
 
 def _convert(value: Any, struct: type[_Struct]) -> _Struct:
