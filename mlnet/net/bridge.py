@@ -1,0 +1,174 @@
+"""Calls between the asyncio loop of the user and a trio loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from mlnet.errors import TransportError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+JOIN_SECONDS = 5.0
+
+
+class TrioThread:
+    """Runs an async function under trio in a thread until :meth:`stop`.
+
+    Args:
+        main: gets the nursery for all background tasks; calls ``started`` once it serves; runs until it is cancelled.
+    """
+
+    def __init__(self, main: Callable[[trio.Nursery, Callable[[], None]], Awaitable[None]]) -> None:
+        self._main = main
+        self._thread = threading.Thread(target=self._run, name="mlnet-libp2p", daemon=True)
+        self._nursery: trio.Nursery | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started: asyncio.Future[None] | None = None
+        self._ended: asyncio.Event = asyncio.Event()
+        self.failure: BaseException | None = None
+
+    async def start(self) -> None:
+        """Start the thread and wait until its function serves; what that raises before then is raised here."""
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.create_future()
+        self._thread.start()
+        await self._started
+
+    async def stop(self) -> None:
+        """Cancel everything in the trio loop and wait for the thread's end, at most five seconds."""
+        if self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._cancel)
+        if self._thread.ident is not None:
+            try:
+                async with asyncio.timeout(JOIN_SECONDS):
+                    await self._ended.wait()
+            except TimeoutError:
+                logger.error("the libp2p thread did not end within %g s", JOIN_SECONDS)
+                return
+            self._thread.join(JOIN_SECONDS)
+
+    def _cancel(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._trio_main)
+        except BaseException as error:  # noqa: BLE001 - it is handed to the other thread
+            self.failure = error
+        self.notify(self._on_end)
+
+    async def _trio_main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await self._main(nursery, lambda: self.notify(self._on_started))
+            nursery.cancel_scope.cancel()
+
+    def _on_started(self) -> None:
+        if self._started is not None and not self._started.done():
+            self._started.set_result(None)
+
+    def _on_end(self) -> None:
+        self._ended.set()
+        if self._started is not None and not self._started.done():
+            failure = self.failure
+            while isinstance(failure, BaseExceptionGroup):
+                failure = failure.exceptions[0]
+            self._started.set_exception(failure or TransportError("the libp2p thread ended at its start"))
+        elif self.failure is not None:
+            logger.critical("the libp2p thread has failed; this node is off the network", exc_info=self.failure)
+
+    def notify(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
+        """From any thread: call ``function`` on the asyncio loop soon; nothing happens when that loop is gone."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(function, *args)
+
+    async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """From trio: call ``function`` on the asyncio loop and wait for its result."""
+        token = trio.lowlevel.current_trio_token()
+        answered = trio.Event()
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                results.append(function(*args))
+            except Exception as error:  # noqa: BLE001 - it is raised in the other thread
+                errors.append(error)
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(answered.set)
+
+        self.notify(call)
+        await answered.wait()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    async def call(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """From asyncio: run an async function under trio and wait for its result; cancelling the wait cancels it.
+
+        Raises:
+            TransportError: the trio loop has ended.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        scope = trio.CancelScope()
+
+        def finish(result: list[T], error: BaseException | None) -> None:
+            if not future.done():
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result[0])
+
+        async def run() -> None:
+            result: list[T] = []
+            error: BaseException | None = TransportError("the network stops")
+            try:
+                with scope:
+                    result.append(await function(*args))
+                    error = None
+            except Exception as caught:  # noqa: BLE001 - it is raised in the other thread
+                error = caught
+            finally:
+                self.notify(finish, result, error)
+
+        def spawn() -> None:
+            if self._nursery is None or self._nursery.cancel_scope.cancel_called:
+                self.notify(finish, [], TransportError("the network stops"))
+            else:
+                self._nursery.start_soon(run)
+
+        token = self._token
+        try:
+            if token is None:
+                raise TransportError("the network does not run")
+            token.run_sync_soon(spawn)
+            ended = asyncio.ensure_future(self._ended.wait())
+            try:
+                await asyncio.wait((future, ended), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+            if not future.done():
+                raise TransportError("the network has stopped")
+            return future.result()
+        except trio.RunFinishedError as error:
+            raise TransportError("the network has stopped") from error
+        except asyncio.CancelledError:
+            future.cancel()
+            with contextlib.suppress(trio.RunFinishedError):
+                if token is not None:
+                    token.run_sync_soon(scope.cancel)
+            raise

@@ -1,0 +1,400 @@
+"""The libp2p host: TCP, noise and yamux in a trio thread, and the splices that hang on its streams.
+
+Of libp2p we use the swarm, its transport and its security; what needs repair is in :mod:`mlnet.net.repairs`. The user, on the asyncio
+loop, sees peers as strings and streams as unix sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.protocol_muxer.multiselect import Multiselect
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
+from mlnet.identity import parse_peer_id
+from mlnet.net import repairs, tunnel
+from mlnet.net.bridge import TrioThread
+from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits
+from mlnet.net.yamux import Session, Stream
+
+logger = logging.getLogger(__name__)
+RPC_PROTOCOL = "/mlnet/grpc/1.0.0"
+HEAD_START_SECONDS = 0.25
+"""Time for one address to answer before the next one is dialled as well."""
+SHUTDOWN_SECONDS = 2.0
+
+
+class Source(NamedTuple):
+    """Where a call comes from, as the noise handshake and the TCP connection prove it."""
+
+    peer: str
+    ip: str
+
+
+class HostEvents(Protocol):
+    """What the host tells and asks, on the asyncio loop."""
+
+    def on_link(self, peer: str, ip: str, up: bool) -> None:
+        """A libp2p connection with a peer came up or went."""
+
+    def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+        """The unix socket to which an inbound stream is spliced; None refuses it."""
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    peer: str
+    session: Session
+    ip: str
+
+
+class Host:
+    """A libp2p host in a thread of its own. All public methods are for the asyncio loop.
+
+    Args:
+        seed: the 32 bytes of the Ed25519 key.
+        listen: multiaddrs to listen on.
+        runtime: where unix sockets live.
+        rpc_socket: the gRPC server's unix socket.
+        limits: bounds on peers.
+        events: told of connections.
+    """
+
+    def __init__(
+        self,
+        seed: bytes,
+        *,
+        listen: Sequence[str],
+        runtime: tunnel.RuntimeDir,
+        rpc_socket: Path,
+        limits: Limits,
+        events: HostEvents,
+    ) -> None:
+        self._keys: KeyPair = create_new_key_pair(seed)
+        self._id = ID.from_pubkey(self._keys.public_key)
+        self._listen = [Multiaddr(address) for address in listen]
+        self._runtime, self._rpc_socket = runtime, rpc_socket
+        self._limits, self._events = limits, events
+        self._thread = TrioThread(self._main)
+        self._sources: dict[str, Source] = {}
+        self._banned: dict[str, float] = {}
+        self._links: dict[str, list[_Link]] = {}
+        self._inbound_streams: Counter[tuple[str, bool]] = Counter()
+        self._tunnels: dict[Path, trio.CancelScope] = {}
+        self._handshakes = repairs.Handshakes(limits.handshakes)
+        self._negotiator = Multiselect()
+        for protocol in (RPC_PROTOCOL, REDIS_PROTOCOL, GLOO_PROTOCOL):
+            self._negotiator.add_handler(TProtocol(protocol), self._on_stream)
+        self._swarm: Swarm | None = None
+        self._nursery: trio.Nursery | None = None
+        self.listen_addresses: list[str] = []
+
+    # --- the asyncio side
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            PortInUse: an address is taken.
+            ConfigError: an address cannot be listened on.
+        """
+        repairs.quiet_logging()
+        await self._thread.start()
+
+    async def stop(self) -> None:
+        """Close every connection and end the thread."""
+        await self._thread.stop()
+
+    def source(self, grpc_peer: str) -> Source | None:
+        """Who is behind a gRPC call, by its ``context.peer()``: the unix socket's address is one that only we could bind."""
+        return self._sources.get(grpc_peer.removeprefix("unix:"))
+
+    async def dial(self, peer: str, addresses: Sequence[str]) -> None:
+        """Connect to a peer unless a connection is up already.
+
+        Raises:
+            PeerUnreachable: no address answered with that identity.
+        """
+        await self._thread.call(self._dial, peer, [Multiaddr(address) for address in addresses])
+
+    async def disconnect(self, peer: str, ban_seconds: float = 0.0) -> None:
+        """Close a peer's connections, and refuse new ones for a while."""
+        if ban_seconds > 0:
+            now = time.monotonic()
+            self._banned = {p: end for p, end in self._banned.items() if end > now}
+            self._banned[peer] = now + ban_seconds
+        await self._thread.call(self._disconnect, peer)
+
+    def is_banned(self, peer: str) -> bool:
+        """Whether that peer's connections are refused at present."""
+        return self._banned.get(peer, 0.0) > time.monotonic()
+
+    async def open_tunnel(self, peer: str, protocol: str, preamble: str | None = None) -> Path:
+        """A unix socket of which each connection becomes a stream of ``protocol`` over whichever connection with the peer is up."""
+        return await self._thread.call(self._open_tunnel, peer, protocol, preamble)
+
+    async def close_tunnel(self, path: Path) -> None:
+        """Close a socket of :meth:`open_tunnel` and its streams."""
+        await self._thread.call(self._close_tunnel, path)
+
+    # --- the trio side
+
+    async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
+        self._nursery = nursery
+        tcp = repairs.Tcp()
+        swarm = self._make_swarm(tcp)
+        async with background_trio_service(swarm):
+            self._swarm = swarm
+            await swarm.listen(*self._listen)
+            if tcp.failures or len(swarm.listeners) < len({str(address) for address in self._listen}):
+                raise self._cannot_listen(tcp.failures)
+            self.listen_addresses = [
+                str(address) for listener in swarm.listeners.values() for address in listener.get_addrs()
+            ]
+            started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_SECONDS):
+                    async with trio.open_nursery() as closing:
+                        for links in self._links.values():
+                            for link in links:
+                                closing.start_soon(link.session.close)
+
+    def _make_swarm(self, tcp: repairs.Tcp) -> Swarm:
+        noise = NoiseTransport(self._keys, noise_privkey=create_x25519_key_pair().private_key)
+        upgrader = TransportUpgrader(
+            {NOISE: noise}, {TProtocol(YAMUX): Session}, max(1, int(self._limits.handshake_seconds))
+        )
+        repairs.repair_muxer(upgrader, TProtocol(YAMUX), self._limits)
+        peerstore = PeerStore()
+        peerstore.add_key_pair(self._id, self._keys)
+        swarm = Swarm(
+            self._id,
+            peerstore,
+            upgrader,
+            [tcp],
+            retry_config=repairs.NO_RETRY,
+            connection_config=repairs.connection_config(self._limits),
+        )
+        swarm.set_stream_handler(self._on_stream)
+        repairs.repair_inbound(swarm, self._handshakes, self._serve_inbound)
+        return swarm
+
+    def _cannot_listen(self, failures: Sequence[OSError]) -> ConfigError:
+        where = ", ".join(str(address) for address in self._listen)
+        if any(error.errno == errno.EADDRINUSE for error in failures):
+            return PortInUse(f"cannot listen on {where}: the port is in use; choose another, or 0 for a free one")
+        reason = failures[0].strerror or str(failures[0]) if failures else "not a TCP address"
+        return ConfigError(f"cannot listen on {where}: {reason}; use /ip4/ADDRESS/tcp/PORT with a local address")
+
+    async def _serve_inbound(self, session: Session, ip: str) -> None:
+        link = self._add_link(session, ip)
+        if link is not None:
+            await self._watch(link)
+
+    async def _watch(self, link: _Link) -> None:
+        try:
+            await link.session.event_closed.wait()
+        finally:
+            links = self._links.get(link.peer, [])
+            links.remove(link)
+            if not links:
+                del self._links[link.peer]
+            logger.debug("connection with %s at %s ended: %s", link.peer, link.ip, link.session.end_reason)
+            self._thread.notify(self._events.on_link, link.peer, link.ip, False)
+
+    def _add_link(self, session: Session, ip: str) -> _Link | None:
+        peer = str(session.peer_id)
+        try:
+            parse_peer_id(peer)
+        except ValueError:
+            return None
+        total = sum(len(links) for links in self._links.values())
+        if session.peer_id == self._id or self.is_banned(peer) or total >= self._limits.connections:
+            return None
+        link = _Link(peer, session, ip)
+        links = self._links.setdefault(peer, [])
+        links.append(link)
+        if len(links) > self._limits.connections_per_peer and self._nursery is not None:
+            # The newest stays: a peer that lost its machine comes back before we notice that its old connections are dead.
+            self._nursery.start_soon(links[0].session.close)
+        self._thread.notify(self._events.on_link, peer, ip, True)
+        return link
+
+    def _session(self, peer: str) -> Session | None:
+        for link in reversed(self._links.get(peer, [])):
+            if link.session.is_established:
+                return link.session
+        return None
+
+    async def _dial(self, peer: str, addresses: Sequence[Multiaddr]) -> None:
+        if self._session(peer) is not None:
+            return
+        if self.is_banned(peer):
+            raise PeerUnreachable(f"peer {peer} is shut out for a while, because it sent garbage")
+        reasons: list[str] = []
+        async with trio.open_nursery() as nursery:
+
+            async def attempt(address: Multiaddr, failed: trio.Event) -> None:
+                reason = await self._dial_one(peer, address)
+                if reason is None:
+                    nursery.cancel_scope.cancel()
+                else:
+                    reasons.append(f"{address}: {reason}")
+                    failed.set()
+
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(attempt, address, failed)
+                with trio.move_on_after(HEAD_START_SECONDS):
+                    await failed.wait()
+        if self._session(peer) is None:
+            raise PeerUnreachable(f"peer {peer} is not reachable ({'; '.join(reasons) or 'no address is known'})")
+
+    async def _dial_one(self, peer: str, address: Multiaddr) -> str | None:
+        if self._swarm is None or self._nursery is None:
+            return "the host has stopped"
+        session: Session | None = None
+        with trio.move_on_after(self._limits.dial_seconds):
+            try:
+                session = await repairs.dial(self._swarm, ID.from_base58(peer), address)
+            except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
+                cause: BaseException = error
+                while cause.__cause__ is not None:
+                    cause = cause.__cause__
+                return str(cause) or type(cause).__name__
+        if session is None:
+            return f"no answer within {self._limits.dial_seconds:g} s"
+        link = self._add_link(session, repairs.remote_ip(session))
+        if link is None:
+            await session.close()
+            return "it is this node itself, or there are too many connections"
+        self._nursery.start_soon(self._watch, link)
+        return None
+
+    async def _disconnect(self, peer: str) -> None:
+        async with trio.open_nursery() as nursery:
+            for link in list(self._links.get(peer, [])):
+                nursery.start_soon(link.session.close)
+
+    async def _open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
+        session = self._session(peer)
+        if session is None:
+            return None
+        try:
+            stream = await session.open_stream()
+        except BaseLibp2pError:
+            return None
+        try:
+            with trio.fail_after(self._limits.handshake_seconds):
+                await MultiselectClient().select_one_of(
+                    [TProtocol(protocol)], MultiselectCommunicator(stream), int(self._limits.handshake_seconds) + 1
+                )
+                if preamble is not None:
+                    await tunnel.write_preamble(stream, preamble)
+        except (BaseLibp2pError, ValueError, trio.TooSlowError) as error:
+            logger.debug("no %s stream to %s: %r", protocol, peer, error)
+            await stream.reset()
+            return None
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await stream.reset()
+            raise
+        return stream
+
+    async def _open_tunnel(self, peer: str, protocol: str, preamble: str | None) -> Path:
+        path = self._runtime.name("p")
+        encoded = None if preamble is None else preamble.encode()
+        listener = await tunnel.listen(path)
+        scope = self._tunnels[path] = trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await tunnel.serve(listener, path, lambda: self._open_stream(peer, protocol, encoded))
+
+        assert self._nursery is not None
+        self._nursery.start_soon(run)
+        return path
+
+    async def _close_tunnel(self, path: Path) -> None:
+        scope = self._tunnels.pop(path, None)
+        if scope is not None:
+            scope.cancel()
+
+    async def _on_stream(self, net_stream: INetStream) -> None:
+        stream = getattr(net_stream, "muxed_stream", None)
+        if not isinstance(stream, Stream):
+            return
+        try:
+            await self._serve_stream(stream)
+        except Exception as error:  # noqa: BLE001 - libp2p would end the whole host with an error of one hostile stream
+            logger.debug("stream from %s ended: %r", stream.muxed_conn.peer_id, error)
+        finally:
+            if not stream.is_closed:
+                with trio.CancelScope(shield=True):
+                    await stream.reset()
+
+    async def _serve_stream(self, stream: Stream) -> None:
+        peer = str(stream.muxed_conn.peer_id)
+        protocol, _ = await self._negotiator.negotiate(
+            MultiselectCommunicator(stream), int(self._limits.handshake_seconds)
+        )
+        is_rpc = protocol == RPC_PROTOCOL
+        limit = self._limits.rpc_streams_per_peer if is_rpc else self._limits.spliced_streams_per_peer
+        key = (peer, is_rpc)
+        if self._inbound_streams[key] >= limit:
+            return
+        self._inbound_streams[key] += 1
+        try:
+            if is_rpc:
+                await self._serve_rpc(peer, stream)
+            elif protocol is not None:
+                await self._serve_splice(peer, str(protocol), stream)
+        finally:
+            self._inbound_streams[key] -= 1
+            if not self._inbound_streams[key]:
+                del self._inbound_streams[key]
+
+    async def _serve_rpc(self, peer: str, stream: Stream) -> None:
+        name = self._runtime.name("c")
+        self._sources[str(name)] = Source(peer, repairs.remote_ip(stream.muxed_conn))
+        try:
+            await tunnel.splice(await tunnel.connect_named(self._rpc_socket, name), stream)
+        finally:
+            del self._sources[str(name)]
+
+    async def _serve_splice(self, peer: str, protocol: str, stream: Stream) -> None:
+        try:
+            preamble = await tunnel.read_preamble(stream)
+        except (ValueError, MuxedStreamError, trio.TooSlowError):
+            return
+        target = await self._thread.ask(self._events.admit, peer, protocol, preamble)
+        if target is not None:
+            await tunnel.splice(await trio.open_unix_socket(str(target)), stream)

@@ -1,0 +1,251 @@
+"""What libp2p 0.8.1 gets wrong for us, and the repair of each, in one place.
+
+Each repair names the defect. When libp2p is updated, delete those whose test passes without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import trio
+from libp2p.abc import IListener, IMuxedConn, IRawConnection, ISecureConn
+from libp2p.custom_types import THandler, TProtocol
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.transport.exceptions import OpenConnectionError
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from mlnet.net.interface import Limits
+from mlnet.net.yamux import Session
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted; the kernel caps it."""
+
+
+def quiet_logging() -> None:
+    """libp2p reports each failed dial and each odd peer as an error with a traceback; the application decides what to show.
+
+    A level that the application has set on the ``libp2p`` logger stays.
+    """
+    for name in ("libp2p", "multiaddr"):
+        library = logging.getLogger(name)
+        if library.level in (logging.NOTSET, logging.WARNING, logging.INFO):
+            library.setLevel(logging.CRITICAL)
+
+
+def connection_config(limits: Limits) -> ConnectionConfig:
+    """No automatic dialling, no pruning by libp2p, and no 250 ms wait after each dial.
+
+    libp2p's ``dial_peer`` waits out a head start of 250 ms for a second address unless one connection a peer is enough, tries only
+    one TCP address of a peer, and refuses a peer for 60 s after a failure. :func:`dial` goes past it; this setting is the second
+    guard. We bound the connections of a peer ourselves (``Limits.connections_per_peer``).
+    """
+    return ConnectionConfig(
+        max_connections=limits.connections + limits.handshakes,
+        min_connections=0,
+        low_watermark=0,
+        high_watermark=limits.connections + limits.handshakes,
+        max_connections_per_peer=1,
+        grace_period=float("inf"),
+        inbound_upgrade_timeout=limits.handshake_seconds,
+        outbound_upgrade_timeout=limits.handshake_seconds,
+        dial_timeout=limits.dial_seconds,
+        inbound_stream_protocol_negotiation_timeout=limits.handshake_seconds,
+        outbound_stream_protocol_negotiation_timeout=limits.handshake_seconds,
+    )
+
+
+NO_RETRY = RetryConfig(max_retries=0)
+"""Our own redialling has a backoff; libp2p's three silent retries would add seconds to each dead address."""
+
+
+async def dial(swarm: Swarm, peer: ID, address: Multiaddr) -> Session:
+    """Dial one address of a peer at once, also right after a failure.
+
+    Raises:
+        SwarmException: nobody answered, or another identity.
+    """
+    swarm.unblock_peer(peer)
+    connection = await swarm.dial_addr(address, peer)
+    session = connection.muxed_conn
+    if not isinstance(session, Session):
+        raise SwarmException("the connection is not ours")
+    return session
+
+
+class _Muxer(MuxerMultistream):
+    """libp2p ignores ``muxer_opt`` for /yamux/1.0.0 and always makes its own Yamux."""
+
+    def __init__(self, protocol: TProtocol, limits: Limits, negotiate_timeout: int) -> None:
+        super().__init__({protocol: Session}, negotiate_timeout)
+        self._limits = limits
+
+    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        session = Session(
+            conn,
+            peer_id,
+            ping_seconds=self._limits.ping_seconds,
+            ping_timeout=self._limits.ping_timeout_seconds,
+        )
+        return self._annotate_connection(session, conn, protocol)
+
+
+def repair_muxer(upgrader: TransportUpgrader, protocol: TProtocol, limits: Limits) -> None:
+    """Make ``upgrader`` speak yamux with :class:`mlnet.net.yamux.Session`."""
+    upgrader.muxer_multistream = _Muxer(protocol, limits, max(1, int(limits.handshake_seconds)))
+
+
+class Handshakes:
+    """Inbound connections that have not proved an identity: when there are too many, the oldest of the busiest address goes.
+
+    libp2p gives each of them a slot for ten seconds, so that a few hundred idle TCP connections keep every new peer out.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pending: dict[trio.CancelScope, str] = {}
+
+    @property
+    def count(self) -> int:
+        """Handshakes under way."""
+        return len(self._pending)
+
+    @contextlib.contextmanager
+    def admit(self, ip: str) -> Iterator[trio.CancelScope]:
+        """A scope for one handshake; it is cancelled when the handshake has to make room."""
+        if len(self._pending) >= self._limit:
+            busiest = Counter(self._pending.values()).most_common(1)[0][0]
+            oldest = next(scope for scope, other in self._pending.items() if other == busiest)
+            del self._pending[oldest]
+            oldest.cancel()
+        with trio.CancelScope() as scope:
+            self._pending[scope] = ip
+            try:
+                yield scope
+            finally:
+                self._pending.pop(scope, None)
+
+
+def repair_inbound(
+    swarm: Swarm, handshakes: Handshakes, serve: Callable[[Session, str], Awaitable[None]]
+) -> None:
+    """Give an inbound connection's slot back when it ends.
+
+    libp2p keeps the slot, and a task, of every inbound connection until the host stops: after some 250 of them it accepts
+    no more. ``serve(session, remote ip)`` runs as long as the connection is wanted; the SwarmException makes libp2p leave its barrier.
+    """
+    upgrade = swarm.upgrade_inbound_raw_conn
+
+    async def upgrade_and_release(raw_conn: IRawConnection, address: Multiaddr) -> IMuxedConn:
+        ip = remote_ip(raw_conn)
+        session: IMuxedConn | None = None
+        with handshakes.admit(ip):
+            session = await upgrade(raw_conn, address)
+        if not isinstance(session, Session):
+            raise SwarmException("the handshake had to make room")
+        try:
+            await serve(session, ip)
+        finally:
+            with trio.CancelScope(shield=True):
+                await session.close()
+        raise SwarmException("the inbound connection has ended")
+
+    swarm.upgrade_inbound_raw_conn = upgrade_and_release  # type: ignore[method-assign, assignment]
+
+
+def remote_ip(connection: object) -> str:
+    """The IP address at the other end of a raw connection or a session; empty when it is gone.
+
+    libp2p's own ``get_remote_address`` knows no IPv6.
+    """
+    for attribute in ("secured_conn", "conn", "read_writer", "read_write_closer"):
+        connection = getattr(connection, attribute, connection)
+    if isinstance(connection, RawConnection):
+        connection = connection.stream
+    if not isinstance(connection, TrioTCPStream):
+        return ""
+    try:
+        host = str(connection.stream.socket.getpeername()[0])
+    except OSError:
+        return ""
+    return host.removeprefix("::ffff:").partition("%")[0]
+
+
+class _Listener(IListener):
+    """libp2p listens with SO_REUSEPORT, so that a second node on the same port starts without an error and takes half of the peers."""
+
+    def __init__(self, handler: THandler, failures: list[OSError]) -> None:
+        self._handler = handler
+        self._failures = failures
+        self._listeners: Sequence[trio.SocketListener] = ()
+        self._scope = trio.CancelScope()
+
+    async def listen(self, maddr: Multiaddr) -> None:
+        """Listen on ``/ip4|ip6/ADDRESS/tcp/PORT``.
+
+        Raises:
+            OpenConnectionError: the address is taken or is not ours; the OSError is its cause.
+        """
+        family = "ip6" if any(p.name == "ip6" for p in maddr.protocols()) else "ip4"
+        host, port = str(maddr.value_for_protocol(family)), int(str(maddr.value_for_protocol("tcp")))
+        try:
+            self._listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+        except OSError as error:
+            self._failures.append(error)
+            raise OpenConnectionError(f"cannot listen on {maddr}: {error}") from error
+        started = trio.Event()
+        trio.lowlevel.spawn_system_task(self._serve, started)
+        await started.wait()
+
+    async def _serve(self, started: trio.Event) -> None:
+        with self._scope:
+            started.set()
+            await trio.serve_listeners(self._accept, list(self._listeners))
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        with contextlib.suppress(OSError):  # an odd peer may be gone before it is configured
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await self._handler(TrioTCPStream(stream))
+
+    def get_addrs(self) -> tuple[Multiaddr, ...]:
+        """The addresses with the ports that were given to us."""
+        result = []
+        for listener in self._listeners:
+            host, port = listener.socket.getsockname()[:2]
+            result.append(Multiaddr(f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}"))
+        return tuple(result)
+
+    async def close(self) -> None:
+        """Stop listening and end what was accepted."""
+        self._scope.cancel()
+        for listener in self._listeners:
+            listener.socket.close()
+        await trio.lowlevel.checkpoint()
+
+
+class Tcp(TCP):
+    """TCP with :class:`_Listener`.
+
+    Attributes:
+        failures: why listening failed; libp2p only logs it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[OSError] = []
+
+    def create_listener(self, handler_function: THandler) -> IListener:  # type: ignore[override]
+        """A listener that owns its port alone."""
+        return _Listener(handler_function, self.failures)

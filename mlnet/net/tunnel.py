@@ -1,0 +1,168 @@
+"""Splices between libp2p streams and unix sockets. Everything here runs in the trio thread."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
+
+from mlnet.errors import ConfigError
+from mlnet.net.interface import MAX_PREAMBLE_BYTES
+from mlnet.net.repairs import BACKLOG
+from mlnet.net.yamux import MAX_FRAME, MAX_WINDOW, Stream
+
+_LONGEST_NAME = 24
+_LONGEST_SOCKET_PATH = 107
+PREAMBLE_SECONDS = 10.0
+"""Time for the first bytes of a spliced stream."""
+
+
+class RuntimeDir:
+    """A private directory of unix sockets, with names that never come twice."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._numbers = itertools.count()
+
+    def prepare(self) -> None:
+        """Make the directory.
+
+        Raises:
+            ConfigError: it cannot be made, is not private, or its path is too long for a unix socket.
+        """
+        if len(os.fsencode(self.path)) + 1 + _LONGEST_NAME > _LONGEST_SOCKET_PATH:
+            raise ConfigError(
+                f"the runtime directory {self.path} is too long for a unix socket; choose one of at most "
+                f"{_LONGEST_SOCKET_PATH - _LONGEST_NAME - 1} bytes"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            info = self.path.stat()
+        except OSError as error:
+            raise ConfigError(f"cannot make the runtime directory {self.path}: {error.strerror}") from error
+        if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(
+                f"the runtime directory {self.path} is not private; run: chmod 700 {self.path}, or choose another"
+            )
+
+    def name(self, prefix: str) -> Path:
+        """An unused path; ``prefix`` is one letter."""
+        return self.path / f"{prefix}{os.getpid():x}.{next(self._numbers):x}"
+
+
+async def connect_named(target: Path, name: Path) -> trio.SocketStream:
+    """Connect to a unix socket from a socket bound to ``name``, which the other side sees as our address.
+
+    The name is gone from the file system when this returns: who accepts has it already.
+
+    Raises:
+        OSError: nobody listens at ``target``.
+    """
+    sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    try:
+        await sock.bind(str(name))
+        try:
+            await sock.connect(str(target))
+        finally:
+            name.unlink(missing_ok=True)
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketStream(sock)
+
+
+async def _to_stream(source: trio.SocketStream, stream: Stream) -> None:
+    try:
+        while data := await source.receive_some(MAX_FRAME):
+            await stream.write(bytes(data))
+        await stream.close()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.reset()
+    except MuxedStreamError:
+        await source.aclose()
+
+
+async def _from_stream(stream: Stream, target: trio.SocketStream) -> None:
+    try:
+        while True:
+            await target.send_all(await stream.read(MAX_WINDOW))
+    except MuxedStreamEOF:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await target.send_eof()
+    except MuxedStreamError:
+        await target.aclose()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.reset()
+
+
+async def splice(sock: trio.SocketStream, stream: Stream) -> None:
+    """Copy both ways until both are done; an end of file closes one direction, a break or a reset both. Closes both at the end."""
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_to_stream, sock, stream)
+            nursery.start_soon(_from_stream, stream, sock)
+    finally:
+        with trio.CancelScope(shield=True):
+            if not stream.is_closed:
+                await stream.reset()
+            await sock.aclose()
+
+
+async def listen(path: Path) -> trio.SocketListener:
+    """A unix socket that only this user may connect to, with a backlog for bursts of connections."""
+    sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    await sock.bind(str(path))
+    path.chmod(0o600)
+    sock.listen(BACKLOG)
+    return trio.SocketListener(sock)
+
+
+async def serve(
+    listener: trio.SocketListener, path: Path, open_stream: Callable[[], Awaitable[Stream | None]]
+) -> None:
+    """Turn each connection to ``listener`` into a stream, until cancelled; then the socket file is gone."""
+
+    async def handle(sock: trio.SocketStream) -> None:
+        stream = await open_stream()
+        if stream is None:
+            await sock.aclose()
+        else:
+            await splice(sock, stream)
+
+    try:
+        await trio.serve_listeners(handle, [listener])
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def write_preamble(stream: Stream, preamble: bytes) -> None:
+    """Two bytes of length, big endian, and the preamble."""
+    await stream.write(len(preamble).to_bytes(2, "big") + preamble)
+
+
+async def read_preamble(stream: Stream) -> str:
+    """What :func:`write_preamble` wrote.
+
+    Raises:
+        ValueError: too long or not UTF-8.
+        MuxedStreamError: the stream ended.
+        trio.TooSlowError: it did not come in time.
+    """
+    with trio.fail_after(PREAMBLE_SECONDS):
+        size = int.from_bytes(await _read_exactly(stream, 2), "big")
+        if size > MAX_PREAMBLE_BYTES:
+            raise ValueError("the preamble is too long")
+        return (await _read_exactly(stream, size)).decode()
+
+
+async def _read_exactly(stream: Stream, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += await stream.read(size - len(data))
+    return data
