@@ -95,8 +95,8 @@ def from_plain(plain: object) -> TaskDefinition:
 
 
 def to_plain(definition: TaskDefinition) -> dict[str, Any]:
-    """The definition in plain values with the YAML's keys, every default written out that is not a file's."""
-    plain: dict[str, Any] = msgspec.to_builtins(definition)
+    """The definition in plain values, by the keys of the YAML; they can be written as JSON or YAML."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(definition))
     return plain
 
 
