@@ -330,16 +330,24 @@ class Message(msgspec.Struct, frozen=True):
     envelope: Envelope
 
     @property
-    def slot(self) -> tuple[str, str, int, str, str]:
-        """What a sender may say once: two different strings for one slot are equivocation."""
-        body = self.body
-        detail = ""
-        if isinstance(body, CommitteeVoting):
-            detail = str(body.cycle)
-        elif isinstance(body, DatasetSelection):
-            detail = str(body.round)
-        elif isinstance(body, HashVotes):
-            detail = body.stage
-        elif isinstance(body, DatasetSegment):
-            detail = str(body.position)
-        return (self.sender, self.type, self.attempt, self.task, detail)
+    def place(self) -> Place:
+        """What its sender may say once."""
+        return place(self.attempt, self.body)
+
+
+Place = tuple[str, int, str]
+"""Type, attempt, and cycle, round, stage or position: two different strings of one sender in it are equivocation."""
+
+
+def place(attempt: int, body: Body) -> Place:
+    """Where a message belongs among those of its sender in its task."""
+    detail = ""
+    if isinstance(body, CommitteeVoting):
+        detail = str(body.cycle)
+    elif isinstance(body, DatasetSelection):
+        detail = str(body.round)
+    elif isinstance(body, HashVotes):
+        detail = body.stage
+    elif isinstance(body, DatasetSegment):
+        detail = str(body.position)
+    return (TYPES[type(body)], attempt, detail)

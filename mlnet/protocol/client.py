@@ -1,0 +1,296 @@
+"""A client's side of its task: the state machine and its transition table.
+
+::
+
+    GATHERING -> VOTING -> MEASURING -> READY -> BALLOTS -> ORDER -> TRAINING -> SCORING -> REWARDS
+                   ^ any of the three, without whoever was silent |        \\-> FAILING        |
+                   \\----------------------------------------------/              \\-> ENDED <--/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mlnet.errors import RemoteProtocolError
+from mlnet.protocol import clientforming, clienttraining
+from mlnet.protocol.cluster import Cluster
+from mlnet.protocol.commands import End, Introduce, Publish
+from mlnet.protocol.deadlines import Deadlines
+from mlnet.protocol.events import (
+    CancelRequested,
+    Event,
+    ModelRefused,
+    ModelScored,
+    StopWaiting,
+    TrainingProgressed,
+)
+from mlnet.protocol.evidence import Verdict
+from mlnet.protocol.machine import Machine, Rule, Seal
+from mlnet.protocol.messages import (
+    MAX_ATTEMPTS,
+    CancelTask,
+    ClusterMembers,
+    InitCluster,
+    Message,
+    SegmentInfo,
+    Signed,
+    TaskFailed,
+    TrainingCompleted,
+)
+from mlnet.protocol.phases import UNBOUND_STAGES, Stage
+from mlnet.task import TaskDefinition
+
+FROM_MEMBERS = frozenset(
+    {"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY", "HASH_VOTES", "TRAINING_COMPLETED", "REWARDS"}
+)
+"""Types that a client reads from the members of its cluster."""
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """The client's dataset as the protocol knows it: ten segments, fixed before their order is.
+
+    Attributes:
+        segments: the ten.
+        inputs: features of a row.
+        outputs: columns of the labels; the number of classes for a classifier.
+    """
+
+    segments: tuple[SegmentInfo, ...]
+    inputs: int
+    outputs: int
+
+
+class Client(Machine):
+    """The client of one task. The first event must be its own NEW_ML_TASK.
+
+    Args:
+        seal: signs as the client.
+        task: the NEW_ML_TASK.
+        definition: what the task's text says.
+        deadlines: of this party.
+        dataset: what there is to train on.
+        allowed: peer ids that may take part; None for all.
+
+    Attributes:
+        answers: INIT_CLUSTER by peer, first come first.
+        dropped: peers that were left out of later attempts, and why.
+        notes: what nodes said of why they do not, or no longer, take part.
+        cluster: the current attempt; None while gathering.
+        bound: digest of the decision that the task is bound to.
+        order: the voted order.
+        paid: committee members whose ballots count.
+        winner: the TRAINING_COMPLETED that the majority agrees with.
+        scored: the model, once it is here.
+        split: of the payment.
+    """
+
+    def __init__(
+        self,
+        seal: Seal,
+        task: Message,
+        definition: TaskDefinition,
+        deadlines: Deadlines,
+        dataset: Dataset,
+        allowed: frozenset[str] | None = None,
+    ) -> None:
+        super().__init__(seal, task, definition, deadlines, Stage.GATHERING)
+        self.dataset = dataset
+        self.allowed = allowed
+        self.answers: dict[str, Message] = {}
+        self.dropped: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
+        self.complained: set[str] = set()
+        self.hurried = False
+        self.cluster: Cluster | None = None
+        self.bound = ""
+        self.order: tuple[str, ...] = ()
+        self.paid: tuple[str, ...] = ()
+        self.winner: Message | None = None
+        self.scored: ModelScored | None = None
+        self.refused = ""
+        self.split: dict[str, int] = {}
+
+    @property
+    def attempted(self) -> Cluster:
+        """The current attempt."""
+        assert self.cluster is not None
+        return self.cluster
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Of the current attempt."""
+        return self.attempted.members
+
+    @property
+    def committee(self) -> tuple[str, ...]:
+        """The seated members; empty while the vote is on."""
+        return self.attempted.poll().committee
+
+    @property
+    def completed(self) -> TrainingCompleted:
+        """What the majority of the members made."""
+        assert self.winner is not None
+        assert isinstance(self.winner.body, TrainingCompleted)
+        return self.winner.body
+
+    @staticmethod
+    def link(digest: str) -> str:
+        """Where members find a segment: at this client, or at another member that has it."""
+        return f"mlnet:{digest}"
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The segments that the client keeps back, once the order is known."""
+        return self.order[self.definition.training_segments :]
+
+    # ------------------------------------------------------------------------------------------- for the phases
+
+    def fail(self, reason: str, code: str) -> Stage:
+        """End the task without a model and tell everyone who was part of it."""
+        self.say(TaskFailed(reason, code), self._everyone(), until=self.now + self.deadlines.grace)
+        return self.finish("failed", reason, code)
+
+    def finish(self, state: str, reason: str = "", code: str = "") -> Stage:
+        """End the machine; returns the stage to enter."""
+        if self.once("end"):
+            self.emit(End(state, reason, code))
+        return Stage.ENDED
+
+    def name_members(self, without: Iterable[str] = (), reason: str = "") -> Stage:
+        """Start the next attempt, without some peers."""
+        for peer in without:
+            self.dropped.setdefault(peer, reason)
+        if self.attempt:
+            self.report("retry", attempt=self.attempt + 1, without=tuple(without), reason=reason)
+        chosen = clientforming.choose(self)
+        least = self.definition.cluster.min_nodes
+        if self.attempt == MAX_ATTEMPTS:
+            return self.fail(f"no cluster after {MAX_ATTEMPTS} attempts; the last: {reason}", "NodeLost")
+        if len(chosen) < least:
+            return self.fail(clientforming.shortage(self, len(chosen)), "TooFewNodes")
+        self.attempt += 1
+        body = ClusterMembers(tuple(Signed.of(self.answers[peer].envelope) for peer in chosen))
+        named = self.say(body, self.answers, until=self.now + self.deadlines.members)
+        inits = {peer: self.answers[peer] for peer in chosen}
+        self.evidence.prune(self.attempt, {*self.answers, self.me})
+        self.cluster = Cluster(named, inits, self.definition.cluster, self.evidence)
+        self.report("members", attempt=self.attempt, members=self.members)
+        return Stage.VOTING
+
+    # -------------------------------------------------------------------------------------------------- messages
+
+    def _receive(self, message: Message) -> None:
+        if message.sender == self.me:
+            if message.type == "NEW_ML_TASK" and self.once("announced"):
+                self.emit(Publish(message))
+                self.enter(Stage.GATHERING)
+            return
+        if self.ended:
+            return
+        body = message.body
+        if isinstance(body, InitCluster):
+            self._answered(message, body)
+        elif isinstance(body, TaskFailed):
+            self._noted(message, body)
+        elif message.type in FROM_MEMBERS:
+            if self.cluster is None or message.sender not in self.members or message.attempt != self.attempt:
+                return
+            if self.evidence.add(message) is Verdict.EQUIVOCATION:
+                self._drop(message.sender, "signed two different messages for one purpose")
+        elif message.type in ("CLUSTER_MEMBERS", "DATASET_SELECTION", "DATASET_SEGMENT", "CANCEL_TASK"):
+            raise RemoteProtocolError(f"{message.type} of our own task comes from {message.sender}")
+
+    def _answered(self, message: Message, body: InitCluster) -> None:
+        if message.attempt != 0:
+            raise RemoteProtocolError("an INIT_CLUSTER has no attempt")
+        peer = message.sender
+        if self.allowed is not None and peer not in self.allowed:
+            self.notes[peer] = "not on the client's list of allowed nodes"
+            return
+        if len(self.answers) >= clientforming.MAX_ANSWERS and peer not in self.answers:
+            return
+        if self.evidence.add(message) is Verdict.EQUIVOCATION:
+            self._drop(peer, "answered twice, differently")
+        elif peer not in self.answers and self.phase is Stage.GATHERING:
+            self.answers[peer] = message
+            self.emit(Introduce({peer: body.addresses}))
+            self.report("answer", peer=peer, open=body.redis.open, host=body.redis.host, vote=body.vote, reason=body.redis.reason)
+        elif peer not in self.answers and self.cluster is not None:
+            self.forward(self.cluster.named, [peer], until=self.now + self.deadlines.members)
+
+    def _noted(self, message: Message, body: TaskFailed) -> None:
+        peer = message.sender
+        if peer not in self.answers:
+            if len(self.notes) < clientforming.MAX_ANSWERS:
+                self.notes[peer] = body.reason
+                self.report("note", peer=peer, reason=body.reason)
+            return
+        if message.attempt != self.attempt or self.evidence.add(message) is not Verdict.NEW:
+            return
+        self.report("note", peer=peer, reason=body.reason)
+        if body.code == "StoreError" and self.phase is Stage.READY:
+            self.enter(clientforming.replication_failed(self, peer, body.reason))
+        elif self.phase is Stage.GATHERING or peer in self.members:
+            self.notes[peer] = body.reason
+            self._drop(peer, body.reason)
+
+    def _drop(self, peer: str, reason: str) -> None:
+        """A peer is out: before the task is bound the cluster forms anew without it."""
+        if self.phase is Stage.GATHERING:
+            self.answers.pop(peer, None)
+            self.dropped[peer] = reason
+        elif self.phase in UNBOUND_STAGES:
+            self.enter(self.name_members([peer], f"{peer}: {reason}"))
+        elif self.phase in (Stage.BALLOTS, Stage.ORDER, Stage.TRAINING) and peer in self.members:
+            self.enter(Stage.FAILING)
+
+    def _everyone(self) -> tuple[str, ...]:
+        return tuple(self.answers)
+
+    # --------------------------------------------------------------------------------------------------- effects
+
+    def _hurry(self, _: StopWaiting) -> None:
+        self.hurried = True
+
+    def _cancel(self, event: CancelRequested) -> None:
+        if self.bound and self.phase in (Stage.SCORING, Stage.REWARDS):
+            return
+        cancelled = self.say(CancelTask(event.reason), self._everyone(), until=self.now + self.deadlines.grace)
+        if self.phase is Stage.GATHERING:
+            self.emit(Publish(cancelled))
+        self.enter(self.finish("cancelled", event.reason, "TaskCancelled"))
+
+    def _progressed(self, _: TrainingProgressed) -> None:
+        if self.phase is Stage.TRAINING and self.winner is None:
+            self.extend(self.deadlines.step + self.deadlines.grace)
+
+    def _scored(self, event: ModelScored) -> None:
+        if self.phase is Stage.SCORING:
+            self.scored = event
+
+    def _refused(self, event: ModelRefused) -> None:
+        if self.phase is Stage.SCORING:
+            self.refused = event.reason
+
+    handlers = {
+        StopWaiting: _hurry,
+        CancelRequested: _cancel,
+        TrainingProgressed: _progressed,
+        ModelScored: _scored,
+        ModelRefused: _refused,
+    }
+    table = {
+        Stage.GATHERING: Rule(clientforming.gather, clientforming.gathering_limit, clientforming.gathered),
+        Stage.VOTING: Rule(clientforming.vote, clientforming.cycle_limit, clientforming.without_silent_voters),
+        Stage.MEASURING: Rule(clientforming.measure, clientforming.pings_limit, clientforming.without_unmeasured),
+        Stage.READY: Rule(clientforming.ready, clientforming.ready_limit, clientforming.without_unready),
+        Stage.BALLOTS: Rule(clienttraining.ballots, clienttraining.ballots_limit, clienttraining.second_round),
+        Stage.ORDER: Rule(clienttraining.agree, clienttraining.ballots_limit, clienttraining.no_order),
+        Stage.TRAINING: Rule(clienttraining.train, clienttraining.training_limit, clienttraining.stalled),
+        Stage.FAILING: Rule(clienttraining.fail, clienttraining.failing_limit, clienttraining.failed),
+        Stage.SCORING: Rule(clienttraining.score, clienttraining.scoring_limit, clienttraining.unfetched),
+        Stage.REWARDS: Rule(clienttraining.reward, clienttraining.rewards_limit, clienttraining.unsettled),
+        Stage.ENDED: Rule(clienttraining.rest, None, clienttraining.rest),
+    }

@@ -1,0 +1,142 @@
+"""A client's stages from the announcement to the decision that it binds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlnet.protocol.machine import Wait
+from mlnet.protocol.messages import DatasetSelection
+from mlnet.protocol.phases import Stage
+
+if TYPE_CHECKING:
+    from mlnet.protocol.client import Client
+
+MAX_ANSWERS = 4096
+"""Answers, and reasons for none, that a client keeps."""
+
+
+def gather(client: Client) -> Wait | Stage:
+    """Wait for nodes until the waiting period ends, enough have answered, or the user wants to go on."""
+    most = client.definition.cluster.max_nodes
+    if len(client.answers) >= most or client.hurried:
+        return client.name_members()
+    return Wait(f"nodes: {len(client.answers)} of at most {most} have answered")
+
+
+def gathered(client: Client) -> Stage:
+    """The waiting period is over."""
+    return client.name_members()
+
+
+def choose(client: Client) -> tuple[str, ...]:
+    """Who takes part in the next attempt: first come, or those of the last attempt who were not dropped."""
+    pool = tuple(client.answers) if client.cluster is None else client.members
+    fit = [peer for peer in pool if peer not in client.dropped]
+    return tuple(fit[: client.definition.cluster.max_nodes])
+
+
+def shortage(client: Client, left: int) -> str:
+    """Why there are too few nodes, with the reasons known."""
+    least = client.definition.cluster.min_nodes
+    counts = f"{left} of at least {least} nodes" + (" are left" if client.attempt else " answered")
+    known = {**client.notes, **client.dropped}
+    return counts + "".join(f"; {peer}: {reason}" for peer, reason in sorted(known.items())[:20])
+
+
+def vote(client: Client) -> Wait | Stage:
+    """Follow the vote of the candidates."""
+    poll = client.attempted.poll()
+    for cycle in poll.cycles:
+        if client.once(f"report cycle {cycle.number}"):
+            client.report("cycle", number=cycle.number, votes=cycle.votes, kept=cycle.kept, reason=cycle.reason)
+    if poll.voters:
+        if client.once(f"await cycle {poll.cycle}"):
+            client.extend(client.deadlines.cycle)
+        return Wait(f"the votes of cycle {poll.cycle}", client.attempted.silent_voters())
+    if not poll.committee:
+        return client.fail(f"no committee: {poll.reason}. {client.attempted.closed()}", "NoCommittee")
+    client.report("committee", committee=poll.committee, reason=poll.reason)
+    return Stage.MEASURING
+
+
+def measure(client: Client) -> Wait | Stage:
+    """Wait for the committee's pings; replay the election."""
+    missing = client.attempted.unmeasured()
+    if missing:
+        return Wait("CLUSTER_DATABASE_SELECTION", missing)
+    ranking = client.attempted.ranking()
+    client.report(
+        "ranking",
+        members=ranking.members,
+        matrix=ranking.matrix,
+        points=ranking.points,
+        master=ranking.master,
+        slave=ranking.slave,
+        reason=ranking.reason,
+    )
+    if not ranking.master:
+        return client.fail(f"no Redis pair: {ranking.reason}", "NoCommittee")
+    return Stage.READY
+
+
+def ready(client: Client) -> Wait | Stage:
+    """Bind the task once every member is READY under the decision that follows from the evidence here."""
+    decided = client.attempted.decision().ready
+    missing = _unready(client)
+    if missing:
+        return Wait("CLUSTER_READY", missing)
+    client.bound = decided.digest
+    data = client.dataset
+    selection = DatasetSelection(decided.digest, data.segments, data.inputs, data.outputs)
+    client.say(selection, client.committee, until=client.now + client.deadlines.dataset, via=client.members)
+    client.report("bound", nodes=decided.nodes, committee=decided.committee, digest=decided.digest)
+    return Stage.BALLOTS
+
+
+def without_silent_voters(client: Client) -> Stage:
+    """A cycle's deadline has come."""
+    return client.name_members(client.attempted.silent_voters(), "did not vote in time")
+
+
+def without_unmeasured(client: Client) -> Stage:
+    """The deadline of the pings has come."""
+    return client.name_members(client.attempted.unmeasured(), "sent no ping times in time")
+
+
+def without_unready(client: Client) -> Stage:
+    """The deadline of READY has come. All wait for the slave, so a silent slave alone is to blame."""
+    missing, slave = _unready(client), client.attempted.decision().ready.slave
+    if slave in missing:
+        return client.name_members([slave], "did not replicate the master in time")
+    return client.name_members(missing, "did not announce the decision that follows from the evidence")
+
+
+def replication_failed(client: Client, peer: str, reason: str) -> Stage:
+    """The slave cannot replicate: the silent half of the pair leaves, or the slave when it says so a second time."""
+    decided = client.attempted.decision().ready
+    if peer != decided.slave or peer in client.complained:
+        return client.name_members([peer], reason)
+    client.complained.add(peer)
+    return client.name_members([decided.master], f"its Redis cannot be replicated ({reason})")
+
+
+def gathering_limit(client: Client) -> int:
+    return client.definition.cluster.waiting_period_ms
+
+
+def cycle_limit(client: Client) -> int:
+    return client.deadlines.cycle
+
+
+def pings_limit(client: Client) -> int:
+    return client.deadlines.pings
+
+
+def ready_limit(client: Client) -> int:
+    return client.deadlines.ready
+
+
+def _unready(client: Client) -> tuple[str, ...]:
+    digest = client.attempted.decision().ready.digest
+    announced = client.attempted.ready()
+    return tuple(peer for peer in client.members if announced.get(peer) != digest)

@@ -1,0 +1,185 @@
+"""What comes out of the state machines: plain data, carried out by a driver. Effects answer with an event."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mlnet.protocol.messages import Message, SegmentInfo
+
+
+class Command(msgspec.Struct, frozen=True):
+    """Base of all commands."""
+
+
+class Send(Command, frozen=True):
+    """Deliver a message: acknowledged, resent until ``until``, by way of a ``via`` peer where no direct path works.
+
+    Attributes:
+        to: peer ids.
+        message: ours, or one that we pass on.
+        until: ms; resending ends then.
+        via: peers that may carry it.
+        gossip: it may go by gossip when nothing else reaches the receiver.
+        neighbours_only: it goes only where a connection already is.
+    """
+
+    to: tuple[str, ...]
+    message: Message
+    until: int
+    via: tuple[str, ...] = ()
+    gossip: bool = False
+    neighbours_only: bool = False
+
+
+class Publish(Command, frozen=True):
+    """Give a message to every node by gossip."""
+
+    message: Message
+
+
+class SetTimer(Command, frozen=True):
+    """Fire :class:`~mlnet.protocol.events.TimerFired` at a time (ms); replaces a timer of the same name."""
+
+    name: str
+    at: int
+
+
+class CancelTimer(Command, frozen=True):
+    """Forget a timer."""
+
+    name: str
+
+
+class Introduce(Command, frozen=True):
+    """These peers can be dialled there, they say."""
+
+    addresses: dict[str, tuple[str, ...]]
+
+
+class PrepareRedis(Command, frozen=True):
+    """Start this node's Redis server for the task and have its port dialled back -> RedisPrepared."""
+
+
+class MeasurePings(Command, frozen=True):
+    """Redis-ping these members at (host, port) -> PingsMeasured."""
+
+    attempt: int
+    targets: dict[str, tuple[str, int]]
+    samples: int
+
+
+class ServeStore(Command, frozen=True):
+    """Admit these peers to this node's Redis server: members to the store, the slave to replication, the client to
+    the progress of training."""
+
+    attempt: int
+    members: tuple[str, ...]
+    slave: str
+    client: str
+
+
+class Replicate(Command, frozen=True):
+    """Make this node's Redis server replicate the master's -> Replicated."""
+
+    attempt: int
+    master: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a node needs to train.
+
+    Attributes:
+        digest: of the bound decision; seeds the model and the batches.
+        nodes: peer ids by rank.
+        master: peer id whose Redis serves the rendezvous.
+        slave: its replica.
+        segments: the training segments, in voted order.
+        links: where each can be had.
+        inputs: features of a row.
+        outputs: columns of the labels; the number of classes for a classifier.
+        host: the address at which the other members reach this node.
+    """
+
+    digest: str
+    nodes: tuple[str, ...]
+    master: str
+    slave: str
+    segments: tuple[SegmentInfo, ...]
+    links: tuple[str, ...]
+    inputs: int
+    outputs: int
+    host: str
+
+
+class StartTraining(Command, frozen=True):
+    """Fetch the segments and train -> TrainingProgressed ..., then TrainingFinished or TrainingStopped."""
+
+    attempt: int
+    plan: Plan
+
+
+class Offer(Command, frozen=True):
+    """Training is over: release the servers and children of the task, serve the model until a time (ms)."""
+
+    until: int
+
+
+class Record(Command, frozen=True):
+    """Write a receipt to the ledger; a later one of the same task replaces it.
+
+    Attributes:
+        state: ``claimed`` by the committee, or ``settled``: signed by more than half of it and by the client.
+        amount: this node's share, micro-units.
+        split: of everybody.
+        evidence: the REWARDS messages that prove it.
+    """
+
+    state: str
+    amount: int
+    split: dict[str, int]
+    evidence: tuple[Message, ...]
+
+
+class PublishSegments(Command, frozen=True):
+    """The client serves these segments to the members, and no others."""
+
+    hashes: tuple[str, ...]
+    members: tuple[str, ...]
+
+
+class FollowProgress(Command, frozen=True):
+    """The client reads the progress of training from this master's Redis."""
+
+    attempt: int
+    master: str
+    slave: str
+
+
+class FetchModel(Command, frozen=True):
+    """Fetch the model from one of its holders, check its hash, score it -> ModelScored or ModelRefused."""
+
+    sha256: str
+    size: int
+    holders: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+class End(Command, frozen=True):
+    """The task is over for this party: release all that it holds.
+
+    Attributes:
+        state: ``completed``, ``failed``, ``cancelled``, or ``released``: not needed for it.
+        reason: for people.
+        code: of a failure: a class name of :mod:`mlnet.errors`.
+    """
+
+    state: str
+    reason: str = ""
+    code: str = ""
+
+
+class Report(Command, frozen=True):
+    """Something that people want to see; programs may ignore it."""
+
+    what: str
+    data: dict[str, object]

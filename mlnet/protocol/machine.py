@@ -1,0 +1,207 @@
+"""What the two state machines have in common: phases in a table, words said once, deadlines, contradictions.
+
+A machine does no I/O and knows no clock: ``step(event, now)`` returns commands. A phase's work looks at the evidence, says
+what is due, and either names what the machine waits for and from whom, or the phase that follows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from mlnet.envelope import Envelope
+from mlnet.errors import LocalProtocolError
+from mlnet.protocol.commands import Command, Report, Send, SetTimer
+from mlnet.protocol.deadlines import Deadlines
+from mlnet.protocol.events import Event, Received, TimerFired
+from mlnet.protocol.evidence import Evidence
+from mlnet.protocol.messages import Body, Message, Place, place
+from mlnet.task import TaskDefinition
+
+DEADLINE = "deadline"
+
+
+class Seal(Protocol):
+    """Who signs and opens messages; keeps keys out of the machines."""
+
+    peer_id: str
+
+    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message: ...
+
+    def open(self, envelope: Envelope) -> Message: ...
+
+    def secret(self, context: str) -> bytes: ...
+
+
+class Wait(NamedTuple):
+    """What a machine waits for, and from whom."""
+
+    what: str
+    whom: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.what} from {', '.join(self.whom)}" if self.whom else self.what
+
+
+class Rule(NamedTuple):
+    """A row of a transition table.
+
+    Attributes:
+        work: says what is due; names what is missing, or the phase that follows.
+        limit: how long the phase may take, ms; None for a phase that ends the machine.
+        late: what is done when it takes longer.
+    """
+
+    work: Callable[[Any], Wait | Enum]
+    limit: Callable[[Any], int] | None
+    late: Callable[[Any], Enum | None]
+
+
+class Machine(ABC):
+    """One party to one task.
+
+    Args:
+        seal: signs as this party.
+        task: the NEW_ML_TASK.
+        definition: what the task's text says.
+        deadlines: of this party.
+    """
+
+    table: Mapping[Enum, Rule]
+    handlers: Mapping[type[Event], Callable[[Any, Any], None]]
+
+    def __init__(self, seal: Seal, task: Message, definition: TaskDefinition, deadlines: Deadlines, phase: Enum) -> None:
+        self.seal = seal
+        self.task = task.task
+        self.client = task.sender
+        self.announcement = task
+        self.definition = definition
+        self.deadlines = deadlines
+        self.me = seal.peer_id
+        self.evidence = Evidence()
+        self.attempt = 0
+        self.phase = phase
+        self.waiting = Wait("the first event")
+        self.deadline = 0
+        self.now = 0
+        self._said: dict[Place, Message] = {}
+        self._done: set[tuple[str, int]] = set()
+        self._out: list[Command] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether the machine has nothing left to wait for."""
+        return self.table[self.phase].limit is None
+
+    def step(self, event: Event, now: int) -> list[Command]:
+        """Take in an event at a time (ms) and return what is to be done, in order.
+
+        Raises:
+            RemoteProtocolError: the event is a message that its sender may not send; the state is unchanged.
+        """
+        self.now = now
+        if isinstance(event, Received):
+            self._receive(event.message)
+        elif isinstance(event, TimerFired):
+            self._fire(event.name)
+        else:
+            handler = self.handlers.get(type(event))
+            if handler is None:
+                raise LocalProtocolError(f"{type(self).__name__} takes no {type(event).__name__}")
+            if not self.ended and getattr(event, "attempt", self.attempt) == self.attempt:
+                handler(self, event)
+        self._advance()
+        out, self._out = self._out, []
+        return out
+
+    # ----------------------------------------------------------------------------------------------- for the phases
+
+    def say(
+        self,
+        body: Body,
+        to: Iterable[str],
+        *,
+        until: int,
+        via: Iterable[str] = (),
+        gossip: bool = False,
+        attempt: int | None = None,
+    ) -> Message:
+        """Sign and send a message, unless one was signed in its place before: nothing is said twice differently."""
+        number = self.attempt if attempt is None else attempt
+        said = self._said.get(place(number, body))
+        if said is not None:
+            return said
+        message = self.seal.seal(body, task=self.task, attempt=number, sent=self.now)
+        self._said[message.place] = message
+        self.evidence.add(message)
+        self.forward(message, to, until=until, via=via, gossip=gossip)
+        return message
+
+    def has_said(self, type_: str, detail: str = "") -> bool:
+        """Whether a message of this type was signed in the current attempt."""
+        return (type_, self.attempt, detail) in self._said
+
+    def said(self) -> list[Message]:
+        """All that was signed in the current attempt."""
+        return [message for message in self._said.values() if message.attempt == self.attempt]
+
+    def forward(
+        self, message: Message, to: Iterable[str], *, until: int, via: Iterable[str] = (), gossip: bool = False
+    ) -> None:
+        """Send a message as it was signed, by us or by another."""
+        receivers = tuple(peer for peer in to if peer != self.me)
+        if receivers:
+            carriers = tuple(peer for peer in via if peer != self.me)
+            self._out.append(Send(receivers, message, until, carriers, gossip))
+
+    def emit(self, *commands: Command) -> None:
+        """Have something done."""
+        self._out.extend(commands)
+
+    def once(self, name: str) -> bool:
+        """True the first time in an attempt."""
+        key = (name, self.attempt)
+        if key in self._done:
+            return False
+        self._done.add(key)
+        return True
+
+    def report(self, what: str, **data: object) -> None:
+        """Tell people."""
+        self._out.append(Report(what, data))
+
+    def enter(self, phase: Enum) -> None:
+        """Move to a phase and set its deadline."""
+        self.phase = phase
+        limit = self.table[phase].limit
+        if limit is not None:
+            self.extend(limit(self))
+
+    def extend(self, milliseconds: int) -> None:
+        """Set the deadline so far from now."""
+        self.deadline = self.now + milliseconds
+        self._out.append(SetTimer(DEADLINE, self.deadline))
+
+    # -------------------------------------------------------------------------------------------------- inside
+
+    @abstractmethod
+    def _receive(self, message: Message) -> None:
+        """Check and keep a message."""
+
+    def _advance(self) -> None:
+        while not self.ended:
+            outcome = self.table[self.phase].work(self)
+            if isinstance(outcome, Wait):
+                self.waiting = outcome
+                return
+            self.enter(outcome)
+        self.table[self.phase].work(self)
+
+    def _fire(self, name: str) -> None:
+        if name != DEADLINE or self.ended or self.now < self.deadline:
+            return
+        after = self.table[self.phase].late(self)
+        if after is not None:
+            self.enter(after)

@@ -1,0 +1,274 @@
+"""A node's part in one task: the state machine and its transition table.
+
+::
+
+    PREPARING -> ANSWERED -> VOTING -> MEASURING -> REPLICATING -> READY -> BALLOTS -> LINKS -> TRAINING
+                    ^           \\-> FOLLOWING ---------------------------------------/        |
+                    \\ any of these: CLUSTER_MEMBERS of a new attempt                          v
+                                                        FAILING <- TRAINING -> COMPLETED -> OFFERING
+                                                           \\---------------> ENDED <--------/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlnet.errors import RemoteProtocolError
+from mlnet.protocol import formation, trainingphase
+from mlnet.protocol.cluster import Cluster
+from mlnet.protocol.commands import End, Introduce, Plan, PrepareRedis
+from mlnet.protocol.deadlines import Deadlines
+from mlnet.protocol.events import (
+    Event,
+    PingsMeasured,
+    RedisPrepared,
+    Replicated,
+    Restarted,
+    TrainingFinished,
+    TrainingProgressed,
+    TrainingStopped,
+)
+from mlnet.protocol.evidence import Verdict
+from mlnet.protocol.machine import Machine, Rule, Seal
+from mlnet.protocol.messages import (
+    MAX_ATTEMPTS,
+    ClusterMembers,
+    ClusterReady,
+    DatasetSelection,
+    InitCluster,
+    Message,
+    NewMlTask,
+    Resources,
+    TaskFailed,
+)
+from mlnet.protocol.phases import UNBOUND, Phase
+from mlnet.task import TaskDefinition
+
+
+FROM_CLIENT = frozenset({"NEW_ML_TASK", "CLUSTER_MEMBERS", "DATASET_SELECTION", "DATASET_SEGMENT", "CANCEL_TASK"})
+"""Types that only the task's client may send."""
+FROM_MEMBERS = frozenset({"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY", "HASH_VOTES"})
+"""Types that only members send to one another."""
+NOT_FOR_NODES = frozenset({"INIT_CLUSTER", "TRAINING_COMPLETED"})
+"""Types that only the client reads."""
+
+class Member(Machine):
+    """One node in one task. The first event must be the NEW_ML_TASK.
+
+    Attributes:
+        cluster: the current attempt; None before the client has named members.
+        redis: what became of this node's Redis server.
+        bound: digest of the decision that the client bound the task to; empty before.
+        selection: the client's DATASET_SELECTION, when this node sits on the committee.
+        order: the voted order, when it does.
+        paid: the committee members whose ballots count.
+        plan: what is trained.
+        result: what this node's trainer has made.
+        failure: why the task failed, once it has.
+    """
+
+    def __init__(
+        self, seal: Seal, task: Message, definition: TaskDefinition, deadlines: Deadlines, resources: Resources
+    ) -> None:
+        super().__init__(seal, task, definition, deadlines, Phase.PREPARING)
+        self.resources = resources
+        self.cluster: Cluster | None = None
+        self.redis: RedisPrepared | None = None
+        self.pings: dict[str, tuple[int, ...]] | None = None
+        self.replicated: Replicated | None = None
+        self.followed: ClusterReady | None = None
+        self.bound = ""
+        self.selection: DatasetSelection | None = None
+        self.order: tuple[str, ...] = ()
+        self.paid: tuple[str, ...] = ()
+        self.plan: Plan | None = None
+        self.result: TrainingFinished | None = None
+        self.failure = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether this node is free for another task."""
+        return self.phase in (Phase.OFFERING, Phase.ENDED)
+
+    @property
+    def attempted(self) -> Cluster:
+        """The current attempt."""
+        assert self.cluster is not None
+        return self.cluster
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other members."""
+        return tuple(peer for peer in self.attempted.members if peer != self.me)
+
+    @property
+    def committee(self) -> tuple[str, ...]:
+        """The seated members; empty while the vote is on."""
+        return self.attempted.poll().committee
+
+    @property
+    def seated(self) -> bool:
+        """Whether this node sits on the committee."""
+        return self.me in self.committee
+
+    def finish(self, state: str, reason: str = "", code: str = "") -> Phase:
+        """End this node's part; returns the phase to enter."""
+        if self.once("end"):
+            self.emit(End(state, reason, code))
+        return Phase.ENDED
+
+    def withdraw(self, reason: str, code: str = "TaskFailed") -> Phase:
+        """Tell the client, and who else may wait for this node, that it is out."""
+        to = (self.client, *(self.others if self.cluster else ()))
+        self.say(TaskFailed(reason, code), to, until=self.now + self.deadlines.grace)
+        return self.finish("failed", reason, code)
+
+    # ---------------------------------------------------------------------------------------------- messages
+
+    def _receive(self, message: Message) -> None:
+        body = message.body
+        if message.type in NOT_FOR_NODES or message.type == "PEERS":
+            return
+        if message.type in FROM_CLIENT and message.sender != self.client:
+            raise RemoteProtocolError(f"{message.type} of task {self.task[:12]} comes from {message.sender}, not its client")
+        if isinstance(body, NewMlTask):
+            if self.phase is Phase.PREPARING and self.once("announced"):
+                self.enter(Phase.PREPARING)
+                self.emit(Introduce({self.client: body.addresses}), PrepareRedis())
+            return
+        if self.ended:
+            return
+        members = self._named(message) if isinstance(body, ClusterMembers) else {}
+        if isinstance(body, DatasetSelection):
+            for signed in body.ballots:
+                self.seal.open(signed.envelope)
+        if not self._takes_part(message):
+            return
+        verdict = self.evidence.add(message)
+        if verdict is Verdict.EQUIVOCATION:
+            self._expose(message.sender)
+        elif verdict is Verdict.NEW:
+            self._took(message, members)
+
+    def _takes_part(self, message: Message) -> bool:
+        if message.sender == self.client:
+            return True
+        if message.attempt < self.attempt or message.attempt > MAX_ATTEMPTS or message.attempt == 0:
+            return False
+        return self.cluster is None or message.attempt > self.attempt or message.sender in self.cluster.members
+
+    def _took(self, message: Message, members: Mapping[str, Message]) -> None:
+        body = message.body
+        if isinstance(body, ClusterMembers):
+            if message.attempt > self.attempt and self.phase in UNBOUND:
+                self._join(message, members)
+        elif message.type == "CANCEL_TASK":
+            self.enter(self.finish("cancelled", getattr(body, "reason", ""), "TaskCancelled"))
+        elif isinstance(body, TaskFailed):
+            self._heard_failure(message, body)
+
+    def _named(self, message: Message) -> dict[str, Message]:
+        """Open the INIT_CLUSTER envelopes in a CLUSTER_MEMBERS; whatever is wrong with them is the client's fault."""
+        assert isinstance(message.body, ClusterMembers)
+        if not 1 <= message.attempt <= MAX_ATTEMPTS:
+            raise RemoteProtocolError(f"attempt {message.attempt} is not within 1 to {MAX_ATTEMPTS}")
+        members: dict[str, Message] = {}
+        for signed in message.body.members:
+            init = self.seal.open(signed.envelope)
+            if not isinstance(init.body, InitCluster) or init.task != self.task or init.sender in members:
+                raise RemoteProtocolError("CLUSTER_MEMBERS holds something else than one INIT_CLUSTER a member")
+            members[init.sender] = init
+        terms = self.definition.cluster
+        if not terms.min_nodes <= len(members) <= terms.max_nodes:
+            raise RemoteProtocolError(f"CLUSTER_MEMBERS names {len(members)} members")
+        mine = self.evidence.get("INIT_CLUSTER", 0, "", self.me)
+        if self.me in members and (mine is None or members[self.me].envelope != mine.envelope):
+            raise RemoteProtocolError("CLUSTER_MEMBERS holds an INIT_CLUSTER of ours that we did not write")
+        return members
+
+    def _join(self, message: Message, members: Mapping[str, Message]) -> None:
+        self.attempt = message.attempt
+        self.evidence.prune(self.attempt, {*members, self.client})
+        if self.me not in members:
+            self.enter(self.finish("released", "the client went on without this node"))
+            return
+        self.cluster = Cluster(message, members, self.definition.cluster, self.evidence)
+        self.pings = self.replicated = self.followed = None
+        self.report("members", attempt=self.attempt, members=self.cluster.members)
+        self.emit(Introduce({peer: self.cluster.init(peer).addresses for peer in self.others}))
+        self.enter(Phase.VOTING)
+
+    def _heard_failure(self, message: Message, body: TaskFailed) -> None:
+        if message.sender == self.client:
+            self.enter(self.finish("failed", body.reason, body.code))
+            return
+        self.report("note", peer=message.sender, reason=body.reason)
+        if self.bound and self.cluster is not None:
+            failed = self.evidence.of("TASK_FAILED", self.attempt)
+            told = [peer for peer in self.committee if peer in failed]
+            if 2 * len(told) > len(self.committee):
+                self.enter(self.finish("failed", body.reason, body.code))
+
+    def _expose(self, sender: str) -> None:
+        """Show a contradiction to the client; it is the proof. A client that contradicts itself has no cluster."""
+        self.report("equivocation", peer=sender)
+        if sender == self.client:
+            self.enter(self.withdraw("the client signed two different messages for one purpose", "ProtocolError"))
+            return
+        for message in self.evidence.proofs[sender]:
+            self.forward(message, [self.client], until=self.now + self.deadlines.grace)
+
+    # ------------------------------------------------------------------------------------------------ effects
+
+    def _prepared(self, event: RedisPrepared) -> None:
+        self.redis = event
+
+    def _measured(self, event: PingsMeasured) -> None:
+        self.pings = event.pings
+
+    def _replicated(self, event: Replicated) -> None:
+        self.replicated = event
+
+    def _progressed(self, _: TrainingProgressed) -> None:
+        if self.phase is Phase.TRAINING:
+            self.extend(self.deadlines.step)
+
+    def _finished(self, event: TrainingFinished) -> None:
+        if self.phase is Phase.TRAINING:
+            self.result = event
+
+    def _stopped(self, event: TrainingStopped) -> None:
+        if self.phase is Phase.TRAINING:
+            self.failure = event.reason
+
+    def _restarted(self, _: Restarted) -> None:
+        if self.phase in (Phase.COMPLETED, Phase.OFFERING):
+            trainingphase.offer(self)
+        else:
+            self.enter(self.withdraw("the node was restarted", "NodeLost"))
+
+    handlers = {
+        RedisPrepared: _prepared,
+        PingsMeasured: _measured,
+        Replicated: _replicated,
+        TrainingProgressed: _progressed,
+        TrainingFinished: _finished,
+        TrainingStopped: _stopped,
+        Restarted: _restarted,
+    }
+    table = {
+        Phase.PREPARING: Rule(formation.prepare, formation.preparing_limit, formation.give_up),
+        Phase.ANSWERED: Rule(formation.answer, formation.answered_limit, formation.give_up),
+        Phase.VOTING: Rule(formation.vote, formation.voting_limit, formation.give_up),
+        Phase.MEASURING: Rule(formation.measure, formation.measuring_limit, formation.give_up),
+        Phase.REPLICATING: Rule(formation.replicate, formation.ready_limit, formation.give_up),
+        Phase.READY: Rule(formation.ready, formation.dataset_limit, formation.give_up),
+        Phase.FOLLOWING: Rule(formation.follow, formation.following_limit, formation.give_up),
+        Phase.BALLOTS: Rule(trainingphase.ballots, trainingphase.ballots_limit, formation.give_up),
+        Phase.LINKS: Rule(trainingphase.links, trainingphase.links_limit, formation.give_up),
+        Phase.TRAINING: Rule(trainingphase.train, trainingphase.training_limit, trainingphase.stalled),
+        Phase.FAILING: Rule(trainingphase.fail, trainingphase.failing_limit, trainingphase.failed),
+        Phase.COMPLETED: Rule(trainingphase.complete, trainingphase.completed_limit, trainingphase.claim),
+        Phase.OFFERING: Rule(trainingphase.await_client, trainingphase.offer_limit, trainingphase.forgotten),
+        Phase.ENDED: Rule(formation.rest, None, formation.rest),
+    }

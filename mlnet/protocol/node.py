@@ -1,0 +1,215 @@
+"""A node: which tasks it takes, and its part in each of them.
+
+Every step of a member is returned as a :class:`Step`, so that a driver can write the event down before it carries the commands
+out, and replay it after a crash.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from mlnet import task as task_definition
+from mlnet.errors import RemoteProtocolError, TaskError
+from mlnet.protocol.commands import Command, Send
+from mlnet.protocol.deadlines import Deadlines
+from mlnet.protocol.events import Event, Received, Restarted
+from mlnet.protocol.machine import Seal
+from mlnet.protocol.member import Member
+from mlnet.protocol.messages import Message, NewMlTask, Resources, TaskFailed
+from mlnet.task import TaskDefinition
+
+MAX_PENDING = 256
+"""Tasks that a busy node keeps in case it is free in time."""
+MAX_ENDED = 8192
+"""Ended tasks that a node remembers, so that an old announcement finds it deaf."""
+CLOCK_SKEW = 300_000
+"""ms by which a client's clock may be behind or ahead of this node's."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What an operator lets tasks have.
+
+    Attributes:
+        resources: offered to a task.
+        tasks: at once.
+        max_parameters: of a model.
+        least_payment: micro-units.
+        clients: peer ids whose tasks are taken; empty for all.
+    """
+
+    resources: Resources
+    tasks: int = 1
+    max_parameters: int = 100_000_000
+    least_payment: int = 0
+    clients: frozenset[str] = frozenset()
+
+
+class Step(NamedTuple):
+    """What is to be done for a task, and the event to write down first; None where no member took one in."""
+
+    task: str
+    event: Event | None
+    now: int
+    commands: list[Command]
+
+
+class Pending(NamedTuple):
+    """A task that this node has heard of and not answered."""
+
+    message: Message
+    definition: TaskDefinition
+    until: int
+
+
+class Node:
+    """All of a node's tasks.
+
+    Args:
+        seal: signs as this node.
+        terms: of the operator.
+        deadlines: see :class:`~mlnet.protocol.deadlines.Deadlines`.
+    """
+
+    def __init__(self, seal: Seal, terms: Terms, deadlines: Deadlines) -> None:
+        self.seal = seal
+        self.terms = terms
+        self.deadlines = deadlines
+        self.members: dict[str, Member] = {}
+        self.pending: OrderedDict[str, Pending] = OrderedDict()
+        self.ended: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def busy(self) -> bool:
+        """Whether every place for a task is taken."""
+        return sum(not member.idle for member in self.members.values()) >= self.terms.tasks
+
+    def open_tasks(self, now: int) -> list[Message]:
+        """Announcements that a newcomer may still answer."""
+        known = [pending.message for pending in self.pending.values() if now < pending.until]
+        joined = [m.announcement for m in self.members.values() if m.attempt == 0 and not m.idle]
+        return known + joined
+
+    def step(self, task: str, event: Event, now: int) -> list[Step]:
+        """Take in an event of a task at a time (ms); a task that this node has no part in is ignored.
+
+        Raises:
+            RemoteProtocolError: the event is a message that its sender may not send; the state is unchanged.
+        """
+        steps: list[Step] = []
+        if task in self.members:
+            steps.append(self._step(task, event, now))
+        elif isinstance(event, Received) and isinstance(event.message.body, NewMlTask):
+            steps.extend(self._heard(event.message, event.message.body, now))
+        elif isinstance(event, Received) and event.message.type in ("CANCEL_TASK", "TASK_FAILED"):
+            pending = self.pending.get(task)
+            if pending is not None and pending.message.sender == event.message.sender:
+                del self.pending[task]
+                self._end(task)
+        steps.extend(self._take_pending(now))
+        return steps
+
+    def restore(self, task: str, events: Iterable[tuple[int, Event]], now: int) -> list[Step]:
+        """Bring a task back from its journal and tell it that the process was restarted.
+
+        Args:
+            task: its id.
+            events: those that :attr:`Step.event` named, with their times, in order.
+            now: ms.
+
+        Returns:
+            The last step, with the timers and words that are still due.
+        """
+        commands: list[Command] = []
+        for at, event in events:
+            if task not in self.members:
+                if not isinstance(event, Received):
+                    return []
+                self.members[task] = self._member(event.message, task_definition.load(_text(event.message)))
+            commands = self.members[task].step(event, at)
+        if task not in self.members:
+            return []
+        return [self._step(task, Restarted(), now)] if not self.members[task].ended else []
+
+    def refusal(self, client: str, definition: TaskDefinition) -> str:
+        """Why this node does not take a task; empty when it does."""
+        terms, needs = self.terms, definition.cluster.requirements
+        if terms.clients and client not in terms.clients:
+            return "this node's operator does not take tasks of this client"
+        if definition.payment_micro < terms.least_payment:
+            return f"pays less than this node's least payment of {terms.least_payment} micro-units"
+        if definition.ml.model.parameter_count(1) > terms.max_parameters:
+            return f"the model has more than the {terms.max_parameters} parameters that this node allows"
+        if needs.memory_bytes > terms.resources.memory << 20:
+            return f"needs {needs.memory} of memory, this node offers {terms.resources.memory} MiB"
+        if needs.cpus > terms.resources.cpus:
+            return f"needs {needs.cpus} processors, this node offers {terms.resources.cpus}"
+        return ""
+
+    # ------------------------------------------------------------------------------------------------- inside
+
+    def _heard(self, message: Message, body: NewMlTask, now: int) -> list[Step]:
+        if message.task in self.pending or message.task in self.ended or message.sender == self.seal.peer_id:
+            return []
+        try:
+            definition = task_definition.load(body.definition)
+        except TaskError as error:
+            raise RemoteProtocolError(f"the definition of task {message.task[:12]} is not valid: {error}") from error
+        waiting = definition.cluster.waiting_period_ms
+        if abs(now - body.created) > waiting + CLOCK_SKEW:
+            return []
+        reason = self.refusal(message.sender, definition)
+        if reason:
+            self._end(message.task)
+            return [self._decline(message, reason, now)]
+        if len(self.pending) >= MAX_PENDING:
+            return []
+        self.pending[message.task] = Pending(message, definition, now + waiting)
+        return [self._decline(message, "busy with another task", now)] if self.busy else []
+
+    def _decline(self, message: Message, reason: str, now: int) -> Step:
+        """Tell the client why there is no answer, if it is a neighbour; a note to everybody would be a storm."""
+        note = self.seal.seal(TaskFailed(reason, "TooFewNodes"), task=message.task, attempt=0, sent=now)
+        send = Send((message.sender,), note, now + self.deadlines.grace, neighbours_only=True)
+        return Step(message.task, None, now, [send])
+
+    def _take_pending(self, now: int) -> list[Step]:
+        steps: list[Step] = []
+        for task, pending in list(self.pending.items()):
+            if now >= pending.until:
+                del self.pending[task]
+                self._end(task)
+            elif not self.busy:
+                del self.pending[task]
+                self.members[task] = self._member(pending.message, pending.definition)
+                steps.append(self._step(task, Received(pending.message), now))
+        return steps
+
+    def _member(self, message: Message, definition: TaskDefinition) -> Member:
+        return Member(self.seal, message, definition, self.deadlines, self.terms.resources)
+
+    def _step(self, task: str, event: Event, now: int) -> Step:
+        member = self.members[task]
+        commands = member.step(event, now)
+        if member.ended:
+            del self.members[task]
+            self._end(task)
+        return Step(task, event, now, commands)
+
+    def _end(self, task: str) -> None:
+        self.ended[task] = None
+        while len(self.ended) > MAX_ENDED:
+            self.ended.popitem(last=False)
+
+
+def waits(node: Node) -> Mapping[str, str]:
+    """What each task of a node waits for, and from whom."""
+    return {task: f"{member.phase.value}: {member.waiting}" for task, member in node.members.items()}
+
+
+def _text(message: Message) -> str:
+    assert isinstance(message.body, NewMlTask)
+    return message.body.definition

@@ -1,0 +1,47 @@
+"""Signing and opening of messages by one identity: the protocol's only contact with keys."""
+
+from __future__ import annotations
+
+from mlnet.envelope import SIGNING_CONTEXT, Envelope
+from mlnet.errors import RemoteProtocolError
+from mlnet.identity import Identity, verify
+from mlnet.protocol import codec
+from mlnet.protocol.messages import TYPES, Body, Message
+
+
+class Seal:
+    """Makes messages of our own and opens those of others."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self.peer_id = identity.peer_id
+
+    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
+        """Write and sign a message.
+
+        Args:
+            body: of a type of :mod:`mlnet.protocol.messages`.
+            task: the task's id; none for NEW_ML_TASK and PEERS.
+            attempt: see :class:`~mlnet.protocol.messages.Message`.
+            sent: ms since 1970.
+
+        Raises:
+            LocalProtocolError: the body breaks its own bounds.
+        """
+        text = codec.encode(TYPES[type(body)], task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body)
+        return codec.message(Envelope(text, self._identity.sign(SIGNING_CONTEXT + text.encode())))
+
+    def open(self, envelope: Envelope) -> Message:
+        """Read a message and check its signature.
+
+        Raises:
+            RemoteProtocolError: it is not a message, or not its sender's.
+        """
+        message = codec.message(envelope)
+        if not verify(message.sender, envelope.signing_input, envelope.signature):
+            raise RemoteProtocolError(f"the signature of a {message.type} is not that of {message.sender}")
+        return message
+
+    def secret(self, context: str) -> bytes:
+        """32 bytes that only this identity can know, the same each time for the same context."""
+        return self._identity.derive(context.encode())

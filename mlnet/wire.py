@@ -1,0 +1,145 @@
+"""Messages over the network: verified on the way in, delivered on the way out, the exchange of peers between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlnet import clock
+from mlnet.envelope import Envelope
+from mlnet.identity import Identity
+from mlnet.net.interface import Handlers, Limits
+from mlnet.net.network import DEFAULT_LISTEN, Network
+from mlnet.protocol.commands import Command, Introduce, Publish, Send
+from mlnet.protocol.messages import MAX_ADDRESSES, Message, PeerAddresses, Peers
+from mlnet.seal import Seal
+
+GOSSIPED = frozenset({"NEW_ML_TASK", "INIT_CLUSTER", "CANCEL_TASK"})
+"""Types that are passed on; anything else that comes as gossip is for its receiver alone or for nobody."""
+EXCHANGED_PEERS = 32
+"""Peers whose addresses a newcomer is given."""
+OPEN_TASK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class WireOptions:
+    """Where to listen and whom to dial.
+
+    Attributes:
+        listen: multiaddrs.
+        peers: full multiaddrs of peers to stay connected with.
+        tools_address: ``host:port`` for tools; None for nowhere.
+        limits: of the network.
+    """
+
+    listen: tuple[str, ...] = DEFAULT_LISTEN
+    peers: tuple[str, ...] = ()
+    tools_address: str | None = None
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True)
+class WireHandlers:
+    """The party behind the wire.
+
+    Attributes:
+        on_message: a verified message and the peer that carried it; whether it was of use. Raises RemoteProtocolError.
+        open_tasks: announcements for a newcomer.
+        find_blob: see :class:`~mlnet.net.interface.Handlers`.
+        admit: likewise.
+        on_traffic: every message that comes (True) or goes (False), for people.
+    """
+
+    on_message: Callable[[Message, str], bool]
+    open_tasks: Callable[[], Sequence[Message]]
+    find_blob: Callable[[str, str], Path | None]
+    admit: Callable[[str, str, str], Path | None]
+    on_traffic: Callable[[bool, str, Message], None]
+
+
+class Wire:
+    """One party's connection to the network.
+
+    Args:
+        identity: its key.
+        handlers: the party.
+        runtime_dir: for sockets.
+        options: see :class:`WireOptions`.
+    """
+
+    def __init__(self, identity: Identity, handlers: WireHandlers, runtime_dir: Path, options: WireOptions) -> None:
+        self.seal = Seal(identity)
+        self._handlers = handlers
+        self.network = Network(
+            identity,
+            Handlers(self._on_envelope, self._on_peer, handlers.find_blob, handlers.admit),
+            listen=options.listen,
+            peers=options.peers,
+            runtime_dir=runtime_dir,
+            tools_address=options.tools_address,
+            limits=options.limits,
+        )
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where others may dial this party."""
+        return tuple(self.network.addresses()[:MAX_ADDRESSES])
+
+    def carry(self, command: Command) -> bool:
+        """Carry out a Send, Publish or Introduce; False for any other command."""
+        if isinstance(command, Send):
+            connected = set(self.network.connected_peers()) if command.neighbours_only else None
+            for peer in command.to:
+                if connected is None or peer in connected:
+                    self._send(command, peer)
+        elif isinstance(command, Publish):
+            self._handlers.on_traffic(False, "all", command.message)
+            self.network.publish(command.message.envelope)
+        elif isinstance(command, Introduce):
+            for peer, addresses in command.addresses.items():
+                self.network.add_addresses(peer, addresses)
+        else:
+            return False
+        return True
+
+    def _send(self, command: Send, peer: str) -> None:
+        self._handlers.on_traffic(False, peer, command.message)
+        self.network.send(
+            command.message.envelope,
+            peer,
+            timeout=max(0.001, (command.until - clock.now()) / 1000),
+            via=command.via,
+            gossip_fallback=command.gossip,
+        )
+
+    def _on_envelope(self, envelope: Envelope, source: str, gossip: bool) -> bool:
+        message = self.seal.open(envelope)
+        if message.sender == self.seal.peer_id:
+            return False
+        self._handlers.on_traffic(True, source, message)
+        if isinstance(message.body, Peers):
+            self._met(message.body)
+            return False
+        useful = self._handlers.on_message(message, source)
+        if useful and message.type == "NEW_ML_TASK" and not gossip:
+            self.network.publish(envelope)  # it came from one peer's list of open tasks: the others may lack it
+        return useful if not gossip else message.type in GOSSIPED
+
+    def _met(self, body: Peers) -> None:
+        for entry in body.peers:
+            if entry.peer != self.seal.peer_id:
+                self.network.add_addresses(entry.peer, entry.addresses)
+
+    def _on_peer(self, peer: str, connected: bool) -> None:
+        if not connected:
+            return
+        known = self.network.known_peers()
+        others = [
+            PeerAddresses(other, tuple(addresses[:MAX_ADDRESSES]))
+            for other, addresses in list(known.items())[:EXCHANGED_PEERS]
+            if other != peer and addresses
+        ]
+        mine = PeerAddresses(self.seal.peer_id, self.addresses())
+        greeting = self.seal.seal(Peers((mine, *others)), sent=clock.now())
+        for message in (greeting, *self._handlers.open_tasks()):
+            self.network.send(message.envelope, peer, timeout=OPEN_TASK_SECONDS)
