@@ -7,12 +7,18 @@ from libc.stdint cimport uint8_t
 cdef extern from "sha256.h" nogil:
     enum:
         MLNET_LEAF_SIZE
-    const char *mlnet_sha256_engine()
+    const char *mlnet_sha256_select(bint portable)
     void mlnet_leaf_hashes(const uint8_t *data, size_t size, uint8_t *hashes)
     void mlnet_tree_root(const uint8_t *hashes, size_t count, uint8_t *root)
 
-ENGINE = mlnet_sha256_engine().decode()
-"""Which implementation of SHA-256 this processor runs: ``sha-ni`` or ``portable``."""
+ENGINE = mlnet_sha256_select(False).decode()
+"""Which SHA-256 this processor runs: ``sha-ni`` or ``portable``."""
+
+
+def select_engine(bint portable):
+    """Takes the portable SHA-256 or the fastest one, to compare them; not while another thread is hashing."""
+    global ENGINE
+    ENGINE = mlnet_sha256_select(portable).decode()
 
 
 def leaf_hashes(const uint8_t[::1] data):

@@ -180,25 +180,24 @@ static int mlnet_detect_ni(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1u << 29)) != 0;
 }
 
-/* First asked while the extension is imported, so threads only read the answer. */
-static int mlnet_has_ni(void) {
-    static int known = -1;
-    if (known < 0) known = mlnet_detect_ni();
-    return known;
-}
-
+static int mlnet_use_ni = 0;
 #endif /* MLNET_SHA_NI */
 
-static inline const char *mlnet_sha256_engine(void) {
+/* Takes the fastest code for this processor or the portable code; to be called before any other function, and not
+ * while a thread is hashing. Returns the name of what it took. */
+static const char *mlnet_sha256_select(int portable) {
 #ifdef MLNET_SHA_NI
-    if (mlnet_has_ni()) return "sha-ni";
+    mlnet_use_ni = !portable && mlnet_detect_ni();
+    if (mlnet_use_ni) return "sha-ni";
+#else
+    (void)portable;
 #endif
     return "portable";
 }
 
 static void mlnet_compress(uint32_t state[8], const uint8_t *data, size_t blocks) {
 #ifdef MLNET_SHA_NI
-    if (mlnet_has_ni()) {
+    if (mlnet_use_ni) {
         mlnet_compress_ni(state, data, blocks);
         return;
     }
@@ -257,7 +256,7 @@ static void mlnet_leaf_pair(const uint8_t *data, uint8_t *hashes) {
 /* The hashes of the leaves of `size` > 0 bytes; the last leaf may be short. */
 static void mlnet_leaf_hashes(const uint8_t *data, size_t size, uint8_t *hashes) {
 #ifdef MLNET_SHA_NI
-    if (mlnet_has_ni())
+    if (mlnet_use_ni)
         for (; size >= 2 * (size_t)MLNET_LEAF_SIZE; hashes += 2 * MLNET_HASH) {
             mlnet_leaf_pair(data, hashes);
             data += 2 * (size_t)MLNET_LEAF_SIZE;

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+    class _Array(Protocol):
+        """A numpy array, whose type says only from Python 3.12 on that it is a buffer."""
+
+        @property
+        def __array_interface__(self) -> dict[str, Any]: ...
+
+    AnyBuffer: TypeAlias = ReadableBuffer | _Array
 
 _FORMATS = {
     "q": ({"q", "l", "@q", "@l"}, 8, "int64"),
@@ -16,7 +24,7 @@ _FORMATS = {
 
 
 def integers(
-    name: str, value: ReadableBuffer | Sequence[Any], typecode: Literal["i", "q"], ndim: int
+    name: str, value: AnyBuffer | Sequence[Any], typecode: Literal["i", "q"], ndim: int
 ) -> tuple[tuple[int, ...], memoryview]:
     """Looks at an argument as an array of integers.
 
@@ -73,14 +81,14 @@ def _from_sequences(
     return tuple(shape), flat.cast("B").cast(typecode, shape) if all(shape) else flat
 
 
-def octets(name: str, value: ReadableBuffer) -> memoryview:
+def octets(name: str, value: AnyBuffer) -> memoryview:
     """Looks at a buffer of any element type as its bytes, without a copy.
 
     Raises:
         TypeError: it is no buffer.
         ValueError: its bytes do not lie one after the other.
     """
-    view = memoryview(value)
+    view = memoryview(value)  # type: ignore[arg-type]
     if not view.c_contiguous:
         raise ValueError(f"{name}: must be C-contiguous")
     return view.cast("B") if view.nbytes else memoryview(b"")

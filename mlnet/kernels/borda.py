@@ -19,7 +19,7 @@ from mlnet.kernels import IMPLEMENTATION
 from mlnet.kernels._views import integers
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from mlnet.kernels._views import AnyBuffer
 
 if IMPLEMENTATION == "compiled":
     from mlnet.kernels import _borda as _impl
@@ -42,7 +42,7 @@ class Ranking(NamedTuple):
 
 
 def rank_by_distance(
-    matrix: ReadableBuffer | Sequence[Sequence[int]], keys: Sequence[Any] | None = None
+    matrix: AnyBuffer | Sequence[Sequence[int]], keys: Sequence[Any] | None = None
 ) -> Ranking:
     """Ranks peers by how near they are to the others: each row is the ballot of one peer over all others.
 
@@ -74,7 +74,7 @@ def rank_by_distance(
     )
 
 
-def score(ballots: ReadableBuffer | Sequence[Sequence[int]]) -> list[int]:
+def score(ballots: AnyBuffer | Sequence[Sequence[int]]) -> list[int]:
     """Counts ballots.
 
     Args:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlnet.kernels import IMPLEMENTATION
 from mlnet.kernels._views import integers
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from mlnet.kernels._views import AnyBuffer
 
 if IMPLEMENTATION == "compiled":
     from mlnet.kernels import _pingmatrix as _impl
@@ -20,7 +20,7 @@ else:
 __all__ = ["aggregate"]
 
 
-def aggregate(samples: ReadableBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryview[int]:
+def aggregate(samples: AnyBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryview[Any]:
     """Makes one distance of the samples of each pair of peers.
 
     The distance is the lower median of the samples that are present, in the worse of the two directions: an

@@ -21,7 +21,9 @@ from mlnet.kernels import IMPLEMENTATION
 from mlnet.kernels._views import octets
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, StrPath
+    from _typeshed import StrPath
+
+    from mlnet.kernels._views import AnyBuffer
 
 if IMPLEMENTATION == "compiled":
     from mlnet.kernels import _segmenthash as _impl
@@ -40,7 +42,7 @@ _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 _THREADS = min(_CORES, 8)  # a few saturate the memory, and each holds a block
 
 
-def digest(data: ReadableBuffer) -> bytes:
+def digest(data: AnyBuffer) -> bytes:
     """The root over a C-contiguous buffer of any element type; 32 bytes.
 
     Raises:
@@ -85,7 +87,7 @@ class Hasher:
         self._hashes = bytearray()
         self._partial = bytearray()
 
-    def update(self, data: ReadableBuffer) -> Hasher:
+    def update(self, data: AnyBuffer) -> Hasher:
         """Appends the bytes of a C-contiguous buffer; returns this object.
 
         Raises:
@@ -122,7 +124,7 @@ class Hasher:
         return bytes(self._hashes) + _impl.leaf_hashes(memoryview(bytes(self._partial)))
 
 
-def leaf_hashes(data: ReadableBuffer) -> list[bytes]:
+def leaf_hashes(data: AnyBuffer) -> list[bytes]:
     """The hash of each leaf of a C-contiguous buffer; none for no bytes.
 
     Raises:
@@ -143,7 +145,7 @@ def root(hashes: Sequence[bytes]) -> bytes:
     return _impl.root(memoryview(b"".join(hashes)))
 
 
-def proof(data: ReadableBuffer | Sequence[bytes], index: int) -> list[bytes]:
+def proof(data: AnyBuffer | Sequence[bytes], index: int) -> list[bytes]:
     """The audit path of a leaf (RFC 6962, section 2.1.1): what :func:`verify_leaf` needs beside the leaf.
 
     Args:
@@ -170,9 +172,7 @@ def proof(data: ReadableBuffer | Sequence[bytes], index: int) -> list[bytes]:
     return path
 
 
-def verify_leaf(
-    root: bytes, index: int, leaf: ReadableBuffer, proof: Sequence[bytes], leaf_count: int
-) -> bool:
+def verify_leaf(root: bytes, index: int, leaf: AnyBuffer, proof: Sequence[bytes], leaf_count: int) -> bool:
     """Whether a leaf stands at a place of the segment with a given root.
 
     All arguments but the root may come from a stranger: whatever is malformed is simply not part of the

@@ -1,0 +1,46 @@
+"""What tests of more than one room share."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from hypothesis import settings
+
+# A deadline would make a busy machine fail a correct test.
+settings.register_profile("mlnet", deadline=None)
+settings.load_profile("mlnet")
+
+Implementation = Literal["pure", "compiled"]
+KERNELS = ("borda", "pingmatrix", "segmenthash")
+
+
+@pytest.fixture(scope="module", params=["pure", "compiled"])
+def kernels(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    """Runs every test that asks for it on the pure twin and on the compiled kernels."""
+    implementation: Implementation = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        for name in KERNELS:
+            front = importlib.import_module(f"mlnet.kernels.{name}")
+            patch.setattr(front, "_impl", load_kernel(name, implementation))
+        yield implementation
+
+
+def load_kernel(name: str, implementation: Implementation) -> Any:
+    """The module behind mlnet.kernels.NAME; skips the test where there is no compiled one."""
+    if implementation == "pure":
+        return importlib.import_module("mlnet.kernels.reference")
+    return pytest.importorskip(
+        f"mlnet.kernels._{name}", reason="the kernels are not compiled here", exc_type=ImportError
+    )
+
+
+@pytest.fixture(scope="module", params=["fastest", "portable"])
+def sha256_engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs every test that asks for it with the processor's SHA-256 instructions and without them."""
+    kernel = load_kernel("segmenthash", "compiled")
+    kernel.select_engine(portable=request.param == "portable")
+    yield
+    kernel.select_engine(portable=False)
