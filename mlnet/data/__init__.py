@@ -1,0 +1,20 @@
+"""Datasets: reading them, cutting them into segments, and fetching segments from bucket links."""
+
+from mlnet.data.dataset import Dataset, split
+from mlnet.data.links import FetchBlob, LinkPolicy, fetch, time_limit
+from mlnet.data.segments import SEGMENTS, SegmentFile, read_segment
+from mlnet.data.table import Limits, Table
+
+__all__ = [
+    "SEGMENTS",
+    "Dataset",
+    "FetchBlob",
+    "Limits",
+    "LinkPolicy",
+    "SegmentFile",
+    "Table",
+    "fetch",
+    "read_segment",
+    "split",
+    "time_limit",
+]

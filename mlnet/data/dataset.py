@@ -1,0 +1,178 @@
+"""A task's dataset: found by its definition, verified, shuffled and cut into segments."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from mlnet.data import idx, npz
+from mlnet.data.csv_file import read_csv
+from mlnet.data.download import Interrupter, download
+from mlnet.data.links import time_limit
+from mlnet.data.segments import SegmentFile, bounds, write_segments
+from mlnet.data.table import AnyArray, Limits, Table, as_features, as_labels
+from mlnet.errors import DataError, HashMismatch
+
+if TYPE_CHECKING:
+    from mlnet.task_schema import Dataset as DatasetDefinition
+    from mlnet.task_schema import TaskDefinition
+
+_HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset cut into segments.
+
+    Attributes:
+        segments: the ten, in the order in which they were cut.
+        inputs: features of a row.
+        outputs: nodes of the model's last layer: number of classes, or columns of the targets.
+        rows: of all segments.
+        sha256: of the source file, or of the features' file followed by the labels' file.
+    """
+
+    segments: tuple[SegmentFile, ...]
+    inputs: int
+    outputs: int
+    rows: int
+    sha256: str
+
+
+def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Limits | None = None) -> Dataset:
+    """Read the dataset of a definition and cut it into ten segments of shuffled rows.
+
+    The order of the rows follows from the hash of the source alone, so the same source gives the same
+    segments. Blocks while it reads and writes; call it in a thread.
+
+    Args:
+        definition: names the source, its format and hash, and the model that the labels must fit.
+        base_dir: directory of the definition's file, to which paths in it are relative.
+        out_dir: where the segments are made; it exists.
+        limits: refused beyond these.
+
+    Raises:
+        DataError: a source cannot be reached or read; the message names it and a fix.
+        HashMismatch: it is not the one whose ``ml.dataset.sha256`` was given.
+        TooFewRows: it cannot fill ten segments.
+        LabelError: its labels do not fit the model's last layer and loss.
+    """
+    limits = limits or Limits()
+    outputs = definition.ml.model.outputs
+    with _sources(definition.ml.dataset, base_dir, out_dir, limits) as (features_path, labels_path):
+        sha256 = _verify(definition.ml.dataset, features_path, labels_path)
+        features, labels = _read(definition.ml.dataset, features_path, labels_path, limits)
+    what = definition.ml.dataset.source.features
+    if len(features) != len(labels):
+        raise DataError(
+            f"{what} has {len(features)} rows of features and {len(labels)} labels; they must be as many"
+        )
+    bounds(len(features))
+    table = Table(
+        as_features(what, features),
+        as_labels(what, labels, classes=definition.ml.model.loss == "CrossEntropy", outputs=outputs),
+    )
+    segments = write_segments(table, bytes.fromhex(sha256), out_dir)
+    return Dataset(segments, table.features.shape[1], outputs, len(features), sha256)
+
+
+@contextmanager
+def _sources(
+    dataset: DatasetDefinition, base_dir: Path, out_dir: Path, limits: Limits
+) -> Iterator[tuple[Path, Path | None]]:
+    """Local files of the features and, if it is another one, of the labels; downloads last as long as the
+    context."""
+    source = dataset.source
+    with ExitStack() as stack:
+        features = _local(source.features, base_dir, out_dir, limits, stack)
+        labels = None
+        if source.labels is not None and source.labels != source.features:
+            labels = _local(source.labels, base_dir, out_dir, limits, stack)
+        yield features, labels
+
+
+def _local(source: str, base_dir: Path, out_dir: Path, limits: Limits, stack: ExitStack) -> Path:
+    scheme = urlsplit(source).scheme if "://" in source else ""
+    if scheme in ("http", "https"):
+        file = stack.enter_context(
+            tempfile.NamedTemporaryFile(dir=out_dir, prefix=".source-")  # noqa: SIM115 - the stack closes it
+        )
+
+        def write(chunk: bytes) -> None:
+            file.write(chunk)
+
+        # The user's own definition names this link, so it may lead to the user's own network.
+        download(
+            source,
+            write,
+            max_bytes=limits.source_bytes,
+            seconds=time_limit(limits.source_bytes),
+            allow_private=True,
+            interrupter=Interrupter(),
+        )
+        file.flush()
+        return Path(file.name)
+    if scheme == "file":
+        source = unquote(urlsplit(source).path)
+    elif scheme:
+        raise DataError(f"{source}: datasets are read from paths, file://, http:// and https:// only")
+    path = base_dir / source
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"dataset {path} cannot be reached: {error}; paths are relative to the definition"
+        ) from error
+    if not path.is_file() or size > limits.source_bytes:
+        raise DataError(f"dataset {path} is not a file of at most {limits.source_bytes} bytes")
+    return path
+
+
+def _verify(dataset: DatasetDefinition, features: Path, labels: Path | None) -> str:
+    digest = hashlib.sha256()
+    for path in filter(None, (features, labels)):
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_HASH_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise DataError(
+                f"dataset {path} cannot be read: {error.strerror}; check its permissions"
+            ) from error
+    found = digest.hexdigest()
+    if dataset.sha256 is not None and dataset.sha256 != found:
+        raise HashMismatch(
+            f"dataset {dataset.source.features} has the SHA-256 {found} and ml.dataset.sha256 says"
+            f" {dataset.sha256};"
+            " get the right file or correct the key"
+        )
+    return found
+
+
+def _read(
+    dataset: DatasetDefinition, features: Path, labels: Path | None, limits: Limits
+) -> tuple[AnyArray, AnyArray]:
+    if dataset.format == "MNIST":
+        if labels is None:
+            raise DataError(
+                f"dataset {features}: MNIST has a second file; name it in ml.dataset.source.labels"
+            )
+        return idx.read_images(features, limits), idx.read_labels(labels, limits)
+    if dataset.format == "NPZ":
+        two = labels is not None
+        return (
+            npz.read_array(features, "features", limits, alone=two),
+            npz.read_array(labels or features, "labels", limits, alone=two),
+        )
+    if labels is not None:
+        raise DataError(
+            f"dataset {features}: CSV is one file; name its column of labels in ml.dataset.label-column"
+        )
+    table = read_csv(features, delimiter=dataset.delimiter, header=dataset.header, limits=limits)
+    return table.split(-1 if dataset.label_column is None else dataset.label_column)

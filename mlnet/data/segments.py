@@ -1,0 +1,185 @@
+"""Segments: a dataset cut into ten files that nodes fetch, verify and read.
+
+A segment is a safetensors file with the tensors ``features`` float32 (rows, inputs) and ``labels`` int64
+(rows,) or float32 (rows, outputs). Its name on the network is its hash, see :mod:`mlnet.kernels`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mlnet.data.table import AnyArray, Limits, Table, as_features, as_labels, check_shape
+from mlnet.errors import DataError, TooFewRows
+from mlnet.kernels import segmenthash
+
+SEGMENTS = 10
+"""Into how many segments a dataset is cut."""
+
+MAX_HEADER_BYTES = 64 << 10
+_ITEM_BYTES = {"F32": 4, "I64": 8}
+
+
+@dataclass(frozen=True)
+class SegmentFile:
+    """One segment on this machine's disk.
+
+    Attributes:
+        path: the file.
+        digest: its segment hash, hex.
+        size: bytes of the file.
+        rows: rows that it holds.
+    """
+
+    path: Path
+    digest: str
+    size: int
+    rows: int
+
+
+def bounds(rows: int) -> list[int]:
+    """Where ``rows`` rows are cut: eleven positions, of which segment i holds bounds[i] to bounds[i + 1].
+
+    Raises:
+        TooFewRows: a segment would be empty.
+    """
+    if rows < SEGMENTS:
+        raise TooFewRows(
+            f"the dataset has {rows} rows and is cut into {SEGMENTS} segments; use at least {SEGMENTS} rows"
+        )
+    return [rows * index // SEGMENTS for index in range(SEGMENTS + 1)]
+
+
+def permutation(rows: int, seed: bytes) -> NDArray[np.int64]:
+    """The order 0 to rows - 1 shuffled by a 16-byte seed; the same on every machine and numpy version.
+
+    Sorts the rows by a keystream of Philox 4x64 (Salmon et al., SC11), whose raw output numpy keeps stable
+    between versions, which it does not promise of ``Generator.permutation``.
+    """
+    keys = np.random.Philox(key=int.from_bytes(seed[:16], "big")).random_raw(rows)
+    return np.argsort(np.asarray(keys, dtype=np.uint64), kind="stable").astype(np.int64)
+
+
+def write_segments(table: Table, seed: bytes, directory: Path) -> tuple[SegmentFile, ...]:
+    """Shuffle a dataset and write its ten segments, the same bytes each time.
+
+    Args:
+        table: the dataset.
+        seed: 16 bytes or more, of which 16 decide the order of the rows.
+        directory: where the files are made; it exists.
+
+    Raises:
+        TooFewRows: a segment would be empty.
+        DataError: a file cannot be written.
+    """
+    cuts = bounds(len(table.features))
+    order = permutation(len(table.features), seed)
+    files = []
+    for index in range(SEGMENTS):
+        rows = order[cuts[index] : cuts[index + 1]]
+        path = directory / f"segment-{index}.safetensors"
+        # The index makes hashes differ even where rows repeat; a second entry would have no fixed order.
+        metadata = {"mlnet": f"segment {index} of {SEGMENTS}"}
+        try:
+            save_file({"features": table.features[rows], "labels": table.labels[rows]}, path, metadata)
+            size = path.stat().st_size
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"segment {path} cannot be written: {error}; free some space") from error
+        files.append(SegmentFile(path, segmenthash.digest_file(path).hex(), size, len(rows)))
+    return tuple(files)
+
+
+def read_segment(
+    path: Path,
+    *,
+    inputs: int,
+    outputs: int,
+    classes: bool,
+    rows: int | None = None,
+    limits: Limits | None = None,
+) -> Table:
+    """Read a segment that came from the network; its shapes are checked before memory is taken.
+
+    Args:
+        path: the file, whose hash has been verified.
+        inputs: features of a row.
+        outputs: nodes of the model's last layer.
+        classes: whether the labels are class numbers (CrossEntropy) or targets (MSE).
+        rows: how many it must hold; None for any number.
+        limits: refused beyond these.
+
+    Raises:
+        DataError: it is not such a segment.
+        LabelError: its labels do not fit the model.
+    """
+    arrays = read_tensors(
+        path,
+        {"features": ("F32", (rows, inputs)), "labels": _label_shape(rows, outputs, classes)},
+        limits or Limits(),
+    )
+    features = as_features(str(path), arrays["features"])
+    labels = as_labels(str(path), arrays["labels"], classes=classes, outputs=outputs)
+    if len(features) != len(labels):
+        raise DataError(f"{path} holds {len(features)} rows of features and {len(labels)} labels")
+    return Table(features, labels)
+
+
+def _label_shape(rows: int | None, outputs: int, classes: bool) -> tuple[str, tuple[int | None, ...]]:
+    return ("I64", (rows,)) if classes else ("F32", (rows, outputs))
+
+
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file whose header is larger than any that mlnet writes.
+
+    Raises:
+        DataError: it is, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            prefix = file.read(8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from error
+    if len(prefix) < 8 or struct.unpack("<Q", prefix)[0] > MAX_HEADER_BYTES:
+        raise DataError(f"{path} is not a safetensors file of mlnet; check the path")
+
+
+def read_tensors(
+    path: Path, expected: Mapping[str, tuple[str, tuple[int | None, ...]]], limits: Limits
+) -> dict[str, AnyArray]:
+    """The named tensors of a safetensors file, which must be all that it holds.
+
+    Args:
+        path: the file.
+        expected: type (F32 or I64) and shape of each tensor; None stands for any length.
+        limits: refused beyond these.
+
+    Raises:
+        DataError: the file, a name, a type or a shape is not as expected.
+    """
+    check_header(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = sorted(file.keys())
+            if found != sorted(expected):
+                raise DataError(f"{path} holds the tensors {found[:8]}; expected {sorted(expected)[:8]}")
+            for name, (dtype, shape) in expected.items():
+                view = file.get_slice(name)
+                actual = tuple(view.get_shape())
+                fits = len(actual) == len(shape) and all(
+                    want is None or have == want for have, want in zip(actual, shape, strict=True)
+                )
+                if not fits or view.get_dtype() != dtype:
+                    raise DataError(
+                        f"{path}: {name} is {view.get_dtype()} {actual}; expected {dtype} {shape}"
+                    )
+                check_shape(f"{path}[{name}]", actual, _ITEM_BYTES[dtype], limits)
+            return {name: file.get_tensor(name) for name in expected}
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is not a valid safetensors file: {error}; get it again") from error

@@ -1,0 +1,143 @@
+"""A dataset in memory, the bounds on one, and whether its labels fit a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlnet.errors import DataError, LabelError
+
+FloatArray: TypeAlias = NDArray[np.float32]
+AnyArray: TypeAlias = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a dataset may take, so that a few bytes of input cannot ask for all memory.
+
+    Attributes:
+        source_bytes: size of a source file as it lies on the disk or crosses the network.
+        table_bytes: size of an array, decompressed, in bytes.
+        rows: rows of a dataset.
+        columns: features of a row.
+        line_bytes: one line of a CSV file.
+    """
+
+    source_bytes: int = 8 << 30
+    table_bytes: int = 8 << 30
+    rows: int = 1 << 30
+    columns: int = 1 << 22
+    line_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a dataset.
+
+    Attributes:
+        features: float32 (rows, inputs), all finite.
+        labels: int64 (rows,) class numbers, or float32 (rows, outputs) targets of a regression.
+    """
+
+    features: FloatArray
+    labels: NDArray[np.int64] | FloatArray
+
+
+def check_shape(what: str, shape: tuple[int, ...], item_bytes: int, limits: Limits) -> None:
+    """Refuse an array by its declared shape, before any memory is taken for it.
+
+    Raises:
+        DataError: it has too many rows, columns or bytes.
+    """
+    rows = shape[0] if shape else 0
+    columns = 1
+    for length in shape[1:]:
+        columns *= length
+    if rows < 0 or columns < 0 or rows > limits.rows or columns > limits.columns:
+        raise DataError(
+            f"{what}: {rows} rows of {columns} values are more than {limits.rows} x {limits.columns};"
+            " use a smaller dataset"
+        )
+    if rows * columns * item_bytes > limits.table_bytes:
+        raise DataError(
+            f"{what}: {rows} x {columns} values take more than {limits.table_bytes} bytes; use a smaller"
+            " dataset"
+        )
+
+
+def as_features(what: str, values: AnyArray) -> FloatArray:
+    """Values of any numeric type and at least two dimensions as finite float32 (rows, inputs).
+
+    Raises:
+        DataError: they are not numbers, not a table, or not finite.
+    """
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{what}: features of type {values.dtype} are not numbers; save them as float32")
+    if values.ndim < 2 or 0 in values.shape:
+        raise DataError(f"{what}: features have the shape {values.shape}; it must be (rows, values of a row)")
+    flat = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
+    require_finite(what, "features", flat)
+    return flat
+
+
+def require_finite(what: str, name: str, values: FloatArray) -> None:
+    """Raise DataError that names the first row with a NaN or an infinity."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
+        raise DataError(f"{what}: {name} of row {row} hold a NaN or an infinity; remove or replace that row")
+
+
+def as_labels(what: str, values: AnyArray, *, classes: bool, outputs: int) -> NDArray[np.int64] | FloatArray:
+    """Labels in the form that the loss needs.
+
+    Args:
+        what: the source, for error messages.
+        values: (rows,) or (rows, width), of any numeric type.
+        classes: True for a classifier (CrossEntropy), False for a regression (MSE).
+        outputs: nodes of the model's last layer.
+
+    Returns:
+        int64 (rows,) for a classifier, float32 (rows, outputs) for a regression.
+
+    Raises:
+        LabelError: they do not fit.
+    """
+    if values.dtype.kind not in "biuf" or values.ndim not in (1, 2):
+        raise LabelError(
+            f"{what}: labels of type {values.dtype} and shape {values.shape} are not a list of numbers"
+        )
+    if classes:
+        return _class_numbers(what, values, outputs)
+    targets = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
+    if targets.shape[1] != outputs:
+        raise LabelError(
+            f"{what}: labels have {targets.shape[1]} columns and the model's last layer {outputs} nodes;"
+            " make them equal, or use the loss CrossEntropy for class numbers"
+        )
+    try:
+        require_finite(what, "labels", targets)
+    except DataError as error:
+        raise LabelError(str(error)) from None
+    return targets
+
+
+def _class_numbers(what: str, values: AnyArray, outputs: int) -> NDArray[np.int64]:
+    if values.ndim == 2 and values.shape[1] != 1:
+        raise LabelError(
+            f"{what}: labels have {values.shape[1]} columns; CrossEntropy needs one class number a row"
+        )
+    column = values.reshape(-1)
+    numbers = column.astype(np.float64)
+    wrong = ~((numbers >= 0) & (numbers < outputs) & (np.floor(numbers) == numbers))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise LabelError(
+            f"{what}: the label of row {row} is {column[row]}; the model's last layer of {outputs} nodes"
+            " needs"
+            f" whole numbers from 0 to {outputs - 1}: change the labels or the number of nodes"
+        )
+    return column.astype(np.int64)

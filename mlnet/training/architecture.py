@@ -1,0 +1,135 @@
+"""What a model is, as data: its layers, and from those the shape of every tensor.
+
+No torch: a model's size is known, and a file from the network is checked, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mlnet import task_schema
+from mlnet.errors import DataError, TrainingError
+from mlnet.task_schema import Activation, Format, Loss, TaskDefinition
+
+MAX_LAYERS = 256
+MAX_WIDTH = 1 << 31
+MAX_PARAMETERS = 1 << 31
+"""Default limit of a model's parameters; operators set their own."""
+
+Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
+
+
+class Dense(msgspec.Struct, frozen=True, tag_field="type", tag="Dense", forbid_unknown_fields=True):
+    """A fully connected layer and its activation.
+
+    Attributes:
+        nodes: outputs of the layer.
+        activation: applied to each of them.
+    """
+
+    nodes: Width
+    activation: Activation = "Linear"
+
+
+class Dropout(msgspec.Struct, frozen=True, tag_field="type", tag="Dropout", forbid_unknown_fields=True):
+    """Zeroes values at random while training.
+
+    Attributes:
+        rate: probability of each value, 0 to below 1.
+    """
+
+    rate: Annotated[float, Meta(ge=0, lt=1)]
+
+
+class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The description that a model file carries.
+
+    Attributes:
+        inputs: features of a row.
+        layers: first to last; the last Dense layer's nodes are the model's outputs.
+        loss: what it was trained on; CrossEntropy makes it a classifier.
+        data_format: format of the dataset that it was trained on, so that new data is scaled alike.
+        format: version of this description.
+    """
+
+    inputs: Width
+    layers: Annotated[tuple[Dense | Dropout, ...], Meta(min_length=1, max_length=MAX_LAYERS)]
+    loss: Loss
+    data_format: Format = "NPZ"
+    format: Literal[1] = 1
+
+    @property
+    def dense(self) -> list[Dense]:
+        """The Dense layers."""
+        return [layer for layer in self.layers if isinstance(layer, Dense)]
+
+    @property
+    def outputs(self) -> int:
+        """Nodes of the last Dense layer."""
+        return self.dense[-1].nodes
+
+    @property
+    def classifier(self) -> bool:
+        """Whether the outputs are scores of classes."""
+        return self.loss == "CrossEntropy"
+
+    def tensor_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each parameter, in the order of the layers."""
+        width = self.inputs
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Dense):
+                yield f"layers.{index}.weight", (layer.nodes, width)
+                yield f"layers.{index}.bias", (layer.nodes,)
+                width = layer.nodes
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable values."""
+        widths = [self.inputs, *(layer.nodes for layer in self.dense)]
+        return sum(before * after + after for before, after in pairwise(widths))
+
+    def require_parameters(self, limit: int = MAX_PARAMETERS) -> None:
+        """Refuse a model that is too large to build.
+
+        Raises:
+            TrainingError: it has more parameters than ``limit``.
+        """
+        if self.parameters > limit:
+            raise TrainingError(
+                f"the model has {self.parameters} parameters, more than this node's limit of {limit};"
+                " use fewer nodes in its layers or raise the limit"
+            )
+
+    def to_json(self) -> str:
+        """The description as a model file carries it; equal architectures give equal texts."""
+        return msgspec.json.encode(self).decode()
+
+
+def of_definition(definition: TaskDefinition, inputs: int) -> Architecture:
+    """The model that a definition describes, for rows of ``inputs`` features."""
+    model = definition.ml.model
+    layers = tuple(
+        Dense(unit.nodes, unit.activation) if isinstance(unit, task_schema.Dense) else Dropout(unit.rate)
+        for unit in model.hidden_units
+    )
+    return Architecture(inputs, layers, model.loss, definition.ml.dataset.format)
+
+
+def from_json(text: str, path: object) -> Architecture:
+    """The description in a model file; ``path`` is for the error message.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        architecture = msgspec.json.decode(text, type=Architecture)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise DataError(f"{path} has no valid description of its model: {error}; get it again") from error
+    if not architecture.dense:
+        raise DataError(f"{path} describes a model without a Dense layer; get it again")
+    return architecture

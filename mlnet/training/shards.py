@@ -1,0 +1,129 @@
+"""Which rows each rank trains, in which step: arithmetic that every member computes alike, with no
+communication.
+
+The training segments, joined in the voted order, are N rows. Of ``world`` ranks, rank r holds the rows from
+``N * r // world`` to ``N * (r + 1) // world``: its shard. The last rows of each shard validate, the rest, m_r
+of them, train; M is the sum of all m_r. An epoch has S = ceil(M / batch size) steps. In step s rank r takes,
+of its rows in the epoch's own order, those from ``m_r * s // S`` to ``m_r * (s + 1) // S``: every row once an
+epoch, and any rank's share of a step differs from another's by its part of the data only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The rows of one rank, as positions in the joined training segments.
+
+    Attributes:
+        start: first row.
+        trained: how many rows train, from ``start`` on.
+        validated: how many rows, after those, validate.
+    """
+
+    start: int
+    trained: int
+    validated: int
+
+    @property
+    def stop(self) -> int:
+        """The position after its last row."""
+        return self.start + self.trained + self.validated
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of rows within one segment.
+
+    Attributes:
+        segment: index of the segment.
+        start: first row within the segment.
+        stop: the row after the last.
+    """
+
+    segment: int
+    start: int
+    stop: int
+
+
+def cut(rows: int, world: int, validation: float) -> tuple[Shard, ...]:
+    """The shard of every rank.
+
+    Args:
+        rows: all rows of the training segments.
+        world: number of ranks.
+        validation: share of each shard that validates, 0 to below 1. A share above 0 of two rows or more is
+            at least one row, and at least one row trains.
+
+    Returns:
+        By rank.
+    """
+    # The decimal as it was written, so that 0.29 of 100 rows are 29 and not the 28 of binary fractions.
+    share = Fraction(repr(validation))
+    shards = []
+    for rank in range(world):
+        start, stop = rows * rank // world, rows * (rank + 1) // world
+        size = stop - start
+        validated = min(max(int(size * share), 1), size - 1) if share and size > 1 else 0
+        shards.append(Shard(start, size - validated, validated))
+    return tuple(shards)
+
+
+def steps(shards: Sequence[Shard], batch_size: int) -> int:
+    """Steps of an epoch: all training rows over the global batch size, rounded up."""
+    return -(-sum(shard.trained for shard in shards) // batch_size)
+
+
+def batch(shard: Shard, step: int, steps_per_epoch: int) -> tuple[int, int]:
+    """The positions, in the epoch's order of the shard's training rows, that a step takes: first, and after
+    the last."""
+    return shard.trained * step // steps_per_epoch, shard.trained * (step + 1) // steps_per_epoch
+
+
+def batch_rows(shards: Sequence[Shard], step: int, steps_per_epoch: int) -> int:
+    """Rows of a step over all ranks; at least one."""
+    return sum(stop - start for start, stop in (batch(shard, step, steps_per_epoch) for shard in shards))
+
+
+def parts(segment_rows: Sequence[int], start: int, stop: int) -> tuple[Part, ...]:
+    """Where rows of the joined segments lie.
+
+    Args:
+        segment_rows: rows of each training segment, in voted order.
+        start: first row of the joined segments.
+        stop: the row after the last.
+
+    Returns:
+        The runs of rows in order; their segments are those that the holder of these rows has to fetch.
+    """
+    ends = list(accumulate(segment_rows))
+    found = []
+    for index, (rows, end) in enumerate(zip(segment_rows, ends, strict=True)):
+        first, last = max(start, end - rows), min(stop, end)
+        if first < last:
+            found.append(Part(index, first - (end - rows), last - (end - rows)))
+    return tuple(found)
+
+
+def segments_of(segment_rows: Sequence[int], rank: int, world: int) -> tuple[int, ...]:
+    """Indices of the segments that a rank has to fetch; none for a rank without rows."""
+    rows = sum(segment_rows)
+    return tuple(
+        part.segment for part in parts(segment_rows, rows * rank // world, rows * (rank + 1) // world)
+    )
+
+
+def rows_trained(segment_rows: Sequence[int], world: int, validation: float, epochs: int) -> tuple[int, ...]:
+    """What each rank contributes: its training rows times the epochs. By rank."""
+    return tuple(shard.trained * epochs for shard in cut(sum(segment_rows), world, validation))
+
+
+def seed(context: str, *path: int | str) -> bytes:
+    """32 bytes that depend on the task's seed and on what they are for, such as an epoch and a rank."""
+    return hashlib.sha256("/".join((context, *map(str, path))).encode()).digest()

@@ -1,0 +1,217 @@
+"""Reading of IDX, NPZ and CSV files."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlnet.data import idx, npz
+from mlnet.data.csv_file import read_csv
+from mlnet.data.table import Limits, as_features, as_labels
+from mlnet.errors import DataError, LabelError
+
+SMALL = Limits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
+
+
+def idx_bytes(values: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_idx_images_are_scaled_rows(tmp_path: Path, pack: object) -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / "images"
+    path.write_bytes(pack(idx_bytes(pixels)))  # type: ignore[operator]
+    images = idx.read_images(path, SMALL)
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images, pixels.reshape(2, 12).astype(np.float32) / np.float32(255))
+    assert idx.is_idx(path)
+
+
+def test_idx_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_bytes(gzip.compress(idx_bytes(np.array([3, 1, 2], dtype=np.uint8))))
+    assert idx.read_labels(path, SMALL).tolist() == [3, 1, 2]
+    with pytest.raises(DataError, match="holds no images"):
+        idx.read_images(path, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "ends after 0 of 4 bytes"),
+        (b"PK\3\4 something else", "not an IDX file"),
+        (idx_bytes(np.zeros((2, 2, 2), np.uint8))[:-1], "ends after 7 of 8 bytes"),
+        (idx_bytes(np.zeros((2, 2, 2), np.uint8)) + b"x", "more bytes than its header says"),
+        (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**16, 2**16), "rows of"),
+        (struct.pack(">HBB3I", 0, 8, 3, 99, 8, 8), "take more than 4096 bytes"),
+        (gzip.compress(idx_bytes(np.zeros((2, 2, 2), np.uint8)))[:-9], "cannot be read"),
+        (b"\x1f\x8b garbage", "cannot be read"),
+    ],
+)
+def test_idx_refuses(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        idx.read_images(path, SMALL)
+    assert str(path) in str(error.value)
+
+
+def test_idx_stops_at_the_announced_size_of_a_gzip_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip.compress(idx_bytes(np.zeros((2, 2, 2), np.uint8)) + bytes(50_000_000)))
+    with pytest.raises(DataError, match="more bytes than its header says"):
+        idx.read_images(path, SMALL)
+
+
+def test_npz_one_file_or_two(tmp_path: Path) -> None:
+    both, alone = tmp_path / "both.npz", tmp_path / "alone.npz"
+    np.savez_compressed(both, features=np.ones((3, 2)), labels=np.array([0, 1, 2]))
+    np.savez(alone, anything=np.array([2, 1, 0]))
+    np.save(tmp_path / "plain.npy", np.array([5, 6]))
+    assert npz.read_array(both, "features", SMALL, alone=False).shape == (3, 2)
+    assert npz.read_array(both, "labels", SMALL, alone=True).tolist() == [0, 1, 2]
+    assert npz.read_array(alone, "labels", SMALL, alone=True).tolist() == [2, 1, 0]
+    assert npz.read_array(tmp_path / "plain.npy", "labels", SMALL, alone=True).tolist() == [5, 6]
+    with pytest.raises(DataError, match=r"no array 'labels'.*anything"):
+        npz.read_array(alone, "labels", SMALL, alone=False)
+
+
+def test_npz_never_unpickles(tmp_path: Path) -> None:
+    path = tmp_path / "pickle.npz"
+    np.savez(path, features=np.array([[object()]], dtype=object))
+    with pytest.raises(DataError, match="only arrays of numbers"):
+        npz.read_array(path, "features", SMALL, alone=False)
+
+
+def test_npz_believes_no_header(tmp_path: Path) -> None:
+    """A few bytes that claim a large array are refused before memory is taken for it."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"shape": (16, 32), "fortran_order": False, "descr": "<f4"})
+    path = tmp_path / "liar.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("features.npy", header.getvalue() + b"short")
+    with pytest.raises(DataError, match="asks for 2048 bytes, 5 are there"):
+        npz.read_array(path, "features", SMALL, alone=False)
+
+
+def test_npz_refuses_a_bomb_by_its_shape(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, features=np.zeros((100, 64), dtype=np.float64))
+    with pytest.raises(DataError, match="take more than 4096 bytes"):
+        npz.read_array(path, "features", SMALL, alone=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip at all", b"PK\3\4" + bytes(40)])
+def test_npz_refuses_what_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as NPZ"):
+        npz.read_array(path, "features", SMALL, alone=False)
+
+
+def csv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "data.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "labels", "first"),
+    [("kind", [7, 8], [1, 2]), (2, [7, 8], [1, 2]), (-1, [7, 8], [1, 2]), (0, [1, 3], [2, 7])],
+)
+def test_csv_label_column(tmp_path: Path, column: str | int, labels: list[int], first: list[int]) -> None:
+    path = csv(tmp_path, 'a;"b";kind\r\n1;2;7\r\n\r\n3;"4";8\r\n')
+    features, found = read_csv(path, delimiter=";", header=True, limits=SMALL).split(column)
+    assert found.tolist() == labels
+    assert features[0].tolist() == first
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "message"),
+    [
+        ("1,2\n3,x\n", False, "line 2, column 2: 'x' is not a finite number"),
+        ("a,b\n1,2\n", False, "line 1, column 1: 'a' is not a finite number; set 'header: true'"),
+        ("a,b\n\n1,2\n3,\n", True, "line 4, column 2: '' is not a finite number"),
+        ("1,2\n3,4,5\n", False, "line 2: 3 values where the lines before have 2"),
+        ("1,2\n3,nan\n", False, "line 2, column 2: 'nan'"),
+        ("1,2\n3,1e39\n", False, "line 2, column 2: '1e39'"),
+        ("a,b,c\n1,2\n", True, "line 1 names 3 columns and the rows have 2"),
+        ("a,b\n", True, "holds no rows"),
+        ("", False, "holds no rows"),
+        ("1," * 300, False, "line 1: longer than 200 characters"),
+    ],
+)
+def test_csv_names_the_line(tmp_path: Path, text: str, header: bool, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_csv(csv(tmp_path, text), delimiter=",", header=header, limits=SMALL)
+
+
+def test_csv_counts_lines_over_blocks(tmp_path: Path) -> None:
+    text = "1,2\n" * 5000 + "1,oops\n"
+    with pytest.raises(DataError, match="line 5001, column 2"):
+        read_csv(csv(tmp_path, text), delimiter=",", header=False, limits=Limits())
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("z", "0 columns are named 'z', of a, b"), (2, "no label column 2"), (-3, "no label column -3")],
+)
+def test_csv_refuses_a_wrong_label_column(tmp_path: Path, column: str | int, message: str) -> None:
+    table = read_csv(csv(tmp_path, "a,b\n1,2\n"), delimiter=",", header=True, limits=SMALL)
+    with pytest.raises(DataError, match=message):
+        table.split(column)
+
+
+def test_csv_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "binary.csv"
+    path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_csv(path, delimiter=",", header=False, limits=SMALL)
+
+
+def test_features_must_be_a_finite_table() -> None:
+    assert as_features("x", np.zeros((2, 3, 4), np.uint8)).shape == (2, 12)
+    with pytest.raises(DataError, match="row 1 hold a NaN"):
+        as_features("x", np.array([[1.0], [np.nan]]))
+    with pytest.raises(DataError, match="shape"):
+        as_features("x", np.zeros(3))
+    with pytest.raises(DataError, match="not numbers"):
+        as_features("x", np.array([["a"]]))
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2], [0.0, 1.0, 2.0], [[0], [1], [2]]])
+def test_class_numbers(values: list[float]) -> None:
+    labels = as_labels("x", np.array(values), classes=True, outputs=3)
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, 3], "label of row 1 is 3"),
+        ([-1, 0], "label of row 0 is -1"),
+        ([0, 0.5], "label of row 1 is 0.5"),
+        ([0, np.nan], "label of row 1 is nan"),
+        ([[0, 1]], "2 columns; CrossEntropy needs one"),
+        (["a"], "not a list of numbers"),
+    ],
+)
+def test_labels_that_do_not_fit_classes(values: list[object], message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        as_labels("x", np.array(values), classes=True, outputs=3)
+
+
+def test_targets_of_a_regression() -> None:
+    assert as_labels("x", np.array([1, 2]), classes=False, outputs=1).tolist() == [[1.0], [2.0]]
+    with pytest.raises(LabelError, match="1 columns and the model's last layer 2 nodes"):
+        as_labels("x", np.array([1, 2]), classes=False, outputs=2)
+    with pytest.raises(LabelError, match="row 0 hold a NaN"):
+        as_labels("x", np.array([np.inf]), classes=False, outputs=1)
