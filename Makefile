@@ -1,0 +1,57 @@
+# `make demo` and `make test` need Python 3.11 to 3.13 and a C compiler, and make everything else in $(VENV) themselves.
+#
+# PYTHON names the Python to use, ARGS is appended to the command of `demo` and `test`, UV_TORCH_BACKEND=cpu spares the
+# download of CUDA, MLNET_EXTENSIONS=skip does without a C compiler.
+
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+BUILD_INPUTS := pyproject.toml setup.py $(wildcard ext/*.pyx ext/*.h)
+export MLNET_EXTENSIONS ?= require
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format wheel clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo    five nodes on this machine train a model of handwritten digits'
+	@echo 'make test    run the tests'
+	@echo 'make lint    check style and types'
+	@echo 'make format  put the code into the style that lint checks'
+	@echo 'make wheel   build the source distribution and the wheel into dist/'
+	@echo 'make clean   remove everything that the above made, but not the models in mlnet-*/'
+
+demo: $(VENV)/.installed
+	$(BIN)/mlnet-node demo $(ARGS)
+
+test: $(VENV)/.developer
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.developer
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.developer
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+wheel: $(UV)
+	$(UV) build --python $(BIN)/python --out-dir dist
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info mlnet/kernels/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find mlnet tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(UV):
+	@python="$$(.ci/find-python)" && "$$python" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+
+$(VENV)/.installed: $(UV) $(BUILD_INPUTS)
+	$(UV) pip install --python $(BIN)/python --editable .
+	@touch $@
+
+$(VENV)/.developer: $(VENV)/.installed
+	$(UV) pip install --python $(BIN)/python --group dev
+	@touch $@
