@@ -63,6 +63,9 @@ class HostEvents(Protocol):
     def on_link(self, peer: str, ip: str, up: bool) -> None:
         """A libp2p connection with a peer came up or went."""
 
+    def on_missing_link(self, peer: str) -> None:
+        """A stream waits for a connection with that peer: dial it."""
+
     def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
         """The unix socket to which an inbound stream is spliced; None refuses it."""
 
@@ -111,6 +114,7 @@ class Host:
         self._negotiator = Multiselect()
         for protocol in (RPC_PROTOCOL, REDIS_PROTOCOL, GLOO_PROTOCOL):
             self._negotiator.add_handler(TProtocol(protocol), self._on_stream)
+        self._link_added = trio.Event()
         self._swarm: Swarm | None = None
         self._nursery: trio.Nursery | None = None
         self.listen_addresses: list[str] = []
@@ -245,6 +249,8 @@ class Host:
         if len(links) > self._limits.connections_per_peer and self._nursery is not None:
             # The newest stays: a peer that lost its machine comes back before we notice that its old connections are dead.
             self._nursery.start_soon(links[0].session.close)
+        self._link_added.set()
+        self._link_added = trio.Event()
         self._thread.notify(self._events.on_link, peer, ip, True)
         return link
 
@@ -281,17 +287,16 @@ class Host:
     async def _dial_one(self, peer: str, address: Multiaddr) -> str | None:
         if self._swarm is None or self._nursery is None:
             return "the host has stopped"
-        session: Session | None = None
-        with trio.move_on_after(self._limits.dial_seconds):
-            try:
+        try:
+            with trio.fail_after(self._limits.dial_seconds):
                 session = await repairs.dial(self._swarm, ID.from_base58(peer), address)
-            except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
-                cause: BaseException = error
-                while cause.__cause__ is not None:
-                    cause = cause.__cause__
-                return str(cause) or type(cause).__name__
-        if session is None:
+        except trio.TooSlowError:
             return f"no answer within {self._limits.dial_seconds:g} s"
+        except (BaseLibp2pError, OSError) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            return str(cause) or type(cause).__name__
         link = self._add_link(session, repairs.remote_ip(session))
         if link is None:
             await session.close()
@@ -304,8 +309,18 @@ class Host:
             for link in list(self._links.get(peer, [])):
                 nursery.start_soon(link.session.close)
 
-    async def _open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
+    async def _wait_for_session(self, peer: str) -> Session | None:
         session = self._session(peer)
+        if session is None:
+            self._thread.notify(self._events.on_missing_link, peer)
+            with trio.move_on_after(self._limits.dial_seconds):
+                while session is None:
+                    await self._link_added.wait()
+                    session = self._session(peer)
+        return session
+
+    async def _open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
+        session = await self._wait_for_session(peer)
         if session is None:
             return None
         try:

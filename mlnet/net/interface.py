@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlnet.envelope import Envelope
@@ -114,13 +114,3 @@ class Limits:
     ping_timeout_seconds: float = 8.0
     dial_seconds: float = 8.0
 
-
-@dataclass(slots=True)
-class NetworkStatistics:
-    """Counters since the start, for tests and metrics."""
-
-    envelopes_sent: int = 0
-    envelopes_received: int = 0
-    envelopes_resent: int = 0
-    gossip_dropped: int = 0
-    garbage: dict[str, int] = field(default_factory=dict)

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlnet.envelope import Envelope
-from mlnet.identity import Identity
-from mlnet.net.interface import TOOL, DialBack, Handlers, Limits
+from mlnet.errors import LocalProtocolError, TransportError
+from mlnet.identity import Identity, parse_peer_id
+from mlnet.net import addresses as addressing
+from mlnet.net import blobs, dialback
+from mlnet.net.connector import Connector
+from mlnet.net.conversation import Conversation
+from mlnet.net.delivery import deliver
+from mlnet.net.gossip import Gossip
+from mlnet.net.host import Host
+from mlnet.net.intake import Intake
+from mlnet.net.interface import (
+    MAX_ENVELOPE_BYTES,
+    MAX_PREAMBLE_BYTES,
+    TOOL,
+    DialBack,
+    Handlers,
+    Limits,
+)
+from mlnet.net.outbox import Budget, Outcome, Route
+from mlnet.net.peers import AddressBook, Neighbours, Scores
+from mlnet.net.service import RpcServer, Service
+from mlnet.net.tunnel import RuntimeDir
 
 __all__ = ["TOOL", "DialBack", "Handlers", "Limits", "Network"]
 
+logger = logging.getLogger(__name__)
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+GOSSIP_SECONDS = 30.0
+"""How long gossip for a neighbour waits for its acknowledgement."""
+MAX_CONVERSATIONS = 2048
 
 
 class Network:
@@ -23,10 +52,13 @@ class Network:
         handlers: see :class:`Handlers`.
         listen: multiaddrs to listen on; port 0 takes a free one.
         peers: full multiaddrs (with ``/p2p/ID``) that are dialled, and redialled when the connection is lost.
-        runtime_dir: a private directory (mode 0700, made if missing) for unix sockets; empty again after :meth:`stop`. Its path
-            must leave room for a name of 24 characters within the 107 that a unix socket may have.
+        runtime_dir: a private directory (mode 0700, made if missing) for unix sockets; empty again after
+            :meth:`stop`. Its path must leave room for a name of 24 characters within the 107 of a unix socket.
         tools_address: ``host:port`` at which tools (a gRPC stub, ghz) may call the service; None for nowhere.
         limits: see :class:`Limits`.
+
+    Raises:
+        ConfigError: one of these addresses is malformed.
     """
 
     def __init__(
@@ -40,33 +72,103 @@ class Network:
         tools_address: str | None = None,
         limits: Limits | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._handlers = handlers
+        self._peer_id = identity.peer_id
+        self._limits = limits or Limits()
+        self._runtime = RuntimeDir(runtime_dir)
+        self._book = AddressBook(identity.peer_id, self._limits)
+        for address in peers:
+            dialable, peer = addressing.split_full(address)
+            if peer != identity.peer_id:
+                self._book.pin(peer, dialable)
+        self._neighbours = Neighbours(self._limits)
+        self._links: dict[str, Counter[str]] = {}
+        self._scores = Scores(self._limits, time.monotonic)
+        self._budget = Budget(self._limits.outbox_bytes)
+        self._conversations: dict[str, Conversation] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._deliveries: set[asyncio.Future[bool]] = set()
+        self._gossip = Gossip(self._limits, self._neighbours.targets, self._forward_gossip, time.monotonic)
+        self._intake = Intake(
+            identity.peer_id,
+            handlers,
+            self._limits,
+            self._gossip,
+            self._relay,
+            self.penalise,
+            time.monotonic,
+        )
+        rpc_socket = self._runtime.name("g")
+        self._host = Host(
+            identity.seed,
+            listen=[addressing.check_listen(address) for address in listen],
+            runtime=self._runtime,
+            rpc_socket=rpc_socket,
+            limits=self._limits,
+            events=self,
+        )
+        self._connector = Connector(self._host, self._book, self._neighbours, self._limits)
+        self._rpc_socket, self._tools_address = rpc_socket, tools_address
+        self._server: RpcServer | None = None
+        self._running = False
 
     async def start(self) -> None:
         """Listen and serve; the addresses given as ``peers`` are dialled in the background.
 
         Raises:
             PortInUse: an address to listen on, or ``tools_address``, is taken.
-            ConfigError: an address is malformed, or ``runtime_dir`` cannot be used.
+            ConfigError: an address is not ours, or ``runtime_dir`` cannot be used.
         """
-        raise NotImplementedError
+        self._runtime.prepare()
+        service = Service(
+            self._limits,
+            self._intake,
+            self._host.source,
+            self._handlers.find_blob,
+            self._neighbours.on_degree,
+            time.monotonic,
+        )
+        self._server = RpcServer(service, self._rpc_socket, self._tools_address)
+        try:
+            await self._server.start()
+            self._running = True
+            await self._host.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._connector.start()
 
     async def stop(self) -> None:
-        """End every thread, connection and socket within a few seconds; sends that wait resolve to False. Idempotent."""
-        raise NotImplementedError
+        """End every thread, connection and socket within a few seconds; sends that wait resolve to False.
+
+        Can be called again, and before :meth:`start`.
+        """
+        self._running = False
+        await self._connector.stop()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        conversations, self._conversations = list(self._conversations.values()), {}
+        await asyncio.gather(*(conversation.stop() for conversation in conversations))
+        if self._server is not None:
+            await self._server.stop()
+        await self._host.stop()
+
+    # --- peers
 
     @property
     def peer_id(self) -> str:
-        raise NotImplementedError
+        """Our peer id."""
+        return self._peer_id
 
     @property
     def tools_port(self) -> int | None:
         """The TCP port of ``tools_address``; None when it is off."""
-        raise NotImplementedError
+        return None if self._server is None else self._server.tools_port
 
     def addresses(self) -> list[str]:
         """Full multiaddrs with ``/p2p/ID``: global addresses first, then private ones, loopback last."""
-        raise NotImplementedError
+        return addressing.advertised(self._host.listen_addresses, self._peer_id)
 
     async def connect(self, address: str) -> str:
         """Dial a full multiaddr; the peer id once connected.
@@ -75,27 +177,49 @@ class Network:
             PeerUnreachable: it did not answer, or proved another identity.
             ConfigError: not a multiaddr with ``/p2p/ID``.
         """
-        raise NotImplementedError
+        dialable, peer = addressing.split_full(address)
+        await self._connector.connect(peer, [dialable])
+        self._book.learn(peer, [dialable])
+        return peer
 
     def add_addresses(self, peer: str, addresses: Sequence[str]) -> None:
-        """Remember addresses that a signed message gave; malformed ones and what exceeds the limits are ignored."""
-        raise NotImplementedError
+        """Remember addresses that a signed message gave, in place of those learned before.
+
+        Malformed ones, names, and what exceeds the limits are ignored.
+        """
+        try:
+            parse_peer_id(peer)
+        except ValueError:
+            return
+        if self._book.learn(peer, addresses):
+            self._connector.wake()
 
     def neighbours(self) -> list[str]:
-        """The connected peers to which gossip is passed."""
-        raise NotImplementedError
+        """The connected peers to which gossip is passed, at most 16."""
+        return self._neighbours.chosen()
 
     def connected_peers(self) -> list[str]:
         """All peers with a live connection."""
-        raise NotImplementedError
+        return self._neighbours.connected
 
     def known_peers(self) -> dict[str, list[str]]:
         """Peers whose addresses are known, with these addresses (full multiaddrs)."""
-        raise NotImplementedError
+        return self._book.known()
 
     def remote_ips(self, peer: str) -> frozenset[str]:
         """The IP addresses at the other end of the live connections with that peer."""
-        raise NotImplementedError
+        return frozenset(self._links.get(peer, ()))
+
+    def penalise(self, peer: str, points: float = 1.0) -> None:
+        """Score a peer down; at ten points (they fade, one a minute) it is disconnected and shut out for a minute.
+
+        The network does it for garbage by itself; call it for what only the user sees, such as equivocation.
+        """
+        if peer != TOOL and self._scores.add(peer, points):
+            logger.warning("peer %s is shut out for %g s: it broke the rules", peer, self._limits.ban_seconds)
+            self._spawn(self._host.disconnect(peer, self._limits.ban_seconds))
+
+    # --- envelopes
 
     def send(
         self,
@@ -108,37 +232,107 @@ class Network:
     ) -> asyncio.Future[bool]:
         """Queue an envelope for a peer.
 
-        It is resent over the next connection until it is acknowledged or ``timeout`` seconds have passed. When the direct path
-        does not work, each peer of ``via`` is asked to carry it (one hop, acknowledged end to end); when none of that works and
-        ``gossip_fallback`` is set, it is gossiped once.
+        It is resent over the next connection until it is acknowledged or ``timeout`` seconds have passed. When the
+        direct path does not work, each peer of ``via`` is asked to carry it (one hop, acknowledged end to end);
+        when none of that works and ``gossip_fallback`` is set, it is gossiped once, and the direct path tried on.
 
         Returns:
-            A future: True when the peer acknowledged it, False when it was refused, timed out or found no room. Never raises.
+            A future: True when the peer acknowledged it, False when it was refused, timed out or found no room.
+            It never raises; cancelling it takes the envelope back.
 
         Raises:
-            LocalProtocolError: the envelope is larger than 1 MiB.
+            LocalProtocolError: the envelope is larger than 1 MiB, or ``to`` is not another peer.
         """
-        raise NotImplementedError
+        self._check(envelope)
+        if to == self._peer_id or len(to) != len(self._peer_id):
+            raise LocalProtocolError(f"an envelope cannot be sent to {to!r}")
+        result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self._running:
+            result.set_result(False)
+            return result
+        helpers = [peer for peer in dict.fromkeys(via) if peer not in (to, self._peer_id)]
+        task = asyncio.ensure_future(
+            deliver(
+                self._put,
+                self._conversation(to).broken,
+                envelope,
+                to,
+                timeout=timeout,
+                via=helpers,
+                publish=self.publish if gossip_fallback else None,
+            )
+        )
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+        result.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        task.add_done_callback(lambda done: _settle(result, done))
+        return result
 
     def publish(self, envelope: Envelope) -> None:
-        """Gossip an envelope: every node of a connected network gets it once. Our own ``on_envelope`` is not called.
+        """Gossip an envelope: every node of a connected network gets it once. Our ``on_envelope`` is not called.
 
         Raises:
             LocalProtocolError: the envelope is larger than 1 MiB.
         """
-        raise NotImplementedError
+        self._check(envelope)
+        if self._running:
+            self._gossip.publish(envelope)
+
+    def _check(self, envelope: Envelope) -> None:
+        size = len(envelope.yaml.encode())
+        if size > MAX_ENVELOPE_BYTES:
+            raise LocalProtocolError(f"an envelope of {size} bytes; at most {MAX_ENVELOPE_BYTES} can be sent")
+
+    def _conversation(self, peer: str) -> Conversation:
+        conversation = self._conversations.get(peer)
+        if conversation is None:
+            if len(self._conversations) >= MAX_CONVERSATIONS:
+                self._end_idle_conversations()
+            conversation = self._conversations[peer] = Conversation(
+                peer, self._host, self, self._limits, self._budget
+            )
+        return conversation
+
+    def _end_idle_conversations(self) -> None:
+        for peer, conversation in list(self._conversations.items()):
+            if conversation.is_idle:
+                del self._conversations[peer]
+                self._spawn(conversation.stop())
+
+    def _put(self, envelope: Envelope, peer: str, timeout: float, route: Route) -> asyncio.Future[Outcome]:
+        if not self._running:
+            stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            stopped.set_result(Outcome.STOPPED)
+            return stopped
+        return self._conversation(peer).outbox.put(envelope, timeout, route)
+
+    def _relay(self, envelope: Envelope, to: str, seconds: float) -> asyncio.Future[Outcome] | None:
+        if to not in self._neighbours:
+            return None
+        return self._put(envelope, to, seconds, Route(relayed=True))
+
+    def _forward_gossip(self, envelope: Envelope, peer: str, hops: int) -> None:
+        self._put(envelope, peer, GOSSIP_SECONDS, Route(hops=hops))
+
+    # --- other services of peers
 
     async def dial_back(self, peer: str, port: int, timeout: float) -> DialBack:
         """Ask a peer to dial back the IP from which it sees us, at this TCP port, and to send a Redis PING.
 
         Never raises for what happens on the way: ``open`` is False and ``reason`` says why.
         """
-        raise NotImplementedError
+        try:
+            async with asyncio.timeout(timeout):
+                return await dialback.ask(await self._conversation(peer).stub(), port, timeout)
+        except TransportError as error:
+            return DialBack(False, "", str(error))
+        except TimeoutError:
+            return DialBack(False, "", f"the peer did not answer within {timeout:g} s")
 
     async def fetch_blob(
         self, peer: str, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
     ) -> int:
-        """Stream a blob from a peer into ``sink``, in pieces of at most 1 MiB; continues after a break of the connection.
+        """Stream a blob from a peer into ``sink``, in pieces of at most 1 MiB; goes on after a lost connection.
 
         Returns:
             The number of bytes. The caller checks the hash.
@@ -147,23 +341,101 @@ class Network:
             TransportError: it could not be fetched within ``timeout`` seconds.
             DataError: the peer does not have it for us, or it is larger than ``max_bytes``.
         """
-        raise NotImplementedError
+        return await blobs.fetch(
+            self._conversation(peer).stub, digest, max_bytes=max_bytes, timeout=timeout, sink=sink
+        )
 
     async def forward(self, peer: str, protocol: str, preamble: str) -> Path:
         """A unix socket of which every connection becomes a stream of ``protocol`` to the peer.
 
-        The peer's ``admit`` sees ``preamble`` (at most 1024 bytes) and decides; a refused stream is closed.
+        The peer's ``admit`` sees ``preamble`` and decides; a refused stream is closed. A connection that finds the
+        peer gone has it dialled, and is closed if that fails.
+
+        Raises:
+            LocalProtocolError: the preamble has more than 1024 bytes.
+            TransportError: the network has stopped.
         """
-        raise NotImplementedError
+        if len(preamble.encode()) > MAX_PREAMBLE_BYTES:
+            raise LocalProtocolError(f"a preamble has at most {MAX_PREAMBLE_BYTES} bytes")
+        return await self._host.open_tunnel(peer, protocol, preamble)
 
     async def unforward(self, path: Path) -> None:
         """Close a socket of :meth:`forward` and the streams opened by way of it."""
-        raise NotImplementedError
-
-    def penalise(self, peer: str, points: float = 1.0) -> None:
-        """Score a peer down for what the network cannot see itself, such as equivocation."""
-        raise NotImplementedError
+        with contextlib.suppress(TransportError):
+            await self._host.close_tunnel(path)
 
     def health(self) -> Mapping[str, int]:
-        """Counters since the start."""
-        raise NotImplementedError
+        """Counters: connected and known peers, envelopes received, resent and waiting, gossip dropped."""
+        outboxes = [conversation.outbox for conversation in self._conversations.values()]
+        return {
+            "connected": len(self._neighbours),
+            "known": len(self._book.known()),
+            "received": self._intake.received,
+            "resent": sum(outbox.resent for outbox in outboxes),
+            "waiting": sum(len(outbox) for outbox in outboxes),
+            "waiting_bytes": self._budget.used,
+            "gossip_dropped": self._gossip.dropped,
+        }
+
+    # --- what the host and the conversations tell and ask
+
+    def on_link(self, peer: str, ip: str, up: bool) -> None:
+        """A libp2p connection came up or went."""
+        ips = self._links.setdefault(peer, Counter())
+        ips[ip] += 1 if up else -1
+        if ips[ip] <= 0:
+            del ips[ip]
+        was, now = peer in self._neighbours, bool(ips)
+        if not now:
+            del self._links[peer]
+        if up and peer in self._conversations:
+            self._conversations[peer].on_link(True)
+        if was == now or not self._running:
+            return
+        if now:
+            self._neighbours.add(peer)
+            self._connector.on_connected(peer)
+        else:
+            self._neighbours.remove(peer)
+            self._connector.wake()
+            if peer in self._conversations:
+                self._conversations[peer].on_link(False)
+        for target in self._neighbours.chosen():
+            self._conversation(target).want()
+        self._handlers.on_peer(peer, now)
+
+    def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+        """Ask the user about a stream."""
+        return self._handlers.admit(peer, protocol, preamble) if self._running else None
+
+    def on_missing_link(self, peer: str) -> None:
+        """A stream waits for a connection with that peer."""
+        if self._running:
+            self._connector.dial_soon(peer)
+
+    def degree(self) -> int:
+        """Connected peers."""
+        return len(self._neighbours)
+
+    def is_connected(self, peer: str) -> bool:
+        """Whether a libp2p connection with that peer is up."""
+        return peer in self._neighbours
+
+    async def connect_peer(self, peer: str) -> None:
+        """Bring one up."""
+        await self._connector.connect(peer)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("%r", error)
+
+
+def _settle(result: asyncio.Future[bool], task: asyncio.Future[bool]) -> None:
+    if not result.done():
+        result.set_result(not task.cancelled() and task.result())

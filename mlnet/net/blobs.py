@@ -1,0 +1,113 @@
+"""Blobs: files streamed from peer to peer in chunks of 1 MiB."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import grpc
+
+from mlnet.errors import DataError, TransportError
+from mlnet.net.interface import CHUNK_BYTES
+from mlnet.rpc import mlnet_pb2 as pb
+
+logger = logging.getLogger(__name__)
+_DIGEST = re.compile(r"[0-9a-f]{1,128}")
+RETRY_SECONDS = 0.2
+_LASTING = frozenset(
+    {
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+def is_digest(text: str) -> bool:
+    """Whether a string from the network may be looked up at all: lower-case hex, at most 128 digits."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def _open(path: Path, offset: int) -> tuple[BinaryIO, int]:
+    file = path.open("rb")
+    try:
+        size = file.seek(0, 2)
+        if offset > size:
+            raise ValueError(f"the blob has {size} bytes")
+        file.seek(offset)
+    except BaseException:
+        file.close()
+        raise
+    return file, size
+
+
+async def read(path: Path, offset: int) -> AsyncIterator[pb.BlobChunk]:
+    """The chunks of a file from ``offset`` on; at least one, which tells the size.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is shorter than ``offset``.
+    """
+    file, size = await asyncio.to_thread(_open, path, offset)
+    try:
+        yield pb.BlobChunk(data=await asyncio.to_thread(file.read, CHUNK_BYTES), size=size)
+        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield pb.BlobChunk(data=data)
+    finally:
+        file.close()
+
+
+async def fetch(
+    connect: Callable[[], Awaitable[Any]],
+    digest: str,
+    *,
+    max_bytes: int,
+    timeout: float,
+    sink: Callable[[bytes], None],
+) -> int:
+    """Fetch a blob, going on where it stopped when the connection breaks; see ``Network.fetch_blob``."""
+    done = 0
+    reason = "no connection"
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    call = (await connect()).Fetch(pb.BlobRequest(digest=digest, offset=done))
+                    size: int | None = None
+                    async for chunk in call:
+                        if size is None:
+                            size = chunk.size
+                            _check_size(digest, size, done, max_bytes)
+                        done += len(chunk.data)
+                        if len(chunk.data) > CHUNK_BYTES or done > size:
+                            call.cancel()
+                            raise DataError(f"the peer sent more of blob {digest} than it promised")
+                        sink(chunk.data)
+                    if size is None or done != size:
+                        raise DataError(f"the peer sent {done} bytes of blob {digest}, not {size}")
+                    return done
+                except grpc.aio.AioRpcError as error:
+                    reason = error.details() or error.code().name
+                    if error.code() in _LASTING:
+                        raise DataError(f"the peer does not serve blob {digest}: {reason}") from error
+                except TransportError as error:
+                    reason = str(error)
+                logger.debug("blob %s stopped at %d bytes: %s", digest, done, reason)
+                await asyncio.sleep(RETRY_SECONDS)
+    except TimeoutError as error:
+        raise TransportError(
+            f"blob {digest} did not arrive within {timeout:g} s ({done} bytes came; last problem: {reason})"
+        ) from error
+
+
+def _check_size(digest: str, size: int, done: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise DataError(f"blob {digest} has {size} bytes, more than the {max_bytes} that are allowed")
+    if size < done:
+        raise DataError(f"blob {digest} has shrunk to {size} bytes while it was fetched")

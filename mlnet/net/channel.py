@@ -1,0 +1,60 @@
+"""gRPC options, and one channel to one peer through a tunnel."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# grpc reports each lost connection on standard error, which belongs to the user.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+
+from mlnet.net.interface import MAX_ENVELOPE_BYTES
+from mlnet.rpc import mlnet_pb2_grpc
+
+MAX_MESSAGE_BYTES = MAX_ENVELOPE_BYTES + (1 << 16)
+"""The largest gRPC message: an envelope or a chunk of 1 MiB, and what surrounds it."""
+KEEPALIVE_MS = 5_000
+
+_COMMON = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+    # Without this one an HTTP/2 ping that goes unanswered closes the connection only after a minute.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+CHANNEL_OPTIONS = (
+    *_COMMON,
+    # One HTTP/2 connection a peer, shared with nothing else in the process.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.default_authority", "mlnet"),
+)
+SERVER_OPTIONS = (
+    *_COMMON,
+    ("grpc.max_concurrent_streams", 64),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.max_metadata_size", 8_192),
+    # A second server on the same port is an error, not a partner.
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Channel:
+    """An HTTP/2 connection to a peer by way of the unix socket of a tunnel."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS)
+        self.stub = mlnet_pb2_grpc.MlnetStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """End the connection and the calls on it."""
+        await self._channel.close(None)

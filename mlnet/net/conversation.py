@@ -1,0 +1,156 @@
+"""Our side of the dealings with one peer: its outbox, the Exchange stream that empties it, and the channel for other calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Protocol
+
+import grpc
+
+from mlnet.errors import TransportError
+from mlnet.net.channel import Channel
+from mlnet.net.host import RPC_PROTOCOL, Host
+from mlnet.net.interface import Limits
+from mlnet.net.outbox import Budget, Outbox
+from mlnet.rpc import mlnet_pb2 as pb
+
+logger = logging.getLogger(__name__)
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 5.0
+
+
+class Surroundings(Protocol):
+    """What a conversation needs of the network."""
+
+    def degree(self) -> int:
+        """Connected peers."""
+
+    def is_connected(self, peer: str) -> bool:
+        """Whether a libp2p connection with that peer is up."""
+
+    async def connect_peer(self, peer: str) -> None:
+        """Bring one up; PeerUnreachable if that fails."""
+
+
+class Conversation:
+    """Sends what its outbox holds over one Exchange stream at a time, and again over the next when that breaks."""
+
+    def __init__(
+        self, peer: str, host: Host, surroundings: Surroundings, limits: Limits, budget: Budget
+    ) -> None:
+        self.peer = peer
+        self._host, self._surroundings = host, surroundings
+        self.outbox = Outbox(limits, budget)
+        self.wanted = False
+        """Keep the stream open while the peer is connected, though there is nothing to send."""
+        self.broken = asyncio.Event()
+        """Set while the peer cannot be reached directly."""
+        self._linked = asyncio.Event()
+        self._channel: Channel | None = None
+        self._channel_lock = asyncio.Lock()
+        self._task = asyncio.create_task(self._run(), name=f"conversation with {peer}")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost if it ends."""
+        return not self.outbox and not self._surroundings.is_connected(self.peer)
+
+    def want(self) -> None:
+        """Keep a stream open while the peer is connected."""
+        self.wanted = True
+        self.outbox.changed.set()
+
+    def on_link(self, up: bool) -> None:
+        """A libp2p connection with the peer came up, or the last one went."""
+        if up:
+            self._linked.set()
+            self.outbox.changed.set()
+        else:
+            self._linked.clear()
+
+    async def stub(self) -> Any:
+        """The peer's service, connected on demand; calls on it end when the connection does.
+
+        Raises:
+            TransportError: the peer cannot be reached.
+        """
+        await self._surroundings.connect_peer(self.peer)
+        async with self._channel_lock:
+            if self._channel is None:
+                self._channel = Channel(await self._host.open_tunnel(self.peer, RPC_PROTOCOL))
+            return self._channel.stub
+
+    async def _drop_channel(self) -> None:
+        async with self._channel_lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+            with contextlib.suppress(TransportError):
+                await self._host.close_tunnel(channel.socket)
+
+    async def stop(self) -> None:
+        """End the stream and settle what waits as stopped."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._drop_channel()
+        self.outbox.clear()
+
+    async def _run(self) -> None:
+        retry = FIRST_RETRY_SECONDS
+        while True:
+            await self._until_needed()
+            self._linked.clear()
+            try:
+                worked = await self._exchange(await self.stub())
+            except TransportError as error:
+                logger.debug("no way to %s: %s", self.peer, error)
+                worked = False
+            self.broken.set()
+            self.outbox.rewind()
+            await self._drop_channel()
+            retry = FIRST_RETRY_SECONDS if worked else min(2 * retry, LAST_RETRY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(retry):
+                    await self._linked.wait()
+
+    async def _until_needed(self) -> None:
+        while not (self.outbox or (self.wanted and self._surroundings.is_connected(self.peer))):
+            self.outbox.changed.clear()
+            await self.outbox.changed.wait()
+
+    async def _exchange(self, stub: Any) -> bool:
+        """One Exchange stream from its start to its end; whether the peer answered anything."""
+        call = stub.Exchange()
+        worked = False
+        writer = asyncio.create_task(self._write(call))
+        try:
+            while True:
+                frame = await call.read()
+                if not isinstance(frame, pb.Frame):  # grpc.aio.EOF
+                    break
+                worked = True
+                self.broken.clear()
+                self.outbox.acknowledge(frame.acknowledgements)
+        except grpc.aio.AioRpcError as error:
+            logger.debug("the stream to %s ended: %s %s", self.peer, error.code(), error.details())
+        finally:
+            writer.cancel()
+            call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writer
+        return worked
+
+    async def _write(self, call: Any) -> None:
+        # A call whose end the reader sees as well raises one of these from write.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.write(pb.Frame(degree=self._surroundings.degree()))
+            while True:
+                self.outbox.changed.clear()
+                frame = self.outbox.next_frame()
+                if frame is None:
+                    await self.outbox.changed.wait()
+                else:
+                    await call.write(frame)

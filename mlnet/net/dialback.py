@@ -1,0 +1,58 @@
+"""Is a port of ours open to others? A peer dials it back and sends a Redis PING."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from mlnet.net.interface import DialBack
+from mlnet.rpc import mlnet_pb2 as pb
+
+LOWEST_PORT, HIGHEST_PORT = 1024, 65535
+MAX_SECONDS = 10.0
+_PING = b"*1\r\n$4\r\nPING\r\n"
+_PONGS = (b"+PONG", b"-NOAUTH")
+
+
+async def probe(host: str, port: int, timeout: float) -> str:
+    """Dial a TCP port and ping it as a Redis server; empty for a pong, else what happened."""
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(host, port, limit=256)
+            writer.write(_PING)
+            await writer.drain()
+            answer = await reader.readline()
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except ValueError:
+        return "the answer is no pong"
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+    if answer.startswith(_PONGS):
+        return ""
+    return "the answer is no pong" if answer else "closed without an answer"
+
+
+async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackReply:
+    """Dial back whoever asks, at the address ``ip`` from which the request came."""
+    if not LOWEST_PORT <= request.port <= HIGHEST_PORT:
+        return pb.DialBackReply(host=ip, reason=f"the port must be {LOWEST_PORT} to {HIGHEST_PORT}")
+    timeout = min(max(request.timeout_ms / 1000, 0.1), MAX_SECONDS)
+    reason = await probe(ip, request.port, timeout)
+    return pb.DialBackReply(open=not reason, host=ip, reason=reason)
+
+
+async def ask(stub: object, port: int, timeout: float) -> DialBack:
+    """Ask a peer; never raises for what happens on the way."""
+    # The peer gets less time than we have, so that its reason arrives.
+    request = pb.DialBackRequest(port=port, timeout_ms=int(1000 * min(0.8 * timeout, MAX_SECONDS)))
+    try:
+        reply = await stub.DialBack(request, timeout=timeout)  # type: ignore[attr-defined]
+    except grpc.aio.AioRpcError as error:
+        return DialBack(False, "", f"the peer did not dial back: {error.details() or error.code().name}")
+    return DialBack(bool(reply.open), str(reply.host)[:64], str(reply.reason)[:256])

@@ -1,0 +1,88 @@
+"""Gossip: each new envelope once to each neighbour, bounded in hops, in rate, and in what is remembered.
+
+The overlay is that of the connected neighbours; an envelope floods it (eager push). Who receives one a second time drops it, so that an
+envelope crosses each connection at most once in each direction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from mlnet.envelope import Envelope
+from mlnet.net.interface import Limits
+from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+
+
+def _key(envelope: Envelope) -> bytes:
+    """The envelope's identity, signature included: else a copy with a false signature would shut the true one out."""
+    return hashlib.sha256(envelope.signature.rjust(64, b"\0") + envelope.yaml.encode()).digest()
+
+
+class Gossip:
+    """Passes envelopes on.
+
+    Args:
+        limits: hops, rates and memory.
+        targets: the peers that get gossip now.
+        forward: ``(envelope, peer, hops)`` sends one.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        targets: Callable[[], Sequence[str]],
+        forward: Callable[[Envelope, str, int], None],
+        clock: Clock,
+    ) -> None:
+        self._limits, self._targets, self._forward = limits, targets, forward
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._rates: Recent[str, TokenBucket] = Recent(
+            lambda: TokenBucket(limits.gossip_per_second, clock), REMEMBERED_PEERS
+        )
+        self.dropped = 0
+
+    def _is_new(self, key: bytes) -> bool:
+        if key in self._seen:
+            self._seen.move_to_end(key)
+            return False
+        self._seen[key] = None
+        if len(self._seen) > self._limits.seen:
+            self._seen.popitem(last=False)
+        return True
+
+    def publish(self, envelope: Envelope) -> None:
+        """Send an envelope of our own, also when it was seen before: its sender may want it to reach peers that came later."""
+        self._is_new(_key(envelope))
+        self._pass_on(envelope, "", self._limits.hops)
+
+    def receive(
+        self, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]
+    ) -> bool:
+        """Take an envelope from a neighbour: handle it if it is new, and pass it on if that returns True.
+
+        Whatever ``handle`` raises is raised, and the envelope goes no further.
+
+        Returns:
+            Whether it was new and wanted.
+        """
+        key = _key(envelope)
+        if key in self._seen:
+            return False
+        if source and not self._rates[source].try_take():
+            # Not remembered: another neighbour may bring it.
+            self.dropped += 1
+            return False
+        self._is_new(key)
+        if not handle(envelope):
+            return False
+        if hops > 1:
+            self._pass_on(envelope, source, min(hops, self._limits.hops) - 1)
+        return True
+
+    def _pass_on(self, envelope: Envelope, source: str, hops: int) -> None:
+        for peer in self._targets():
+            if peer != source:
+                self._forward(envelope, peer, hops)

@@ -1,0 +1,258 @@
+"""The gRPC service: what peers, through the tunnel, and tools call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+
+from mlnet.envelope import Envelope
+from mlnet.errors import ConfigError, PortInUse
+from mlnet.net import blobs, dialback
+from mlnet.net.channel import SERVER_OPTIONS
+from mlnet.net.host import Source
+from mlnet.net.intake import Intake, Verdict
+from mlnet.net.interface import MAX_ENVELOPE_BYTES, TOOL, Limits
+from mlnet.net.outbox import MAX_FRAME_ENVELOPES, Outcome, Route
+from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.rpc import mlnet_pb2_grpc
+
+logger = logging.getLogger(__name__)
+MAX_EXCHANGES_PER_PEER = 4
+MAX_CARRIED = 64
+"""Envelopes of one stream that may be on their way to other peers."""
+_OUTCOMES = {
+    Outcome.ACCEPTED: pb.OUTCOME_ACCEPTED,
+    Outcome.REFUSED: pb.OUTCOME_REFUSED,
+    Outcome.UNREACHABLE: pb.OUTCOME_UNREACHABLE,
+}
+_ANONYMOUS = Source(TOOL, "")
+
+
+class Service(mlnet_pb2_grpc.MlnetServicer):
+    """Answers calls.
+
+    Args:
+        limits: what one peer may have under way.
+        intake: where envelopes go.
+        find_source: the peer behind a ``context.peer()``; None for a tool.
+        find_blob: see :class:`mlnet.net.interface.Handlers`.
+        on_degree: ``(peer, connections)`` as a caller states it.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        intake: Intake,
+        find_source: Callable[[str], Source | None],
+        find_blob: Callable[[str, str], Path | None],
+        on_degree: Callable[[str, int], None],
+        clock: Clock,
+    ) -> None:
+        self._limits, self._intake = limits, intake
+        self._find_source, self._find_blob, self._on_degree = find_source, find_blob, on_degree
+        self._exchanges: dict[str, int] = {}
+        self._fetches: dict[str, int] = {}
+        self._dial_backs: Recent[str, TokenBucket] = Recent(
+            lambda: TokenBucket(limits.dial_backs_per_minute / 60, clock), REMEMBERED_PEERS
+        )
+
+    async def _source(self, context: Any) -> Source:
+        peer = context.peer()
+        if not peer.startswith("unix"):
+            return _ANONYMOUS
+        source = self._find_source(peer)
+        if source is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the connection has ended")
+        return source or _ANONYMOUS
+
+    async def _peer(self, context: Any) -> Source:
+        source = await self._source(context)
+        if source.peer == TOOL:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this call is for peers")
+        return source
+
+    @contextlib.asynccontextmanager
+    async def _slot(
+        self, slots: dict[str, int], source: Source, limit: int, context: Any
+    ) -> AsyncIterator[None]:
+        if slots.get(source.peer, 0) >= limit:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls of this kind at a time")
+        slots[source.peer] = slots.get(source.peer, 0) + 1
+        try:
+            yield
+        finally:
+            slots[source.peer] -= 1
+            if not slots[source.peer]:
+                del slots[source.peer]
+
+    async def Exchange(self, request_iterator: AsyncIterator[pb.Frame], context: Any) -> None:  # noqa: N802
+        """Take envelopes, answer with acknowledgements."""
+        source = await self._source(context)
+        limit = MAX_CARRIED if source.peer == TOOL else MAX_EXCHANGES_PER_PEER
+        async with self._slot(self._exchanges, source, limit, context):
+            await _Exchange(source, self._intake, context, self._on_degree).run(request_iterator)
+
+    async def Send(self, request: pb.Envelope, context: Any) -> pb.Receipt:  # noqa: N802
+        """Take one envelope."""
+        source = await self._source(context)
+        await asyncio.sleep(self._intake.pause(source.peer))
+        verdict = self._intake.accept(Envelope(request.yaml, request.signature), source.peer, Route())
+        if verdict.outcome is not Outcome.ACCEPTED:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, verdict.error)
+        return pb.Receipt(accepted=verdict.wanted)
+
+    async def DialBack(self, request: pb.DialBackRequest, context: Any) -> pb.DialBackReply:  # noqa: N802
+        """Dial the caller back, at the address that its connection has."""
+        source = await self._peer(context)
+        if not source.ip or not self._dial_backs[source.peer].try_take():
+            return pb.DialBackReply(host=source.ip, reason="too many requests to dial back")
+        return await dialback.serve(request, source.ip)
+
+    async def Fetch(self, request: pb.BlobRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:  # noqa: N802
+        """Stream a blob that the user has for this peer."""
+        source = await self._peer(context)
+        async with self._slot(self._fetches, source, self._limits.fetches_per_peer, context):
+            if not blobs.is_digest(request.digest):
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a digest is lower-case hex")
+            path = self._find_blob(source.peer, request.digest)
+            if path is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such blob for this peer")
+                return
+            try:
+                async for chunk in blobs.read(path, request.offset):
+                    yield chunk
+            except ValueError as error:
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+            except OSError as error:
+                logger.warning("cannot serve blob %s: %s", request.digest, error)
+                await context.abort(grpc.StatusCode.NOT_FOUND, "the blob cannot be read")
+
+
+class _Exchange:
+    """One Exchange stream."""
+
+    def __init__(
+        self, source: Source, intake: Intake, context: Any, on_degree: Callable[[str, int], None]
+    ) -> None:
+        self._source, self._intake, self._context = source, intake, context
+        self._on_degree = on_degree
+        self._write_lock = asyncio.Lock()
+        self._carried: set[asyncio.Task[None]] = set()
+        self._count = 0
+
+    async def run(self, frames: AsyncIterator[pb.Frame]) -> None:
+        first = True
+        try:
+            async for frame in frames:
+                if first and self._source.peer != TOOL:
+                    self._on_degree(self._source.peer, frame.degree)
+                first = False
+                await self._take(frame)
+            if self._carried:
+                await asyncio.wait(self._carried)
+        finally:
+            for task in self._carried:
+                task.cancel()
+
+    async def _take(self, frame: pb.Frame) -> None:
+        envelopes = frame.envelopes
+        if len(frame.sequences) not in (0, len(envelopes)) or len(envelopes) > MAX_FRAME_ENVELOPES:
+            await self._abort("a frame has at most 256 envelopes, and no sequence numbers or one for each")
+        if sum(len(one.yaml) for one in envelopes) > MAX_ENVELOPE_BYTES:
+            await self._abort("a frame has at most 1 MiB of envelopes")
+        numbers = list(frame.sequences) or [self._count + 1 + index for index in range(len(envelopes))]
+        self._count += len(envelopes)
+        route = Route(frame.to, frame.relayed, frame.hops)
+        answer = pb.Frame()
+        for number, one in zip(numbers, envelopes, strict=True):
+            pause = self._intake.pause(self._source.peer)
+            if pause:
+                await self._answer(answer)
+                answer = pb.Frame()
+                await asyncio.sleep(pause)
+            envelope = Envelope(one.yaml, one.signature)
+            if self._intake.is_foreign(route):
+                await self._start_carrying(number, envelope, route)
+            else:
+                _add(answer, number, self._intake.accept(envelope, self._source.peer, route))
+        await self._answer(answer)
+
+    async def _start_carrying(self, number: int, envelope: Envelope, route: Route) -> None:
+        if len(self._carried) >= MAX_CARRIED:
+            await asyncio.wait(self._carried, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._carry(number, envelope, route))
+        self._carried.add(task)
+        task.add_done_callback(self._carried.discard)
+
+    async def _carry(self, number: int, envelope: Envelope, route: Route) -> None:
+        answer = pb.Frame()
+        _add(answer, number, await self._intake.carry(envelope, self._source.peer, route))
+        # The caller may be gone by now; it will send the envelope again by another way.
+        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            await self._answer(answer)
+
+    async def _answer(self, answer: pb.Frame) -> None:
+        if answer.acknowledgements:
+            async with self._write_lock:
+                await self._context.write(answer)
+
+    async def _abort(self, reason: str) -> NoReturn:
+        await self._context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        raise AssertionError("abort raises")
+
+
+def _add(answer: pb.Frame, number: int, verdict: Verdict) -> None:
+    answer.acknowledgements.add(sequence=number, outcome=_OUTCOMES[verdict.outcome], error=verdict.error)
+
+
+class RpcServer:
+    """The gRPC server on a unix socket, and on a TCP address for tools if one is given."""
+
+    def __init__(self, service: Service, socket: Path, tools_address: str | None) -> None:
+        self._socket, self._tools_address = socket, tools_address
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        mlnet_pb2_grpc.add_MlnetServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
+        self.tools_port: int | None = None
+
+    async def start(self) -> None:
+        """Serve.
+
+        Raises:
+            PortInUse: ``tools_address`` is taken.
+            ConfigError: it cannot be listened on.
+        """
+        self._server.add_insecure_port(f"unix:{self._socket}")
+        if self._tools_address is not None:
+            await self._check_tools_address(self._tools_address)
+            self.tools_port = self._server.add_insecure_port(self._tools_address)
+        await self._server.start()
+
+    async def _check_tools_address(self, address: str) -> None:
+        """The server itself only says that it failed, not why."""
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"the tools address {address!r} is not HOST:PORT")
+        try:
+            probe = await asyncio.get_running_loop().create_server(
+                asyncio.Protocol, host.strip("[]"), int(port), reuse_address=True
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(f"the tools address {address} is in use; choose another port, or 0") from error
+            raise ConfigError(f"cannot listen on the tools address {address}: {error.strerror}") from error
+        probe.close()
+        await probe.wait_closed()
+
+    async def stop(self) -> None:
+        """End all calls and close the sockets."""
+        await self._server.stop(0.2)
+        self._socket.unlink(missing_ok=True)
