@@ -8,5 +8,5 @@ _wall = time.time_ns() - time.monotonic_ns()
 
 
 def now() -> int:
-    """Milliseconds since 1970, by the wall clock at the start of the process and the monotonic clock since."""
+    """Milliseconds since 1970, wall clock at the start of the process, monotonic since."""
     return (_wall + time.monotonic_ns()) // 1_000_000

@@ -1,7 +1,8 @@
 """What a party was told, on disk before it acts on it.
 
-The state machines are pure, so that the events of a task and their times are all that a restarted process needs to stand where it
-stood, and to find every message that it has signed - byte for byte, since Ed25519 signatures are deterministic.
+The state machines are pure, so that the events of a task and their times are all that a restarted process
+needs to stand where it stood, and to find every message that it has signed - byte for byte, since Ed25519
+signatures are deterministic.
 
 One file a task. A line holds a checksum and a JSON record; a last line that a crash cut short is dropped.
 """
@@ -83,7 +84,9 @@ def replay(path: Path, open_: Callable[[Envelope], Message]) -> Iterator[tuple[i
         except (ValueError, msgspec.MsgspecError) as error:
             if number == len(lines):
                 return  # written by halves when the process died: nothing was sent that depends on it
-            raise ConfigError(f"{path}:{number} is damaged; move the file away to give the task up") from error
+            raise ConfigError(
+                f"{path}:{number} is damaged; move the file away to give the task up"
+            ) from error
         if record.envelope is not None:
             yield record.now, Received(open_(record.envelope.envelope))
         elif record.event is not None:

@@ -18,7 +18,8 @@ class Receipt(msgspec.Struct, frozen=True):
     Attributes:
         task: the task's id.
         client: peer id of who pays.
-        state: ``settled`` when more than half of the committee and the client have signed the split, else ``claimed``.
+        state: ``settled`` when more than half of the committee and the client have signed the split, else
+            ``claimed``.
         amount: this node's share, micro-units.
         payment: the whole, micro-units.
         split: everybody's share, by peer id.

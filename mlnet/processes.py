@@ -1,7 +1,8 @@
 """Child processes that end with their parent, whatever ends it.
 
-A child of ours calls :func:`die_with_parent` first thing. A program that is not ours is started through :data:`WRAPPER`, a few lines
-of Python that do the same and then become that program; nothing runs between fork and exec in a process that has threads.
+A child of ours calls :func:`die_with_parent` first thing. A program that is not ours is started through
+:data:`WRAPPER`, a few lines of Python that do the same and then become that program; nothing runs between
+fork and exec in a process that has threads.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ WRAPPER = (
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel kill this process when the thread that started it ends; where it cannot (not on Linux), do nothing.
+    """Have the kernel kill this process when the thread that started it ends; where it cannot (not on Linux),
+    do nothing.
 
     Args:
         parent: process id that must still be the parent's, else this process ends at once.

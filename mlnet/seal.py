@@ -28,7 +28,9 @@ class Seal:
         Raises:
             LocalProtocolError: the body breaks its own bounds.
         """
-        text = codec.encode(TYPES[type(body)], task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body)
+        text = codec.encode(
+            TYPES[type(body)], task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body
+        )
         return codec.message(Envelope(text, self._identity.sign(SIGNING_CONTEXT + text.encode())))
 
     def open(self, envelope: Envelope) -> Message:

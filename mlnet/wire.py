@@ -1,7 +1,9 @@
-"""Messages over the network: verified on the way in, delivered on the way out, the exchange of peers between them."""
+"""Messages over the network: verified on the way in, delivered on the way out, the exchange of peers between
+them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +46,13 @@ class WireHandlers:
     """The party behind the wire.
 
     Attributes:
-        on_message: a verified message and the peer that carried it; whether it was of use. Raises RemoteProtocolError.
+        on_message: a verified message and the peer that carried it; whether it was of use. Raises
+            RemoteProtocolError.
         open_tasks: announcements for a newcomer.
         find_blob: see :class:`~mlnet.net.interface.Handlers`.
         admit: likewise.
         on_traffic: every message that comes (True) or goes (False), for people.
+        on_peer: a peer is connected.
     """
 
     on_message: Callable[[Message, str], bool]
@@ -56,6 +60,7 @@ class WireHandlers:
     find_blob: Callable[[str, str], Path | None]
     admit: Callable[[str, str, str], Path | None]
     on_traffic: Callable[[bool, str, Message], None]
+    on_peer: Callable[[str], None] = lambda peer: None
 
 
 class Wire:
@@ -68,9 +73,12 @@ class Wire:
         options: see :class:`WireOptions`.
     """
 
-    def __init__(self, identity: Identity, handlers: WireHandlers, runtime_dir: Path, options: WireOptions) -> None:
+    def __init__(
+        self, identity: Identity, handlers: WireHandlers, runtime_dir: Path, options: WireOptions
+    ) -> None:
         self.seal = Seal(identity)
         self._handlers = handlers
+        self._sending: set[asyncio.Future[bool]] = set()
         self.network = Network(
             identity,
             Handlers(self._on_envelope, self._on_peer, handlers.find_blob, handlers.admit),
@@ -104,13 +112,20 @@ class Wire:
 
     def _send(self, command: Send, peer: str) -> None:
         self._handlers.on_traffic(False, peer, command.message)
-        self.network.send(
+        sending = self.network.send(
             command.message.envelope,
             peer,
             timeout=max(0.001, (command.until - clock.now()) / 1000),
             via=command.via,
             gossip_fallback=command.gossip,
         )
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait until all that was sent is acknowledged or given up, for at most so many seconds."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=timeout)
 
     def _on_envelope(self, envelope: Envelope, source: str, gossip: bool) -> bool:
         message = self.seal.open(envelope)
@@ -122,7 +137,9 @@ class Wire:
             return False
         useful = self._handlers.on_message(message, source)
         if useful and message.type == "NEW_ML_TASK" and not gossip:
-            self.network.publish(envelope)  # it came from one peer's list of open tasks: the others may lack it
+            self.network.publish(
+                envelope
+            )  # it came from one peer's list of open tasks: the others may lack it
         return useful if not gossip else message.type in GOSSIPED
 
     def _met(self, body: Peers) -> None:
@@ -133,6 +150,7 @@ class Wire:
     def _on_peer(self, peer: str, connected: bool) -> None:
         if not connected:
             return
+        self._handlers.on_peer(peer)
         known = self.network.known_peers()
         others = [
             PeerAddresses(other, tuple(addresses[:MAX_ADDRESSES]))

@@ -1,7 +1,7 @@
 """A world of real state machines on one event heap, for tests: messages with latency, effects with durations.
 
-Only what surrounds the machines is of the test: the network delivers or loses, a Redis server opens or not, a trainer finishes or
-fails. Keys are real.
+Only what surrounds the machines is of the test: the network delivers or loses, a Redis server opens or not, a
+trainer finishes or fails. Keys are real.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class World:
         closed: indices of nodes whose port is closed.
     """
 
-    def __init__(self, nodes: int, cluster: str = "max-nodes: 64", *, closed: tuple[int, ...] = (), seed: int = 0) -> None:
+    def __init__(
+        self, nodes: int, cluster: str = "max-nodes: 64", *, closed: tuple[int, ...] = (), seed: int = 0
+    ) -> None:
         self.now = START
         self.text = DEFINITION.format(cluster=cluster)
         self.definition = task_definition.load(self.text)
@@ -128,7 +130,8 @@ class World:
         body = NewMlTask(self.text, (), START if created is None else created)
         task = seal.seal(body, sent=self.now)
         segments = tuple(
-            SegmentInfo(hashlib.sha256(f"segment {index}".encode()).hexdigest(), 1000, 100) for index in range(10)
+            SegmentInfo(hashlib.sha256(f"segment {index}".encode()).hexdigest(), 1000, 100)
+            for index in range(10)
         )
         client = Client(seal, task, self.definition, Deadlines(), Dataset(segments, 64, 10))
         self.parties[seal.peer_id] = Party(seal, client)

@@ -10,19 +10,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import msgspec
 
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol import clientforming, clienttraining
 from mlnet.protocol.cluster import Cluster
-from mlnet.protocol.commands import End, Introduce, Publish
+from mlnet.protocol.commands import End, Introduce, Publish, State
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import (
     CancelRequested,
-    Event,
     ModelRefused,
     ModelScored,
+    Restarted,
     StopWaiting,
     TrainingProgressed,
 )
@@ -43,7 +44,14 @@ from mlnet.protocol.phases import UNBOUND_STAGES, Stage
 from mlnet.task import TaskDefinition
 
 FROM_MEMBERS = frozenset(
-    {"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY", "HASH_VOTES", "TRAINING_COMPLETED", "REWARDS"}
+    {
+        "COMMITTEE_VOTING",
+        "CLUSTER_DATABASE_SELECTION",
+        "CLUSTER_READY",
+        "HASH_VOTES",
+        "TRAINING_COMPLETED",
+        "REWARDS",
+    }
 )
 """Types that a client reads from the members of its cluster."""
 
@@ -145,14 +153,15 @@ class Client(Machine):
         """The segments that the client keeps back, once the order is known."""
         return self.order[self.definition.training_segments :]
 
-    # ------------------------------------------------------------------------------------------- for the phases
+    # ------------------------------------------------------------------------------------------- for the
+    # phases
 
     def fail(self, reason: str, code: str) -> Stage:
         """End the task without a model and tell everyone who was part of it."""
         self.say(TaskFailed(reason, code), self._everyone(), until=self.now + self.deadlines.grace)
         return self.finish("failed", reason, code)
 
-    def finish(self, state: str, reason: str = "", code: str = "") -> Stage:
+    def finish(self, state: State, reason: str = "", code: str = "") -> Stage:
         """End the machine; returns the stage to enter."""
         if self.once("end"):
             self.emit(End(state, reason, code))
@@ -179,7 +188,8 @@ class Client(Machine):
         self.report("members", attempt=self.attempt, members=self.members)
         return Stage.VOTING
 
-    # -------------------------------------------------------------------------------------------------- messages
+    # --------------------------------------------------------------------------------------------------
+    # messages
 
     def _receive(self, message: Message) -> None:
         if message.sender == self.me:
@@ -216,7 +226,14 @@ class Client(Machine):
         elif peer not in self.answers and self.phase is Stage.GATHERING:
             self.answers[peer] = message
             self.emit(Introduce({peer: body.addresses}))
-            self.report("answer", peer=peer, open=body.redis.open, host=body.redis.host, vote=body.vote, reason=body.redis.reason)
+            self.report(
+                "answer",
+                peer=peer,
+                open=body.redis.open,
+                host=body.redis.host,
+                vote=body.vote,
+                reason=body.redis.reason,
+            )
         elif peer not in self.answers and self.cluster is not None:
             self.forward(self.cluster.named, [peer], until=self.now + self.deadlines.members)
 
@@ -249,7 +266,8 @@ class Client(Machine):
     def _everyone(self) -> tuple[str, ...]:
         return tuple(self.answers)
 
-    # --------------------------------------------------------------------------------------------------- effects
+    # ---------------------------------------------------------------------------------------------------
+    # effects
 
     def _hurry(self, _: StopWaiting) -> None:
         self.hurried = True
@@ -257,7 +275,9 @@ class Client(Machine):
     def _cancel(self, event: CancelRequested) -> None:
         if self.bound and self.phase in (Stage.SCORING, Stage.REWARDS):
             return
-        cancelled = self.say(CancelTask(event.reason), self._everyone(), until=self.now + self.deadlines.grace)
+        cancelled = self.say(
+            CancelTask(event.reason), self._everyone(), until=self.now + self.deadlines.grace
+        )
         if self.phase is Stage.GATHERING:
             self.emit(Publish(cancelled))
         self.enter(self.finish("cancelled", event.reason, "TaskCancelled"))
@@ -265,6 +285,20 @@ class Client(Machine):
     def _progressed(self, _: TrainingProgressed) -> None:
         if self.phase is Stage.TRAINING and self.winner is None:
             self.extend(self.deadlines.step + self.deadlines.grace)
+
+    def _restarted(self, _: Restarted) -> None:
+        """Say again what may not have been heard, do again what the former process did not finish."""
+        for peer, answer in self.answers.items():
+            if isinstance(answer.body, InitCluster):
+                self.emit(Introduce({peer: answer.body.addresses}))
+        if self.phase is Stage.GATHERING:
+            self.emit(Publish(self.announcement))
+        for message in self.said():
+            self.forward(message, self._everyone(), until=self.now + self.deadlines.members)
+        clienttraining.resume(self)
+        limit = self.table[self.phase].limit
+        assert limit is not None
+        self.extend(limit(self))
 
     def _scored(self, event: ModelScored) -> None:
         if self.phase is Stage.SCORING:
@@ -274,19 +308,26 @@ class Client(Machine):
         if self.phase is Stage.SCORING:
             self.refused = event.reason
 
-    handlers = {
+    handlers: ClassVar = {
+        Restarted: _restarted,
         StopWaiting: _hurry,
         CancelRequested: _cancel,
         TrainingProgressed: _progressed,
         ModelScored: _scored,
         ModelRefused: _refused,
     }
-    table = {
+    table: ClassVar = {
         Stage.GATHERING: Rule(clientforming.gather, clientforming.gathering_limit, clientforming.gathered),
-        Stage.VOTING: Rule(clientforming.vote, clientforming.cycle_limit, clientforming.without_silent_voters),
-        Stage.MEASURING: Rule(clientforming.measure, clientforming.pings_limit, clientforming.without_unmeasured),
+        Stage.VOTING: Rule(
+            clientforming.vote, clientforming.cycle_limit, clientforming.without_silent_voters
+        ),
+        Stage.MEASURING: Rule(
+            clientforming.measure, clientforming.pings_limit, clientforming.without_unmeasured
+        ),
         Stage.READY: Rule(clientforming.ready, clientforming.ready_limit, clientforming.without_unready),
-        Stage.BALLOTS: Rule(clienttraining.ballots, clienttraining.ballots_limit, clienttraining.second_round),
+        Stage.BALLOTS: Rule(
+            clienttraining.ballots, clienttraining.ballots_limit, clienttraining.second_round
+        ),
         Stage.ORDER: Rule(clienttraining.agree, clienttraining.ballots_limit, clienttraining.no_order),
         Stage.TRAINING: Rule(clienttraining.train, clienttraining.training_limit, clienttraining.stalled),
         Stage.FAILING: Rule(clienttraining.fail, clienttraining.failing_limit, clienttraining.failed),

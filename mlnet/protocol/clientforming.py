@@ -48,7 +48,9 @@ def vote(client: Client) -> Wait | Stage:
     poll = client.attempted.poll()
     for cycle in poll.cycles:
         if client.once(f"report cycle {cycle.number}"):
-            client.report("cycle", number=cycle.number, votes=cycle.votes, kept=cycle.kept, reason=cycle.reason)
+            client.report(
+                "cycle", number=cycle.number, votes=cycle.votes, kept=cycle.kept, reason=cycle.reason
+            )
     if poll.voters:
         if client.once(f"await cycle {poll.cycle}"):
             client.extend(client.deadlines.cycle)
@@ -112,7 +114,8 @@ def without_unready(client: Client) -> Stage:
 
 
 def replication_failed(client: Client, peer: str, reason: str) -> Stage:
-    """The slave cannot replicate: the silent half of the pair leaves, or the slave when it says so a second time."""
+    """The slave cannot replicate: the silent half of the pair leaves, or the slave when it says so a second
+    time."""
     decided = client.attempted.decision().ready
     if peer != decided.slave or peer in client.complained:
         return client.name_members([peer], reason)
@@ -121,18 +124,22 @@ def replication_failed(client: Client, peer: str, reason: str) -> Stage:
 
 
 def gathering_limit(client: Client) -> int:
+    """ms of the waiting period."""
     return client.definition.cluster.waiting_period_ms
 
 
 def cycle_limit(client: Client) -> int:
+    """ms for the votes of one cycle."""
     return client.deadlines.cycle
 
 
 def pings_limit(client: Client) -> int:
+    """ms for the pings of all."""
     return client.deadlines.pings
 
 
 def ready_limit(client: Client) -> int:
+    """ms for replication and the READY of all."""
     return client.deadlines.ready
 
 

@@ -56,16 +56,31 @@ def agree(client: Client) -> Wait | Stage:
     by_hash = {segment.hash: segment for segment in data.segments}
     training = client.order[: client.definition.training_segments]
     client.report("order", order=client.order, held_out=client.held_out)
-    client.emit(PublishSegments(training, client.members))
+    hand_out(client)
     for position, digest in enumerate(training):
         segment = by_hash[digest]
         body = DatasetSegment(
             client.bound, position, len(training), segment, client.link(digest), data.inputs, data.outputs
         )
         client.say(body, client.committee, until=client.now + client.deadlines.links, via=client.members)
-    decided = client.attempted.decision().ready
-    client.emit(FollowProgress(client.attempt, decided.master, decided.slave))
     return Stage.TRAINING
+
+
+def hand_out(client: Client) -> None:
+    """Serve the training segments, and follow the training."""
+    decided = client.attempted.decision().ready
+    client.emit(
+        PublishSegments(client.order[: client.definition.training_segments], client.members),
+        FollowProgress(client.attempt, decided.master, decided.slave),
+    )
+
+
+def resume(client: Client) -> None:
+    """Have done again what ended with the process."""
+    if client.phase is Stage.TRAINING:
+        hand_out(client)
+    elif client.phase is Stage.SCORING:
+        client.again("fetch")
 
 
 def no_order(client: Client) -> Stage:
@@ -79,7 +94,11 @@ def train(client: Client) -> Wait | Stage:
     client.winner = _majority(client, results)
     missing = tuple(peer for peer in client.members if peer not in results)
     if not missing:
-        return Stage.SCORING if client.winner else client.fail("the members hold different models", "TrainingError")
+        return (
+            Stage.SCORING
+            if client.winner
+            else client.fail("the members hold different models", "TrainingError")
+        )
     if client.winner and client.once("majority"):
         client.extend(client.deadlines.completion)
     return Wait("TRAINING_COMPLETED", missing)
@@ -93,7 +112,7 @@ def stalled(client: Client) -> Stage:
 
 
 def fail(client: Client) -> Wait | Stage:
-    """A member's training has failed, and so has everybody's: hear what the others say, and who says nothing."""
+    """A member's training has failed, and so has everybody's: hear the others, note the silent."""
     silent = _silent(client)
     return Wait("the other members' account of the failure", silent) if silent else failed(client)
 
@@ -121,7 +140,9 @@ def score(client: Client) -> Wait | Stage:
         return client.fail(f"the model is unusable: {client.refused}", "DataError")
     if client.scored is None:
         return Wait("the model")
-    client.report("scored", accuracy=client.scored.accuracy, metrics=client.scored.metrics, path=client.scored.path)
+    client.report(
+        "scored", accuracy=client.scored.accuracy, metrics=client.scored.metrics, path=client.scored.path
+    )
     return Stage.REWARDS
 
 
@@ -131,7 +152,8 @@ def unfetched(client: Client) -> Stage:
 
 
 def reward(client: Client) -> Wait | Stage:
-    """Countersign the split that more than half of the committee signed, and that follows from what was trained."""
+    """Countersign the split that more than half of the committee signed, and that follows from what was
+    trained."""
     client.split = rewards.split(client.definition.payment_micro, client.completed.contributions, client.paid)
     sent = client.evidence.of("REWARDS", client.attempt)
     signed = {peer: message.body.split for peer, message in sent.items() if isinstance(message.body, Rewards)}
@@ -151,25 +173,30 @@ def rest(_: Client) -> Stage:
 
 
 def ballots_limit(client: Client) -> int:
+    """ms for the ballots."""
     return client.deadlines.ballots
 
 
 def training_limit(client: Client) -> int:
+    """ms until the first step of training."""
     size = sum(segment.size for segment in client.dataset.segments)
     waits = client.deadlines
     return waits.links + waits.fetch(size) + waits.rendezvous + waits.step + waits.grace
 
 
 def failing_limit(client: Client) -> int:
+    """ms for the others' account of a failure."""
     return client.deadlines.grace // 6
 
 
 def scoring_limit(client: Client) -> int:
+    """ms to fetch the model from any of its holders and to score it."""
     size = client.completed.model.size
     return len(client.members) * client.deadlines.fetch(size) + client.deadlines.step
 
 
 def rewards_limit(client: Client) -> int:
+    """ms for the committee's signatures under the split."""
     return client.deadlines.rewards
 
 
@@ -206,7 +233,10 @@ def _majority(client: Client, results: dict[str, Message]) -> Message | None:
     for message in results.values():
         body = message.body
         assert isinstance(body, TrainingCompleted)
-        contributions, metrics = tuple(sorted(body.contributions.items())), tuple(sorted(body.metrics.items()))
+        contributions, metrics = (
+            tuple(sorted(body.contributions.items())),
+            tuple(sorted(body.metrics.items())),
+        )
         key = (body.model.sha256, body.model.size, contributions, metrics, body.accuracy)
         groups.setdefault(key, []).append(message)
     largest = max(groups.values(), key=len, default=[])

@@ -1,4 +1,5 @@
-"""One attempt at a cluster, as its signed messages tell it: committee, master and slave, order of the segments.
+"""One attempt at a cluster, as its signed messages tell it: committee, master and slave, order of the
+segments.
 
 Node, client and audit all ask this class, so that whoever holds the messages computes the same decision.
 """
@@ -72,7 +73,10 @@ class Cluster:
         if self._poll is not None:
             return self._poll
         votes: dict[int, dict[str, committee.Vote]] = {
-            0: {peer: committee.Vote(self.init(peer).vote, self.inits[peer].envelope.digest) for peer in self.candidates}
+            0: {
+                peer: committee.Vote(self.init(peer).vote, self.inits[peer].envelope.digest)
+                for peer in self.candidates
+            }
         }
         while True:
             poll = committee.poll(
@@ -90,7 +94,9 @@ class Cluster:
             }
         if not poll.voters:
             self._poll = poll
-            self._cast = [votes[cycle.number][peer].envelope for cycle in poll.cycles[1:] for peer in cycle.votes]
+            self._cast = [
+                votes[cycle.number][peer].envelope for cycle in poll.cycles[1:] for peer in cycle.votes
+            ]
         return poll
 
     def silent_voters(self) -> tuple[str, ...]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from mlnet.protocol.messages import Message, SegmentInfo
+
+State = Literal["completed", "failed", "cancelled", "released"]
+"""How a task ended for a party."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -12,7 +17,8 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Send(Command, frozen=True):
-    """Deliver a message: acknowledged, resent until ``until``, by way of a ``via`` peer where no direct path works.
+    """Deliver a message: acknowledged, resent until ``until``, by way of a ``via`` peer where no direct path
+    works.
 
     Attributes:
         to: peer ids.
@@ -69,7 +75,8 @@ class MeasurePings(Command, frozen=True):
 
 
 class ServeStore(Command, frozen=True):
-    """Admit these peers to this node's Redis server: members to the store, the slave to replication, the client to
+    """Admit these peers to this node's Redis server: members to the store, the slave to replication, the
+    client to
     the progress of training."""
 
     attempt: int
@@ -134,7 +141,7 @@ class Record(Command, frozen=True):
         evidence: the REWARDS messages that prove it.
     """
 
-    state: str
+    state: Literal["claimed", "settled"]
     amount: int
     split: dict[str, int]
     evidence: tuple[Message, ...]
@@ -173,7 +180,7 @@ class End(Command, frozen=True):
         code: of a failure: a class name of :mod:`mlnet.errors`.
     """
 
-    state: str
+    state: State
     reason: str = ""
     code: str = ""
 

@@ -1,7 +1,7 @@
 """Who sits on the committee: minority voting over the candidates of a cluster, replayed from signed votes.
 
-Every cycle keeps the candidates whose vote is in the minority. What a cycle decides is a pure function of all of its
-votes, so that whoever holds the envelopes computes the same committee.
+Every cycle keeps the candidates whose vote is in the minority. What a cycle decides is a pure function of all
+of its votes, so that whoever holds the envelopes computes the same committee.
 """
 
 from __future__ import annotations

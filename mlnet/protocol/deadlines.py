@@ -43,7 +43,9 @@ class Deadlines(msgspec.Struct, frozen=True):
     def scaled(self, patience: float) -> Deadlines:
         """All deadlines but that of the offer, multiplied: for slow links, or to fail fast."""
         scaled = {
-            name: max(1, int(getattr(self, name) * patience)) for name in self.__struct_fields__ if name != "offer"
+            name: max(1, int(getattr(self, name) * patience))
+            for name in self.__struct_fields__
+            if name != "offer"
         }
         return msgspec.structs.replace(self, **scaled)
 

@@ -51,16 +51,16 @@ def rank(pings: Mapping[str, Mapping[str, Sequence[int]]]) -> Ranking:
     size = len(members)
     rows = tuple(tuple(int(matrix[one, other]) for other in range(size)) for one in range(size))
     cut_off = {
-        peer
-        for peer, row in zip(members, rows, strict=True)
-        if 2 * sum(time < 0 for time in row) > size - 1
+        peer for peer, row in zip(members, rows, strict=True) if 2 * sum(time < 0 for time in row) > size - 1
     }
     ordered = [members[place] for place in order]
     eligible = [peer for peer in ordered if peer not in cut_off]
     ranked = (*eligible, *(peer for peer in ordered if peer in cut_off))
     common = (members, rows, tuple(int(point) for point in points), ranked, tuple(sorted(cut_off)))
     if len(eligible) < 2:
-        return Ranking(*common, "", "", f"{len(eligible)} of {size} committee members can be reached, 2 needed")
+        return Ranking(
+            *common, "", "", f"{len(eligible)} of {size} committee members can be reached, 2 needed"
+        )
     return Ranking(*common, eligible[0], eligible[1], "first and second of the Borda count")
 
 
@@ -102,7 +102,8 @@ def decision_digest(
 
 
 def training_order(order: Sequence[str], members: Iterable[str]) -> tuple[str, ...]:
-    """Ranks in training: the committee in its ranking, so that the master is rank 0, then the workers by peer id."""
+    """Ranks in training: the committee in its ranking, so that the master is rank 0, then the workers by peer
+    id."""
     seated = set(order)
     return (*order, *sorted(peer for peer in members if peer not in seated))
 

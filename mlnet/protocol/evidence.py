@@ -23,7 +23,8 @@ class Verdict(Enum):
 
 
 class Evidence:
-    """Messages by what they say and by sender. Two different strings in one place void both, and drop their sender."""
+    """Messages by what they say and by sender. Two different strings in one place void both, and drop their
+    sender."""
 
     def __init__(self) -> None:
         self._messages: dict[Place, dict[str, Message]] = {}
@@ -31,7 +32,7 @@ class Evidence:
         self.proofs: dict[str, tuple[Message, Message]] = {}
 
     def add(self, message: Message) -> Verdict:
-        """Keep a message; EQUIVOCATION when it contradicts one that is kept, REFUSED when a bound is reached."""
+        """Keep a message; EQUIVOCATION when it contradicts one that is kept, REFUSED at a bound."""
         sender = message.sender
         if sender in self.proofs:
             return Verdict.KNOWN

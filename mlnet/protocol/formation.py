@@ -153,26 +153,32 @@ def ballot_secret(member: Member) -> bytes:
 
 
 def preparing_limit(member: Member) -> int:
+    """ms for a Redis server and the peer that dials it back."""
     return member.definition.cluster.waiting_period_ms
 
 
 def answered_limit(member: Member) -> int:
+    """ms until the client must have named the members."""
     return member.definition.cluster.waiting_period_ms + member.deadlines.members
 
 
 def voting_limit(member: Member) -> int:
+    """ms for all cycles of the vote."""
     return MAX_CYCLES * member.deadlines.cycle + member.deadlines.grace
 
 
 def measuring_limit(member: Member) -> int:
+    """ms for the pings of all."""
     return member.deadlines.pings + member.deadlines.grace
 
 
 def ready_limit(member: Member) -> int:
+    """ms for replication and the READY of all."""
     return member.deadlines.ready + member.deadlines.grace
 
 
 def dataset_limit(member: Member) -> int:
+    """ms until the client must have bound the decision."""
     return member.deadlines.dataset
 
 
@@ -183,5 +189,5 @@ def following_limit(member: Member) -> int:
 
 
 def _coin(member: Member, cycle: int) -> Literal[0, 1]:
-    """An unbiased bit that nobody else can predict: of a cycle, whatever happens in between, always the same."""
+    """An unbiased bit that nobody else can predict; of one cycle always the same."""
     return 1 if member.seal.secret(f"vote {member.task} {member.attempt} {cycle}")[-1] & 1 else 0

@@ -1,7 +1,8 @@
 """What the two state machines have in common: phases in a table, words said once, deadlines, contradictions.
 
-A machine does no I/O and knows no clock: ``step(event, now)`` returns commands. A phase's work looks at the evidence, says
-what is due, and either names what the machine waits for and from whom, or the phase that follows.
+A machine does no I/O and knows no clock: ``step(event, now)`` returns commands. A phase's work looks at the
+evidence, says what is due, and either names what the machine waits for and from whom, or the phase that
+follows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError
@@ -28,11 +29,17 @@ class Seal(Protocol):
 
     peer_id: str
 
-    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message: ...
+    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
+        """Write and sign a message."""
+        ...
 
-    def open(self, envelope: Envelope) -> Message: ...
+    def open(self, envelope: Envelope) -> Message:
+        """Read a message and check its signature; raises RemoteProtocolError."""
+        ...
 
-    def secret(self, context: str) -> bytes: ...
+    def secret(self, context: str) -> bytes:
+        """32 bytes that only this party can know, the same each time for the same context."""
+        ...
 
 
 class Wait(NamedTuple):
@@ -69,10 +76,12 @@ class Machine(ABC):
         deadlines: of this party.
     """
 
-    table: Mapping[Enum, Rule]
-    handlers: Mapping[type[Event], Callable[[Any, Any], None]]
+    table: ClassVar[Mapping[Any, Rule]]
+    handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
 
-    def __init__(self, seal: Seal, task: Message, definition: TaskDefinition, deadlines: Deadlines, phase: Enum) -> None:
+    def __init__(
+        self, seal: Seal, task: Message, definition: TaskDefinition, deadlines: Deadlines, phase: Enum
+    ) -> None:
         self.seal = seal
         self.task = task.task
         self.client = task.sender
@@ -116,7 +125,8 @@ class Machine(ABC):
         out, self._out = self._out, []
         return out
 
-    # ----------------------------------------------------------------------------------------------- for the phases
+    # ----------------------------------------------------------------------------------------------- for the
+    # phases
 
     def say(
         self,
@@ -128,7 +138,8 @@ class Machine(ABC):
         gossip: bool = False,
         attempt: int | None = None,
     ) -> Message:
-        """Sign and send a message, unless one was signed in its place before: nothing is said twice differently."""
+        """Sign and send a message, unless one was signed in its place before: nothing is said twice
+        differently."""
         number = self.attempt if attempt is None else attempt
         said = self._said.get(place(number, body))
         if said is not None:
@@ -148,7 +159,13 @@ class Machine(ABC):
         return [message for message in self._said.values() if message.attempt == self.attempt]
 
     def forward(
-        self, message: Message, to: Iterable[str], *, until: int, via: Iterable[str] = (), gossip: bool = False
+        self,
+        message: Message,
+        to: Iterable[str],
+        *,
+        until: int,
+        via: Iterable[str] = (),
+        gossip: bool = False,
     ) -> None:
         """Send a message as it was signed, by us or by another."""
         receivers = tuple(peer for peer in to if peer != self.me)
@@ -168,6 +185,10 @@ class Machine(ABC):
         self._done.add(key)
         return True
 
+    def again(self, name: str) -> None:
+        """Forget that :meth:`once` was true."""
+        self._done.discard((name, self.attempt))
+
     def report(self, what: str, **data: object) -> None:
         """Tell people."""
         self._out.append(Report(what, data))
@@ -184,7 +205,8 @@ class Machine(ABC):
         self.deadline = self.now + milliseconds
         self._out.append(SetTimer(DEADLINE, self.deadline))
 
-    # -------------------------------------------------------------------------------------------------- inside
+    # --------------------------------------------------------------------------------------------------
+    # inside
 
     @abstractmethod
     def _receive(self, message: Message) -> None:

@@ -12,14 +12,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol import formation, trainingphase
 from mlnet.protocol.cluster import Cluster
-from mlnet.protocol.commands import End, Introduce, Plan, PrepareRedis
+from mlnet.protocol.commands import End, Introduce, Plan, PrepareRedis, SetTimer, State
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import (
-    Event,
     PingsMeasured,
     RedisPrepared,
     Replicated,
@@ -29,7 +29,7 @@ from mlnet.protocol.events import (
     TrainingStopped,
 )
 from mlnet.protocol.evidence import Verdict
-from mlnet.protocol.machine import Machine, Rule, Seal
+from mlnet.protocol.machine import DEADLINE, Machine, Rule, Seal
 from mlnet.protocol.messages import (
     MAX_ATTEMPTS,
     ClusterMembers,
@@ -44,13 +44,15 @@ from mlnet.protocol.messages import (
 from mlnet.protocol.phases import UNBOUND, Phase
 from mlnet.task import TaskDefinition
 
-
-FROM_CLIENT = frozenset({"NEW_ML_TASK", "CLUSTER_MEMBERS", "DATASET_SELECTION", "DATASET_SEGMENT", "CANCEL_TASK"})
+FROM_CLIENT = frozenset(
+    {"NEW_ML_TASK", "CLUSTER_MEMBERS", "DATASET_SELECTION", "DATASET_SEGMENT", "CANCEL_TASK"}
+)
 """Types that only the task's client may send."""
 FROM_MEMBERS = frozenset({"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY", "HASH_VOTES"})
 """Types that only members send to one another."""
 NOT_FOR_NODES = frozenset({"INIT_CLUSTER", "TRAINING_COMPLETED"})
 """Types that only the client reads."""
+
 
 class Member(Machine):
     """One node in one task. The first event must be the NEW_ML_TASK.
@@ -68,7 +70,12 @@ class Member(Machine):
     """
 
     def __init__(
-        self, seal: Seal, task: Message, definition: TaskDefinition, deadlines: Deadlines, resources: Resources
+        self,
+        seal: Seal,
+        task: Message,
+        definition: TaskDefinition,
+        deadlines: Deadlines,
+        resources: Resources,
     ) -> None:
         super().__init__(seal, task, definition, deadlines, Phase.PREPARING)
         self.resources = resources
@@ -111,7 +118,7 @@ class Member(Machine):
         """Whether this node sits on the committee."""
         return self.me in self.committee
 
-    def finish(self, state: str, reason: str = "", code: str = "") -> Phase:
+    def finish(self, state: State, reason: str = "", code: str = "") -> Phase:
         """End this node's part; returns the phase to enter."""
         if self.once("end"):
             self.emit(End(state, reason, code))
@@ -130,7 +137,9 @@ class Member(Machine):
         if message.type in NOT_FOR_NODES or message.type == "PEERS":
             return
         if message.type in FROM_CLIENT and message.sender != self.client:
-            raise RemoteProtocolError(f"{message.type} of task {self.task[:12]} comes from {message.sender}, not its client")
+            raise RemoteProtocolError(
+                f"{message.type} of task {self.task[:12]} comes from {message.sender}, not its client"
+            )
         if isinstance(body, NewMlTask):
             if self.phase is Phase.PREPARING and self.once("announced"):
                 self.enter(Phase.PREPARING)
@@ -155,7 +164,9 @@ class Member(Machine):
             return True
         if message.attempt < self.attempt or message.attempt > MAX_ATTEMPTS or message.attempt == 0:
             return False
-        return self.cluster is None or message.attempt > self.attempt or message.sender in self.cluster.members
+        return (
+            self.cluster is None or message.attempt > self.attempt or message.sender in self.cluster.members
+        )
 
     def _took(self, message: Message, members: Mapping[str, Message]) -> None:
         body = message.body
@@ -168,7 +179,8 @@ class Member(Machine):
             self._heard_failure(message, body)
 
     def _named(self, message: Message) -> dict[str, Message]:
-        """Open the INIT_CLUSTER envelopes in a CLUSTER_MEMBERS; whatever is wrong with them is the client's fault."""
+        """Open the INIT_CLUSTER envelopes in a CLUSTER_MEMBERS; whatever is wrong with them is the client's
+        fault."""
         assert isinstance(message.body, ClusterMembers)
         if not 1 <= message.attempt <= MAX_ATTEMPTS:
             raise RemoteProtocolError(f"attempt {message.attempt} is not within 1 to {MAX_ATTEMPTS}")
@@ -176,7 +188,9 @@ class Member(Machine):
         for signed in message.body.members:
             init = self.seal.open(signed.envelope)
             if not isinstance(init.body, InitCluster) or init.task != self.task or init.sender in members:
-                raise RemoteProtocolError("CLUSTER_MEMBERS holds something else than one INIT_CLUSTER a member")
+                raise RemoteProtocolError(
+                    "CLUSTER_MEMBERS holds something else than one INIT_CLUSTER a member"
+                )
             members[init.sender] = init
         terms = self.definition.cluster
         if not terms.min_nodes <= len(members) <= terms.max_nodes:
@@ -210,10 +224,13 @@ class Member(Machine):
                 self.enter(self.finish("failed", body.reason, body.code))
 
     def _expose(self, sender: str) -> None:
-        """Show a contradiction to the client; it is the proof. A client that contradicts itself has no cluster."""
+        """Show a contradiction to the client; it is the proof. A client that contradicts itself has no
+        cluster."""
         self.report("equivocation", peer=sender)
         if sender == self.client:
-            self.enter(self.withdraw("the client signed two different messages for one purpose", "ProtocolError"))
+            self.enter(
+                self.withdraw("the client signed two different messages for one purpose", "ProtocolError")
+            )
             return
         for message in self.evidence.proofs[sender]:
             self.forward(message, [self.client], until=self.now + self.deadlines.grace)
@@ -242,12 +259,19 @@ class Member(Machine):
             self.failure = event.reason
 
     def _restarted(self, _: Restarted) -> None:
-        if self.phase in (Phase.COMPLETED, Phase.OFFERING):
+        """Servers and trainer are gone: only a model is still of use to the client."""
+        body = self.announcement.body
+        assert isinstance(body, NewMlTask)
+        self.emit(Introduce({self.client: body.addresses}))
+        if self.phase is Phase.COMPLETED:
+            self.enter(trainingphase.claim(self))
+        elif self.phase is Phase.OFFERING:
             trainingphase.offer(self)
+            self.emit(SetTimer(DEADLINE, self.deadline))
         else:
-            self.enter(self.withdraw("the node was restarted", "NodeLost"))
+            self.enter(self.withdraw("the node was stopped or restarted", "NodeLost"))
 
-    handlers = {
+    handlers: ClassVar = {
         RedisPrepared: _prepared,
         PingsMeasured: _measured,
         Replicated: _replicated,
@@ -256,7 +280,7 @@ class Member(Machine):
         TrainingStopped: _stopped,
         Restarted: _restarted,
     }
-    table = {
+    table: ClassVar = {
         Phase.PREPARING: Rule(formation.prepare, formation.preparing_limit, formation.give_up),
         Phase.ANSWERED: Rule(formation.answer, formation.answered_limit, formation.give_up),
         Phase.VOTING: Rule(formation.vote, formation.voting_limit, formation.give_up),

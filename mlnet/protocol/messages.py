@@ -1,7 +1,8 @@
-"""The messages of the protocol: one frozen struct for the body of each type, with the bounds that it must keep.
+"""The messages of the protocol: one frozen struct for the body of each type, with the bounds that it must
+keep.
 
-A message on the wire is one YAML mapping of a header and a body (see :mod:`mlnet.protocol.codec`). What the bounds
-cannot say - who may send what, and when - is for the state machines.
+A message on the wire is one YAML mapping of a header and a body (see :mod:`mlnet.protocol.codec`). What the
+bounds cannot say - who may send what, and when - is for the state machines.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """Base of all bodies: immutable, and an unknown key is an error."""
 
 
-class Signed(Body):
+class Signed(Body, frozen=True):
     """An envelope inside a message, so that it can be checked by whoever reads it.
 
     Attributes:
@@ -54,14 +55,16 @@ class Signed(Body):
 
     @classmethod
     def of(cls, envelope: Envelope) -> Signed:
+        """Take an envelope in."""
         return cls(envelope.yaml, envelope.signature.hex())
 
     @property
     def envelope(self) -> Envelope:
+        """The envelope, as it was."""
         return Envelope(self.yaml, bytes.fromhex(self.signature))
 
 
-class NewMlTask(Body):
+class NewMlTask(Body, frozen=True):
     """client -> every node: a task. Its id is the SHA-256 of the message's string.
 
     Attributes:
@@ -75,7 +78,7 @@ class NewMlTask(Body):
     created: Annotated[int, Meta(ge=0, le=2**53)]
 
 
-class Redis(Body):
+class Redis(Body, frozen=True):
     """The open port of a node's Redis server.
 
     Attributes:
@@ -91,14 +94,14 @@ class Redis(Body):
     reason: Reason = ""
 
 
-class Resources(Body):
+class Resources(Body, frozen=True):
     """What a node offers: memory in MiB, processor threads."""
 
     memory: Annotated[int, Meta(ge=0, le=2**40)]
     cpus: Annotated[int, Meta(ge=0, le=65536)]
 
 
-class InitCluster(Body):
+class InitCluster(Body, frozen=True):
     """free node -> client: I would take part. ``vote`` is the vote of cycle 0."""
 
     redis: Redis
@@ -107,20 +110,20 @@ class InitCluster(Body):
     resources: Resources
 
 
-class ClusterMembers(Body):
+class ClusterMembers(Body, frozen=True):
     """client -> the nodes that it names: the INIT_CLUSTER envelopes that take part in this attempt."""
 
     members: Annotated[tuple[Signed, ...], Meta(max_length=MAX_NODES)]
 
 
-class CommitteeVoting(Body):
+class CommitteeVoting(Body, frozen=True):
     """candidate -> the other members and the client: its vote in a cycle after the first."""
 
     cycle: Annotated[int, Meta(ge=1, lt=MAX_CYCLES)]
     vote: Literal[0, 1]
 
 
-class ClusterDatabaseSelection(Body):
+class ClusterDatabaseSelection(Body, frozen=True):
     """committee member -> the others and the client.
 
     Attributes:
@@ -129,12 +132,13 @@ class ClusterDatabaseSelection(Body):
     """
 
     pings: Annotated[
-        dict[PeerId, Annotated[tuple[Micros, ...], Meta(max_length=PING_SAMPLES)]], Meta(max_length=MAX_COMMITTEE)
+        dict[PeerId, Annotated[tuple[Micros, ...], Meta(max_length=PING_SAMPLES)]],
+        Meta(max_length=MAX_COMMITTEE),
     ]
     commitment: Digest
 
 
-class ClusterReady(Body):
+class ClusterReady(Body, frozen=True):
     """every member -> client and members: the decision that it computed, or follows.
 
     Attributes:
@@ -152,7 +156,7 @@ class ClusterReady(Body):
     digest: Digest
 
 
-class SegmentInfo(Body):
+class SegmentInfo(Body, frozen=True):
     """One of the ten parts of the dataset: root of its hash tree, size in bytes, number of rows."""
 
     hash: Digest
@@ -164,7 +168,7 @@ Segments = Annotated[tuple[SegmentInfo, ...], Meta(min_length=SEGMENTS, max_leng
 Ranking = Annotated[tuple[Digest, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
 
 
-class DatasetSelection(Body):
+class DatasetSelection(Body, frozen=True):
     """client -> members: the decision that it binds the task to, and the segments.
 
     Attributes:
@@ -184,7 +188,7 @@ class DatasetSelection(Body):
     ballots: Annotated[tuple[Signed, ...], Meta(max_length=MAX_COMMITTEE)] = ()
 
 
-class HashVotes(Body):
+class HashVotes(Body, frozen=True):
     """committee member -> committee and client: first its ballot; when all are in, to the client, the order.
 
     Attributes:
@@ -200,7 +204,7 @@ class HashVotes(Body):
     secret: Annotated[str, Meta(max_length=64)] = ""
 
 
-class DatasetSegment(Body):
+class DatasetSegment(Body, frozen=True):
     """client -> committee, which forwards it to the nodes: where a training segment can be had.
 
     Attributes:
@@ -222,7 +226,7 @@ class DatasetSegment(Body):
     outputs: Annotated[int, Meta(ge=1, le=2**31)]
 
 
-class ModelInfo(Body):
+class ModelInfo(Body, frozen=True):
     """A trained model: plain SHA-256 of the file, its size in bytes, where it can be had."""
 
     sha256: Digest
@@ -230,7 +234,7 @@ class ModelInfo(Body):
     links: Annotated[tuple[Annotated[str, Meta(max_length=2048)], ...], Meta(max_length=8)]
 
 
-class TrainingCompleted(Body):
+class TrainingCompleted(Body, frozen=True):
     """every member -> client: the result of training.
 
     Attributes:
@@ -248,7 +252,7 @@ class TrainingCompleted(Body):
     accuracy: Metric | None = None
 
 
-class Rewards(Body):
+class Rewards(Body, frozen=True):
     """committee members, then the client: the split of the payment, in micro-units, by peer id."""
 
     digest: Digest
@@ -256,7 +260,7 @@ class Rewards(Body):
     split: Annotated[dict[PeerId, Money], Meta(max_length=MAX_NODES)]
 
 
-class TaskFailed(Body):
+class TaskFailed(Body, frozen=True):
     """client or committee member -> all: the task, or the sender's part in it, has failed.
 
     Attributes:
@@ -268,20 +272,20 @@ class TaskFailed(Body):
     code: Text = "TaskFailed"
 
 
-class CancelTask(Body):
+class CancelTask(Body, frozen=True):
     """client -> all."""
 
     reason: Reason
 
 
-class PeerAddresses(Body):
+class PeerAddresses(Body, frozen=True):
     """Where a peer can be dialled."""
 
     peer: PeerId
     addresses: Addresses
 
 
-class Peers(Body):
+class Peers(Body, frozen=True):
     """peer -> peer: addresses of peers."""
 
     peers: Annotated[tuple[PeerAddresses, ...], Meta(max_length=64)]
@@ -336,7 +340,8 @@ class Message(msgspec.Struct, frozen=True):
 
 
 Place = tuple[str, int, str]
-"""Type, attempt, and cycle, round, stage or position: two different strings of one sender in it are equivocation."""
+"""Type, attempt, and cycle, round, stage or position: two different strings of one sender in it are
+equivocation."""
 
 
 def place(attempt: int, body: Body) -> Place:

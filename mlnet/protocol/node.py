@@ -1,7 +1,7 @@
 """A node: which tasks it takes, and its part in each of them.
 
-Every step of a member is returned as a :class:`Step`, so that a driver can write the event down before it carries the commands
-out, and replay it after a crash.
+Every step of a member is returned as a :class:`Step`, so that a driver can write the event down before it
+carries the commands out, and replay it after a crash.
 """
 
 from __future__ import annotations
@@ -123,13 +123,12 @@ class Node:
         Returns:
             The last step, with the timers and words that are still due.
         """
-        commands: list[Command] = []
         for at, event in events:
             if task not in self.members:
                 if not isinstance(event, Received):
                     return []
                 self.members[task] = self._member(event.message, task_definition.load(_text(event.message)))
-            commands = self.members[task].step(event, at)
+            self.members[task].step(event, at)
         if task not in self.members:
             return []
         return [self._step(task, Restarted(), now)] if not self.members[task].ended else []
@@ -157,7 +156,9 @@ class Node:
         try:
             definition = task_definition.load(body.definition)
         except TaskError as error:
-            raise RemoteProtocolError(f"the definition of task {message.task[:12]} is not valid: {error}") from error
+            raise RemoteProtocolError(
+                f"the definition of task {message.task[:12]} is not valid: {error}"
+            ) from error
         waiting = definition.cluster.waiting_period_ms
         if abs(now - body.created) > waiting + CLOCK_SKEW:
             return []
@@ -171,7 +172,7 @@ class Node:
         return [self._decline(message, "busy with another task", now)] if self.busy else []
 
     def _decline(self, message: Message, reason: str, now: int) -> Step:
-        """Tell the client why there is no answer, if it is a neighbour; a note to everybody would be a storm."""
+        """Tell the client why there is no answer, if it is a neighbour; notes to all would be a storm."""
         note = self.seal.seal(TaskFailed(reason, "TooFewNodes"), task=message.task, attempt=0, sent=now)
         send = Send((message.sender,), note, now + self.deadlines.grace, neighbours_only=True)
         return Step(message.task, None, now, [send])

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 def split(payment: int, rows: Mapping[str, int], committee: Collection[str]) -> dict[str, int]:
     """Share a payment out so that the parts sum to it exactly.
 
-    The exact share of a member is ``payment * (9/10 * its rows / all rows + 1/10 / size of the committee if seated)``.
-    Each gets the whole micro-units of its share; those left go one each by the largest remainder (Hamilton's method),
-    then by peer id.
+    The exact share of a member is ``payment * (9/10 * its rows / all rows + 1/10 / size of the committee if
+    seated)``. Each gets the whole micro-units of its share; those left go one each by the largest remainder
+    (Hamilton's method), then by peer id.
 
     Args:
         payment: micro-units, at least 0.
@@ -18,7 +18,8 @@ def split(payment: int, rows: Mapping[str, int], committee: Collection[str]) -> 
         committee: the seated members who are paid for it.
 
     Returns:
-        Micro-units by peer id, for every member of either argument; with nobody on the committee to pay, rows take all.
+        Micro-units by peer id, for every member of either argument; with nobody on the committee to pay, rows
+        take all.
 
     Raises:
         ValueError: nothing was trained.
@@ -31,7 +32,8 @@ def split(payment: int, rows: Mapping[str, int], committee: Collection[str]) -> 
     scale = 10 * trained * seats if seats else trained
     peers = sorted({*rows, *committee})
     numerators = {
-        peer: payment * (by_rows * rows.get(peer, 0) + (by_seat if peer in committee else 0)) for peer in peers
+        peer: payment * (by_rows * rows.get(peer, 0) + (by_seat if peer in committee else 0))
+        for peer in peers
     }
     shares = {peer: numerator // scale for peer, numerator in numerators.items()}
     left = payment - sum(shares.values())
@@ -40,7 +42,10 @@ def split(payment: int, rows: Mapping[str, int], committee: Collection[str]) -> 
     return shares
 
 
-def settled(split_: Mapping[str, int], signed: Mapping[str, Mapping[str, int]], committee: Collection[str]) -> bool:
-    """Whether more than half of the committee signed this very split (the client's signature is checked elsewhere)."""
+def settled(
+    split_: Mapping[str, int], signed: Mapping[str, Mapping[str, int]], committee: Collection[str]
+) -> bool:
+    """Whether more than half of the committee signed this very split (the client's signature is checked
+    elsewhere)."""
     agreeing = sum(1 for peer in committee if peer in signed and dict(signed[peer]) == dict(split_))
     return 2 * agreeing > len(committee)

@@ -1,7 +1,9 @@
-"""In which order the segments are used: sealed ballots, opened when the hashes are known, and a Borda count over them.
+"""In which order the segments are used: sealed ballots, opened when the hashes are known, and a Borda count
+over them.
 
-A ballot ranks the segments by a hash of a secret that its sender had committed to before it knew the segments, so that
-nobody - neither the client nor a member - chooses which segments train and which are held back.
+A ballot ranks the segments by a hash of a secret that its sender had committed to before it knew the
+segments, so that nobody - neither the client nor a member - chooses which segments train and which are held
+back.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def train(member: Member) -> Wait | Phase:
 
 
 def fail(member: Member) -> Wait | Phase:
-    """Say why training failed; the task ends by the client's word, or by that of more than half of the committee."""
+    """Say why training failed; the task ends by the client's word, or by that of more than half of the
+    committee."""
     note = TaskFailed(member.failure[:1000], "TrainingError")
     member.say(note, (*member.others, member.client), until=member.deadline, via=member.others)
     return Wait("TASK_FAILED", (member.client,))
@@ -100,7 +101,12 @@ def complete(member: Member) -> Wait | Phase:
     if member.seated:
         payment = member.definition.payment_micro
         split = rewards.split(payment, result.contributions, member.paid)
-        member.say(Rewards(member.bound, payment, split), (*member.others, member.client), until=until, via=member.others)
+        member.say(
+            Rewards(member.bound, payment, split),
+            (*member.others, member.client),
+            until=until,
+            via=member.others,
+        )
     return await_client(member)
 
 
@@ -114,7 +120,11 @@ def await_client(member: Member) -> Wait | Phase:
         missing = tuple(peer for peer in member.committee if peer not in signed)
         return Wait("REWARDS of more than half of the committee", missing)
     split = final.body.split
-    agreeing = [message for message in _rewards(member) if isinstance(message.body, Rewards) and message.body.split == split]
+    agreeing = [
+        message
+        for message in _rewards(member)
+        if isinstance(message.body, Rewards) and message.body.split == split
+    ]
     member.emit(Record("settled", split.get(member.me, 0), split, (*agreeing, final)))
     return member.finish("completed")
 
@@ -154,35 +164,42 @@ def forgotten(member: Member) -> Phase:
 
 
 def ballots_limit(member: Member) -> int:
+    """ms for the ballots."""
     return 2 * member.deadlines.ballots + member.deadlines.grace
 
 
 def links_limit(member: Member) -> int:
+    """ms for the links to all training segments."""
     return member.deadlines.links + member.deadlines.ballots
 
 
 def training_limit(member: Member) -> int:
+    """ms until the first step of training."""
     assert member.plan is not None
     size = sum(segment.size for segment in member.plan.segments)
     return member.deadlines.fetch(size) + member.deadlines.rendezvous + member.deadlines.step
 
 
 def failing_limit(member: Member) -> int:
+    """ms for the others' account of a failure."""
     return member.deadlines.grace
 
 
 def completed_limit(member: Member) -> int:
+    """ms for the client to score the model and sign the split."""
     assert member.result is not None
     waits = member.deadlines
     return waits.completion + waits.fetch(member.result.size) + waits.rewards + waits.grace
 
 
 def offer_limit(member: Member) -> int:
+    """ms for a client that is gone."""
     return member.deadlines.offer
 
 
 def _counted_ballots(member: Member) -> dict[str, Message] | None:
-    """The ballots that count: all of them, or those that the client named in round 2; None while they are missing."""
+    """The ballots that count: all of them, or those that the client named in round 2; None while they are
+    missing."""
     held = member.attempted.ballots()
     named = member.evidence.get("DATASET_SELECTION", member.attempt, "2", member.client)
     if named is not None and isinstance(named.body, DatasetSelection):
@@ -204,7 +221,9 @@ def _wrong_links(member: Member, bodies: list[DatasetSegment]) -> str:
     for body in bodies:
         if body.digest != member.bound or body.count != member.definition.training_segments:
             return "a DATASET_SEGMENT does not belong to the bound decision"
-        if member.seated and (body.position >= body.count or body.segment.hash != member.order[body.position]):
+        if member.seated and (
+            body.position >= body.count or body.segment.hash != member.order[body.position]
+        ):
             return f"segment {body.position} is not the one in the voted order"
     return ""
 

@@ -1,0 +1,248 @@
+"""The driver of a client, and the public way to have a model trained from Python::
+
+async with mlnet.client.connected(ClientOptions(data_dir, WireOptions(peers=(address,)))) as client:
+    result = await (await client.submit(Path("client-task-definition.yaml"))).result()
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from mlnet import clock, data, journal, yaml12
+from mlnet import task as task_definition
+from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
+from mlnet.options import ClientOptions
+from mlnet.protocol.client import Client, Dataset
+from mlnet.protocol.messages import Message, NewMlTask, SegmentInfo
+from mlnet.state import State, opened
+from mlnet.submission import Observer, Submission, ignore
+from mlnet.wire import Wire, WireHandlers
+
+CONNECT_SECONDS = 15.0
+"""How long a client waits for the first of the peers that it was given."""
+Traffic = Callable[[bool, str, Message], None]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a client needs beside the journal to take a task up again."""
+
+    segments: tuple[SegmentInfo, ...]
+    files: tuple[str, ...]
+    inputs: int
+    outputs: int
+    output: str
+
+
+class TaskClient:
+    """A client on the network, for any number of tasks.
+
+    Args:
+        options: of the user.
+        state: the client's directory.
+        traffic: takes (incoming, peer, message) for people.
+    """
+
+    def __init__(self, options: ClientOptions, state: State, traffic: Traffic) -> None:
+        self._options = options
+        self._state = state
+        self._submissions: dict[str, Submission] = {}
+        self._peered = asyncio.Event()
+        handlers = WireHandlers(
+            self._on_message, self._open_tasks, self._find_blob, _admit_nobody, traffic, self._on_peer
+        )
+        self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
+
+    @property
+    def peer_id(self) -> str:
+        """The client's identity."""
+        return self._state.identity.peer_id
+
+    async def start(self) -> None:
+        """Listen, and wait for the first peer.
+
+        Raises:
+            PeerUnreachable: none of the peers given answered.
+        """
+        await self.wire.network.start()
+        peers = self._options.wire.peers
+        if not peers:
+            return
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._peered.wait()
+        except TimeoutError:
+            raise PeerUnreachable(
+                f"no peer answered within {CONNECT_SECONDS:.0f} s; is a node running at {', '.join(peers)}?"
+            ) from None
+
+    async def stop(self) -> None:
+        """Leave the network; tasks that are under way can be resumed later."""
+        for submission in self._submissions.values():
+            submission.close()
+        await self.wire.network.stop()
+
+    async def submit(
+        self,
+        file: Path,
+        *,
+        output: Path | None = None,
+        waiting_period: str | None = None,
+        created: int | None = None,
+        observe: Observer = ignore,
+    ) -> Submission:
+        """Announce a task.
+
+        Args:
+            file: the task definition; paths in it are relative to it.
+            output: directory for the model and the result; ``mlnet-TASK`` in the current directory by
+                default.
+            waiting_period: in place of the definition's ``cluster.waiting-period``.
+            created: ms since 1970, in place of now.
+            observe: takes reports for people.
+
+        Raises:
+            TaskError: the definition is wrong.
+            DataError: the dataset is.
+        """
+        text = read_definition(file, waiting_period)
+        definition = task_definition.load(text)
+        body = NewMlTask(text, self.wire.addresses(), clock.now() if created is None else created)
+        announcement = self.wire.seal.seal(body, sent=clock.now())
+        task = announcement.task
+        directory = self._state.task(task)
+        try:
+            dataset = await asyncio.to_thread(data.split, definition, file.parent, directory)
+            folder = (output or Path(f"mlnet-{task[:12]}")).absolute()
+            _check_output(folder)
+            stored = Stored(
+                tuple(SegmentInfo(part.digest, part.size, part.rows) for part in dataset.segments),
+                tuple(part.path.name for part in dataset.segments),
+                dataset.inputs,
+                dataset.outputs,
+                str(folder),
+            )
+            (directory / "dataset.json").write_bytes(msgspec.json.encode(stored))
+        except MlnetError:
+            self._state.discard(task)
+            raise
+        submission = self._submission(announcement, definition, stored, observe)
+        submission.announce()
+        return submission
+
+    async def resume(self, task: str, *, observe: Observer = ignore) -> Submission:
+        """Take up a task that a former process has left.
+
+        Args:
+            task: its id, or the unique beginning of it.
+            observe: takes reports for people.
+
+        Raises:
+            ConfigError: there is no such task, or what was left of it is damaged.
+        """
+        found = [name for name in self._state.unfinished() if name.startswith(task)]
+        if len(found) != 1:
+            known = ", ".join(self._state.unfinished()) or "none"
+            raise ConfigError(f"no single unfinished task begins with {task}; unfinished tasks: {known}")
+        directory = self._state.task(found[0])
+        events = list(journal.replay(self._state.journal(found[0]), self.wire.seal.open))
+        try:
+            stored = msgspec.json.decode((directory / "dataset.json").read_bytes(), type=Stored)
+            announcement = events[0][1].message  # type: ignore[attr-defined]
+        except (OSError, msgspec.MsgspecError, IndexError, AttributeError) as error:
+            raise ConfigError(f"what is left of the task in {directory} is damaged: {error}") from error
+        definition = task_definition.load(announcement.body.definition)
+        submission = self._submission(announcement, definition, stored, observe)
+        submission.take_up(events)
+        return submission
+
+    def _submission(
+        self,
+        announcement: Message,
+        definition: task_definition.TaskDefinition,
+        stored: Stored,
+        observe: Observer,
+    ) -> Submission:
+        dataset = Dataset(stored.segments, stored.inputs, stored.outputs)
+        machine = Client(
+            self.wire.seal, announcement, definition, self._options.deadlines, dataset, self._options.allowed
+        )
+        directory = self._state.task(announcement.task)
+        files = {
+            part.hash: directory / name for part, name in zip(stored.segments, stored.files, strict=True)
+        }
+        submission = Submission(machine, self.wire, self._state, files, Path(stored.output), observe)
+        self._submissions[announcement.task] = submission
+        return submission
+
+    # ------------------------------------------------------------------------------------------- from the
+    # network
+
+    def _on_peer(self, _: str) -> None:
+        self._peered.set()
+
+    def _on_message(self, message: Message, _: str) -> bool:
+        submission = self._submissions.get(message.task)
+        if submission is None:
+            return False
+        submission.receive(message)
+        return True
+
+    def _open_tasks(self) -> list[Message]:
+        return [s.machine.announcement for s in self._submissions.values() if s.gathering]
+
+    def _find_blob(self, peer: str, digest: str) -> Path | None:
+        return next((path for s in self._submissions.values() if (path := s.find_blob(peer, digest))), None)
+
+
+@asynccontextmanager
+async def connected(
+    options: ClientOptions, traffic: Traffic = lambda incoming, peer, message: None
+) -> AsyncIterator[TaskClient]:
+    """Be a client on the network for as long as the context lasts.
+
+    Args:
+        options: of the user.
+        traffic: takes (incoming, peer, message) for people.
+
+    Raises:
+        ConfigError: the data directory, or an address to listen on, cannot be used.
+        PeerUnreachable: none of the peers given answered.
+    """
+    with opened(options.data_dir) as state:
+        client = TaskClient(options, state, traffic)
+        try:
+            await client.start()
+            yield client
+        finally:
+            await client.stop()
+
+
+def read_definition(file: Path, waiting_period: str | None = None) -> str:
+    """The text of a definition, with its waiting period replaced if one is given.
+
+    Raises:
+        TaskError: it cannot be read, or is wrong.
+    """
+    definition = task_definition.load_file(file)
+    text = file.read_text(encoding="utf-8")
+    if waiting_period is None:
+        return text
+    plain = task_definition.to_plain(definition)
+    plain.setdefault("cluster", {})["waiting-period"] = waiting_period
+    changed = yaml12.dump_block(plain)
+    task_definition.load(changed)
+    return changed
+
+
+def _check_output(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty; choose another directory with --output")
+
+
+def _admit_nobody(*_: str) -> Path | None:
+    return None

@@ -1,0 +1,228 @@
+"""The driver of a node: runs its state machine against the network, the Redis servers, the trainers and the
+disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mlnet import clock, journal
+from mlnet.ledger import Ledger, Receipt
+from mlnet.net.interface import REDIS_PROTOCOL
+from mlnet.options import NodeOptions
+from mlnet.protocol.commands import (
+    CancelTimer,
+    Command,
+    End,
+    Record,
+    Report,
+    Send,
+    SetTimer,
+)
+from mlnet.protocol.events import Event, Received, Restarted, TimerFired
+from mlnet.protocol.messages import Message, Signed
+from mlnet.protocol.node import Node, Step
+from mlnet.state import State, opened
+from mlnet.taskrun import TaskRun
+from mlnet.timers import Timers
+from mlnet.wire import Wire, WireHandlers
+
+FAREWELL_SECONDS = 2.0
+"""How long a node that stops waits for its last words to be acknowledged."""
+Observer = Callable[[str, Report | End], None]
+"""Takes what a task's machine wants people to see: (task, report)."""
+Traffic = Callable[[bool, str, Message], None]
+"""Takes each message: (incoming, peer, message)."""
+
+
+class NodeServer:
+    """A running node.
+
+    Args:
+        options: of the operator.
+        state: the node's directory.
+        observe: for people.
+        traffic: likewise.
+    """
+
+    def __init__(self, options: NodeOptions, state: State, observe: Observer, traffic: Traffic) -> None:
+        self._options = options
+        self._state = state
+        self._observe = observe
+        self._ledger = Ledger(state.ledger)
+        handlers = WireHandlers(self._on_message, self._open_tasks, self._find_blob, self._admit, traffic)
+        self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
+        self.node = Node(self.wire.seal, options.terms, options.deadlines)
+        self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
+        self._runs: dict[str, TaskRun] = {}
+        self._journals: dict[str, journal.Journal] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    @property
+    def peer_id(self) -> str:
+        """This node's identity."""
+        return self._state.identity.peer_id
+
+    async def start(self) -> None:
+        """Listen, and take up what a former process has left."""
+        await self.wire.network.start()
+        for task in self._state.unfinished():
+            self._restore(task)
+
+    async def stop(self) -> None:
+        """Withdraw from all tasks and release everything; a model on offer is on offer again after the next
+        start."""
+        for task, member in list(self.node.members.items()):
+            if not member.idle:
+                self._dispatch(task, Restarted())
+        for run in list(self._runs.values()):
+            await run.release()
+        await self.wire.drain(FAREWELL_SECONDS)
+        await asyncio.gather(*self._endings, return_exceptions=True)
+        self._timers.close()
+        for book in self._journals.values():
+            book.close()
+        await self.wire.network.stop()
+
+    # ------------------------------------------------------------------------------------------- from the
+    # network
+
+    def _on_message(self, message: Message, _: str) -> bool:
+        if not message.task:
+            return False
+        known = message.task in self.node.members or message.task in self.node.pending
+        self._dispatch(message.task, Received(message))
+        return not known and (message.task in self.node.members or message.task in self.node.pending)
+
+    def _open_tasks(self) -> Sequence[Message]:
+        return self.node.open_tasks(clock.now())
+
+    def _find_blob(self, peer: str, digest: str) -> Path | None:
+        return next((path for run in self._runs.values() if (path := run.find_blob(peer, digest))), None)
+
+    def _admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+        task, _, purpose = preamble.partition(" ")
+        run = self._runs.get(task)
+        return run.admit(peer, purpose) if run is not None and protocol == REDIS_PROTOCOL else None
+
+    # ------------------------------------------------------------------------------------------- the machine
+
+    def _dispatch(self, task: str, event: Event) -> None:
+        for step in self.node.step(task, event, clock.now()):
+            self._carry_out(step)
+
+    def _carry_out(self, step: Step) -> None:
+        if step.event is not None:
+            durable = any(isinstance(command, Send) for command in step.commands)
+            self._journal(step.task).append(step.now, step.event, durable=durable)
+        for command in step.commands:
+            self._do(step.task, command)
+
+    def _journal(self, task: str) -> journal.Journal:
+        if task not in self._journals:
+            self._journals[task] = journal.Journal(self._state.journal(task))
+        return self._journals[task]
+
+    def _do(self, task: str, command: Command) -> None:
+        if self.wire.carry(command):
+            return
+        match command:
+            case SetTimer():
+                self._timers.set(task, command.name, command.at)
+            case CancelTimer():
+                self._timers.cancel(task, command.name)
+            case Record():
+                self._record(task, command)
+            case Report():
+                self._observe(task, command)
+            case End():
+                self._end(task, command)
+            case _:
+                self._run(task).carry_out(command)
+
+    def _restore(self, task: str) -> None:
+        """Resume a task from its journal, or withdraw from it."""
+        events = list(journal.replay(self._state.journal(task), self.wire.seal.open))
+        steps = self.node.restore(task, events, clock.now())
+        member = self.node.members.get(task)
+        if member is None and not steps:
+            self._state.discard(task)
+            return
+        if member is not None and member.result is not None:
+            self._run(task).restore_model(member.result.sha256)
+        for step in steps:
+            self._carry_out(step)
+
+    def _run(self, task: str) -> TaskRun:
+        if task not in self._runs:
+            announcement = self.node.members[task].announcement
+            self._runs[task] = TaskRun(
+                task,
+                announcement.sender,
+                self.node.members[task].definition,
+                self.wire,
+                self._options,
+                self._state.task(task),
+                self._state.runtime / task[:8],
+                lambda event: self._dispatch(task, event),
+            )
+        return self._runs[task]
+
+    def _record(self, task: str, command: Record) -> None:
+        member = self.node.members.get(task)
+        payment = sum(command.split.values())
+        evidence = tuple(Signed.of(message.envelope) for message in command.evidence)
+        client = member.client if member is not None else self._runs[task].client
+        self._ledger.record(
+            Receipt(
+                task, client, command.state, command.amount, payment, command.split, clock.now(), evidence
+            )
+        )
+        self._observe(task, Report("receipt", {"state": command.state, "amount": command.amount}))
+
+    def _end(self, task: str, command: End) -> None:
+        self._observe(task, command)
+        self._timers.clear(task)
+        book = self._journals.pop(task, None)
+        if book is not None:
+            book.remove()
+        self._later(self._discard(task, self._runs.pop(task, None)))
+
+    async def _discard(self, task: str, run: TaskRun | None) -> None:
+        if run is not None:
+            await run.release()
+        self._state.discard(task)
+
+    def _later(self, job: Coroutine[None, None, None]) -> None:
+        ending = asyncio.get_running_loop().create_task(job)
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+
+def ignore(*_: object) -> None:
+    """An observer that does not look."""
+
+
+@asynccontextmanager
+async def running(
+    options: NodeOptions, observe: Observer = ignore, traffic: Traffic = ignore
+) -> AsyncIterator[NodeServer]:
+    """Run a node for as long as the context lasts.
+
+    Args:
+        options: of the operator.
+        observe: takes (task, report) for people.
+        traffic: takes (incoming, peer, message) for people.
+
+    Raises:
+        ConfigError: the data directory, or an address to listen on, cannot be used.
+    """
+    with opened(options.data_dir) as state:
+        server = NodeServer(options, state, observe, traffic)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()

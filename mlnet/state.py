@@ -1,0 +1,92 @@
+"""A party's directory: one process at a time, and what the last one left behind is cleared away."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlnet.errors import ConfigError
+from mlnet.identity import Identity
+from mlnet.options import runtime_dir
+
+
+class State:
+    """Paths of a party.
+
+    Attributes:
+        identity: its key.
+        tasks: a directory a task, with its journal and files.
+        ledger: receipts.
+        runtime: sockets; gone when the process is.
+    """
+
+    def __init__(self, data_dir: Path, identity: Identity, runtime: Path) -> None:
+        self.identity = identity
+        self.tasks = data_dir / "tasks"
+        self.ledger = data_dir / "ledger"
+        self.runtime = runtime
+
+    def task(self, task: str) -> Path:
+        """The directory of a task, made when it is missing."""
+        path = self.tasks / task
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def journal(self, task: str) -> Path:
+        """The journal of a task."""
+        return self.task(task) / "journal"
+
+    def discard(self, task: str) -> None:
+        """Remove all that a task has left."""
+        shutil.rmtree(self.tasks / task, ignore_errors=True)
+
+    def unfinished(self) -> list[str]:
+        """Tasks with a journal, by id."""
+        if not self.tasks.is_dir():
+            return []
+        return sorted(path.parent.name for path in self.tasks.glob("*/journal"))
+
+
+@contextmanager
+def opened(data_dir: Path) -> Iterator[State]:
+    """Take hold of a party's directory.
+
+    Raises:
+        ConfigError: it cannot be used, or another process has it.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{data_dir} cannot be used: {error.strerror}; choose another with --data-dir"
+        ) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = (
+                f"another mlnet process uses {data_dir}; stop it, or choose another directory with --data-dir"
+            )
+            raise ConfigError(message) from error
+        identity = Identity.load_or_create(data_dir / "identity.key")
+        runtime = runtime_dir(identity.peer_id)
+        _empty(runtime)
+        try:
+            yield State(data_dir, identity, runtime)
+        finally:
+            shutil.rmtree(runtime, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _empty(directory: Path) -> None:
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)

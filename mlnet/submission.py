@@ -1,0 +1,278 @@
+"""One task from its client's side: drives the state machine against the network and the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+
+from mlnet import clock, data, store
+from mlnet.errors import DataError, HashMismatch, MlnetError, StoreError, TransportError
+from mlnet.journal import Journal
+from mlnet.net.interface import REDIS_PROTOCOL
+from mlnet.protocol.client import Client
+from mlnet.protocol.commands import (
+    CancelTimer,
+    Command,
+    End,
+    FetchModel,
+    FollowProgress,
+    PublishSegments,
+    Report,
+    Send,
+    SetTimer,
+)
+from mlnet.protocol.events import (
+    CancelRequested,
+    Event,
+    ModelRefused,
+    ModelScored,
+    Received,
+    Restarted,
+    StopWaiting,
+    TimerFired,
+    TrainingProgressed,
+)
+from mlnet.protocol.messages import Message
+from mlnet.protocol.phases import Stage
+from mlnet.result import Accuracy, ModelFile, Result
+from mlnet.state import State
+from mlnet.taskrun import MODEL, Holders
+from mlnet.timers import Timers
+from mlnet.training.process import score
+from mlnet.wire import Wire
+
+FAREWELL_SECONDS = 5.0
+"""How long a client waits for its last words to be acknowledged."""
+Observer = Callable[[Report], None]
+
+
+def ignore(_: Report) -> None:
+    """An observer that does not look."""
+
+
+class Submission:
+    """A task under way.
+
+    Args:
+        machine: the client's state machine.
+        wire: the client's.
+        state: the client's directory.
+        files: segments by hash.
+        output: directory for the model and the result.
+        observe: takes reports for people.
+    """
+
+    def __init__(
+        self,
+        machine: Client,
+        wire: Wire,
+        state: State,
+        files: Mapping[str, Path],
+        output: Path,
+        observe: Observer,
+    ) -> None:
+        self.machine = machine
+        self.task = machine.task
+        self.output = output
+        self._wire = wire
+        self._state = state
+        self._files = files
+        self._observe = observe
+        self._journal = Journal(state.journal(self.task))
+        self._timers = Timers(lambda _, name: self._dispatch(TimerFired(name)))
+        self._published: frozenset[str] = frozenset()
+        self._readers: frozenset[str] = frozenset()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._entered = {"gathering": clock.now()}
+        self._seconds: dict[str, float] = {}
+        self._phase = machine.phase
+        self._made_output = False
+
+    @property
+    def gathering(self) -> bool:
+        """Whether nodes may still answer."""
+        return self.machine.phase is Stage.GATHERING
+
+    @property
+    def training(self) -> bool:
+        """Whether the nodes are at work, so that giving up now would waste it."""
+        return self.machine.phase in (Stage.TRAINING, Stage.SCORING, Stage.REWARDS)
+
+    def announce(self) -> None:
+        """Give the task to the network."""
+        self._dispatch(Received(self.machine.announcement))
+
+    def take_up(self, events: Iterable[tuple[int, Event]]) -> None:
+        """Bring the machine to where a former process left it."""
+        for now, event in events:
+            self.machine.step(event, now)
+        self._phase = self.machine.phase
+        self._dispatch(Restarted())
+
+    def hurry(self) -> None:
+        """End the waiting period now."""
+        self._dispatch(StopWaiting())
+
+    def cancel(self, reason: str = "cancelled by its user") -> None:
+        """Give the task up."""
+        self._dispatch(CancelRequested(reason))
+
+    def receive(self, message: Message) -> None:
+        """Take in a message of the task; raises RemoteProtocolError."""
+        self._dispatch(Received(message))
+
+    def find_blob(self, peer: str, digest: str) -> Path | None:
+        """A training segment, for a member."""
+        return self._files.get(digest) if peer in self._readers and digest in self._published else None
+
+    async def result(self) -> Result:
+        """Wait for the end; the model and the result lie in ``output`` then, and nothing elsewhere."""
+        end = await asyncio.shield(self._ended)
+        await self._wire.drain(FAREWELL_SECONDS)
+        await self._stop_jobs()
+        self._timers.close()
+        result = self._document(end)
+        if end.state == "completed":
+            result.write(self.output / "result.json")
+        elif self._made_output:
+            shutil.rmtree(self.output, ignore_errors=True)
+        self._journal.remove()
+        self._state.discard(self.task)
+        return result
+
+    def close(self) -> None:
+        """Stop without an end: the task can be resumed."""
+        for job in self._jobs:
+            job.cancel()
+        self._timers.close()
+        self._journal.close()
+
+    # ------------------------------------------------------------------------------------------- the machine
+
+    def _dispatch(self, event: Event) -> None:
+        if self._ended.done():
+            return
+        now = clock.now()
+        commands = self.machine.step(event, now)
+        self._journal.append(now, event, durable=any(isinstance(command, Send) for command in commands))
+        self._note_phase(now)
+        for command in commands:
+            self._do(command)
+
+    def _note_phase(self, now: int) -> None:
+        if self.machine.phase is self._phase:
+            return
+        name = self._phase.value
+        self._seconds[name] = self._seconds.get(name, 0.0) + (now - self._entered.get(name, now)) / 1000
+        self._phase = self.machine.phase
+        self._entered[self._phase.value] = now
+        self._observe(Report("phase", {"phase": self._phase.value, "waiting": str(self.machine.waiting)}))
+
+    def _do(self, command: Command) -> None:
+        if self._wire.carry(command):
+            return
+        match command:
+            case SetTimer():
+                self._timers.set(self.task, command.name, command.at)
+            case CancelTimer():
+                self._timers.cancel(self.task, command.name)
+            case PublishSegments():
+                self._published, self._readers = frozenset(command.hashes), frozenset(command.members)
+            case FollowProgress():
+                self._start(self._follow(command))
+            case FetchModel():
+                self._start(self._fetch_model(command))
+            case Report():
+                self._observe(command)
+            case End():
+                self._ended.set_result(command)
+
+    def _start(self, job: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    async def _stop_jobs(self) -> None:
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    # ------------------------------------------------------------------------------------------- effects
+
+    async def _follow(self, command: FollowProgress) -> None:
+        """Read the progress from the master's Redis, then from its replica's; without it nothing is shown."""
+        for peer in (command.master, command.slave):
+            try:
+                path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self.task} progress")
+            except TransportError:
+                continue
+            try:
+                async for progress in store.ProgressLog.follow(path, self.task, command.attempt):
+                    self._observe(Report("progress", progress.as_dict()))
+                    self._dispatch(TrainingProgressed(command.attempt))
+            except (StoreError, TransportError):
+                continue
+            finally:
+                await self._wire.network.unforward(path)
+
+    async def _fetch_model(self, command: FetchModel) -> None:
+        event: Event
+        try:
+            path = await self._fetched(command)
+            scored = await score(
+                path, [self._files[digest] for digest in command.held_out], self.machine.definition
+            )
+            event = ModelScored(scored.metrics, scored.accuracy, str(path))
+        except MlnetError as error:
+            event = ModelRefused(str(error))
+        self._dispatch(event)
+
+    async def _fetched(self, command: FetchModel) -> Path:
+        """The model, from the first holder that delivers what it promised."""
+        self._made_output = not self.output.exists()
+        self.output.mkdir(parents=True, exist_ok=True)
+        problems = []
+        for holder in command.holders:
+            try:
+                return await data.fetch(
+                    f"mlnet:{command.sha256}",
+                    digest=command.sha256,
+                    size=command.size,
+                    destination=self.output / MODEL,
+                    policy=data.LinkPolicy(),
+                    fetch_blob=Holders(self._wire, [holder]),
+                    algorithm="sha256",
+                )
+            except (HashMismatch, DataError, TransportError) as error:
+                problems.append(str(error))
+        raise DataError("; ".join(problems) or "no member holds it")
+
+    def _document(self, end: End) -> Result:
+        machine = self.machine
+        decided = machine.attempted.decision().ready if machine.bound else None
+        scored, completed = machine.scored, machine.winner
+        done = end.state == "completed"
+        return Result(
+            task=self.task,
+            state=end.state,
+            reason=end.reason,
+            code=end.code,
+            nodes=decided.nodes if decided else (),
+            committee=decided.committee if decided else (),
+            master=decided.master if decided else "",
+            slave=decided.slave if decided else "",
+            segments=machine.order,
+            held_out=machine.held_out,
+            accuracy=Accuracy(
+                machine.completed.accuracy if completed else None, scored.accuracy if scored else None
+            ),
+            metrics=scored.metrics if scored else {},
+            payment=machine.definition.payment_micro if done else 0,
+            rewards=machine.split if done else {},
+            model=ModelFile(scored.path, machine.completed.model.sha256) if scored and done else None,
+            seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
+        )

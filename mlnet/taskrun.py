@@ -1,0 +1,387 @@
+"""What a node holds for one task: a Redis server, admissions to it, the trainer, segments and the model."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from mlnet import data, store, task_schema
+from mlnet import task as task_definition
+from mlnet.errors import DataError, LocalProtocolError, MlnetError, StoreError, TrainingError, TransportError
+from mlnet.net.interface import REDIS_PROTOCOL, DialBack
+from mlnet.options import NodeOptions
+from mlnet.protocol.commands import (
+    Command,
+    MeasurePings,
+    Offer,
+    Plan,
+    PrepareRedis,
+    Replicate,
+    ServeStore,
+    StartTraining,
+)
+from mlnet.protocol.events import (
+    Event,
+    PingsMeasured,
+    RedisPrepared,
+    Replicated,
+    TrainingFinished,
+    TrainingProgressed,
+    TrainingStopped,
+)
+from mlnet.protocol.messages import SegmentInfo
+from mlnet.training import shards
+from mlnet.training.process import Trainer
+from mlnet.wire import Wire
+
+MODEL = "model.safetensors"
+DIALLERS = 4
+"""Peers that are asked to dial a port back."""
+
+
+class TaskRun:
+    """A node's resources for one task.
+
+    Args:
+        task: its id.
+        client: peer id.
+        definition: of the task.
+        wire: the node's.
+        options: of the operator.
+        directory: for segments and the model.
+        runtime: for sockets.
+        tell: takes the events that effects end in.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        client: str,
+        definition: task_schema.TaskDefinition,
+        wire: Wire,
+        options: NodeOptions,
+        directory: Path,
+        runtime: Path,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.task = task
+        self.client = client
+        self.blobs: dict[str, Path] = {}
+        self.model: Path | None = None
+        self._definition = definition
+        self._wire = wire
+        self._options = options
+        self._directory = directory
+        self._runtime = runtime
+        self._tell = tell
+        self._server: store.RedisServer | None = None
+        self._trainer: Trainer | None = None
+        self._store_members: frozenset[str] = frozenset()
+        self._slave = ""
+        self._members: frozenset[str] = frozenset()
+        self._forwards: list[Path] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------------------------------- commands
+
+    def carry_out(self, command: Command) -> None:
+        """Begin what a command asks for; its end comes as an event."""
+        match command:
+            case PrepareRedis():
+                self._start(self._prepare_redis())
+            case MeasurePings():
+                self._start(self._measure_pings(command))
+            case ServeStore():
+                self._store_members, self._slave = frozenset(command.members), command.slave
+            case Replicate():
+                self._start(self._replicate(command))
+            case StartTraining():
+                self._start(self._train(command.attempt, command.plan))
+            case Offer():
+                self._start(self.release())
+            case _:
+                raise LocalProtocolError(f"a node does not know how to carry out {type(command).__name__}")
+
+    async def release(self) -> None:
+        """Stop servers and children, close sockets, keep the model."""
+        jobs = [job for job in self._jobs if job is not asyncio.current_task()]
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        if self._trainer is not None:
+            await self._trainer.stop()
+            self._trainer = None
+        for path in self._forwards:
+            await self._wire.network.unforward(path)
+        self._forwards.clear()
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+        self.blobs = {digest: path for digest, path in self.blobs.items() if path == self.model}
+        shutil.rmtree(self._runtime, ignore_errors=True)
+        for path in self._directory.glob("*.segment"):
+            path.unlink(missing_ok=True)
+
+    def restore_model(self, sha256: str) -> None:
+        """Offer a model that a former process has left."""
+        path = self._directory / MODEL
+        if path.exists():
+            self.model = self.blobs[sha256] = path
+
+    # ------------------------------------------------------------------------------------- what peers may
+    # have
+
+    def admit(self, peer: str, purpose: str) -> Path | None:
+        """The socket of this node's server for a purpose, if that peer may use it."""
+        may = {
+            "store": peer in self._store_members,
+            "replica": peer == self._slave,
+            "progress": peer == self.client or peer in self._store_members,
+        }
+        if self._server is None or not may.get(purpose, False):
+            return None
+        return self._server.gate_path(purpose)
+
+    def find_blob(self, peer: str, digest: str) -> Path | None:
+        """A verified segment, or the model."""
+        if peer != self.client and peer not in self._store_members and peer not in self._members:
+            return None
+        return self.blobs.get(digest)
+
+    # ------------------------------------------------------------------------------------------- effects
+
+    def _start(self, job: Coroutine[None, None, None], what: str) -> None:
+        self._jobs.add(
+            task := asyncio.get_running_loop().create_task(job, name=f"{what} of {self.task[:12]}")
+        )
+        task.add_done_callback(self._jobs.discard)
+
+    async def _prepare_redis(self) -> None:
+        options = self._options
+        self._trainer = await Trainer.start(
+            threads=options.terms.resources.cpus,
+            memory_mib=options.terms.resources.memory,
+            cwd=self._directory,
+        )
+        try:
+            self._runtime.mkdir(mode=0o700, exist_ok=True)
+            self._server = await store.RedisServer.start(
+                store.find_binary(options.redis),
+                self._runtime,
+                task=self.task,
+                ports=options.redis_ports,
+                max_memory=min(options.terms.resources.memory << 20, 256 << 20),
+            )
+            for purpose in ("store", "replica", "progress"):
+                await self._server.gate(purpose)
+            found = await self._dialled_back(self._server.port)
+            port = self._server.port
+        except MlnetError as error:
+            found, port = DialBack(False, self._own_host(), f"no Redis server: {error}"), 0
+        self._tell(
+            RedisPrepared(
+                found.open, found.host or self._own_host(), port, self._wire.addresses(), found.reason
+            )
+        )
+
+    async def _dialled_back(self, port: int) -> DialBack:
+        """Ask several peers; one that sees this node at another address than loopback knows best."""
+        network = self._wire.network
+        peers = network.connected_peers()
+        SystemRandom().shuffle(peers)
+        timeout = self._options.deadlines.pings / 1000
+        asked = [network.dial_back(peer, port, timeout) for peer in peers[:DIALLERS]]
+        answers = await asyncio.gather(*asked)
+        if not answers:
+            return DialBack(False, "", "no peer is connected that could dial the port back")
+        return max(answers, key=lambda answer: (answer.open, not answer.host.startswith("127.")))
+
+    def _own_host(self) -> str:
+        for address in self._wire.addresses():
+            parts = address.split("/")
+            if len(parts) > 2 and parts[1] in ("ip4", "ip6"):
+                return parts[2]
+        return "127.0.0.1"
+
+    async def _measure_pings(self, command: MeasurePings) -> None:
+        timeout = self._options.deadlines.pings / 2000
+        measured: dict[str, tuple[int, ...]] = {}
+        for peer, (host, port) in command.targets.items():
+            measured[peer] = await self._ping(
+                peer, host, port, command.samples, timeout / len(command.targets)
+            )
+        self._tell(PingsMeasured(command.attempt, measured))
+
+    async def _ping(self, peer: str, host: str, port: int, samples: int, timeout: float) -> tuple[int, ...]:
+        """Ping a member where it is connected from, never where it merely says: it could be a third party's."""
+        seen = self._wire.network.remote_ips(peer)
+        target = host if host in seen else next(iter(sorted(seen)), None)
+        if target is None or not port:
+            return ()
+        try:
+            return tuple(await store.ping(target, port, samples=samples, timeout=timeout))
+        except StoreError:
+            return ()
+
+    async def _replicate(self, command: Replicate) -> None:
+        reason = ""
+        try:
+            if self._server is None:
+                raise StoreError("this node has no Redis server")
+            path = await self._forward(command.master, "replica")
+            await self._server.replicate_from(path, timeout=self._options.deadlines.ready * 0.75 / 1000)
+        except (StoreError, TransportError) as error:
+            reason = str(error)
+        self._tell(Replicated(command.attempt, reason))
+
+    async def _forward(self, peer: str, purpose: str) -> Path:
+        path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self.task} {purpose}")
+        self._forwards.append(path)
+        return path
+
+    async def _endpoint(self, peer: str) -> Path:
+        """A socket at which the trainer reaches a server as a member."""
+        if peer == self._wire.network.peer_id:
+            if self._server is None:
+                raise StoreError("this node has no Redis server")
+            return self._server.gate_path("store")
+        return await self._forward(peer, "store")
+
+    async def _train(self, attempt: int, plan: Plan) -> None:
+        try:
+            event = await self._trained(attempt, plan)
+        except MlnetError as error:
+            event = TrainingStopped(attempt, str(error))
+        self._tell(event)
+
+    async def _trained(self, attempt: int, plan: Plan) -> Event:
+        me = self._wire.network.peer_id
+        rank, trainer = plan.nodes.index(me), self._trainer
+        if trainer is None:
+            raise TrainingError("the trainer process did not start")
+        self._members = frozenset(plan.nodes)
+        paths = await self._fetch_segments(attempt, plan, rank)
+        model = self._directory / MODEL
+        request = {
+            "definition": task_definition.to_plain(self._definition),
+            "seed": plan.digest,
+            "rank": rank,
+            "world": len(plan.nodes),
+            "segments": [
+                {
+                    "path": str(paths[index]) if index in paths else None,
+                    "digest": segment.hash,
+                    "rows": segment.rows,
+                }
+                for index, segment in enumerate(plan.segments)
+            ],
+            "inputs": plan.inputs,
+            "outputs": plan.outputs,
+            "host": plan.host,
+            "store": {
+                "endpoints": [str(await self._endpoint(plan.master)), str(await self._endpoint(plan.slave))],
+                "namespace": f"mlnet:{self.task}:{attempt}",
+            },
+            "threads": self._options.terms.resources.cpus,
+            "rendezvous_timeout_s": self._options.deadlines.rendezvous / 1000,
+            "step_timeout_s": self._options.deadlines.step / 1000,
+            "output": str(model),
+        }
+        async for event in trainer.run(request):
+            if event["event"] == "finished":
+                return self._finished(attempt, plan, event)
+            self._tell(TrainingProgressed(attempt))
+        raise TrainingError("the trainer ended without a result")
+
+    async def _fetch_segments(self, attempt: int, plan: Plan, rank: int) -> dict[int, Path]:
+        """The segments that hold this rank's rows."""
+        wanted = shards.segments_of([segment.rows for segment in plan.segments], rank, len(plan.nodes))
+        total = sum(plan.segments[index].size for index in wanted)
+        if total > self._options.disk:
+            raise DataError(f"the segments take {total} bytes, this node allows {self._options.disk}")
+        paths: dict[int, Path] = {}
+        for index in wanted:
+            segment = plan.segments[index]
+            destination = self._directory / f"{segment.hash}.segment"
+            paths[index] = await self._fetch_segment(plan, plan.links[index], segment, destination)
+            self.blobs[segment.hash] = paths[index]
+            self._tell(TrainingProgressed(attempt))
+        return paths
+
+    async def _fetch_segment(self, plan: Plan, link: str, segment: SegmentInfo, destination: Path) -> Path:
+        """From its link, else from any member that has it; verified either way."""
+        problems = []
+        for source in dict.fromkeys((link, f"mlnet:{segment.hash}")):
+            try:
+                return await data.fetch(
+                    source,
+                    digest=segment.hash,
+                    size=segment.size,
+                    destination=destination,
+                    policy=self._options.policy,
+                    fetch_blob=Holders(self._wire, (self.client, *plan.nodes)),
+                )
+            except (DataError, TransportError) as error:
+                problems.append(str(error))
+        raise DataError(f"segment {segment.hash[:12]} cannot be had: {'; '.join(problems)}")
+
+    def _finished(self, attempt: int, plan: Plan, event: Mapping[str, Any]) -> TrainingFinished:
+        self.model = Path(event["model"])
+        self.blobs[event["sha256"]] = self.model
+        strategy, optimizer = self._definition.ml.validation.strategy, self._definition.ml.optimizer
+        rows = shards.rows_trained(
+            [segment.rows for segment in plan.segments], len(plan.nodes), strategy.size, optimizer.epochs
+        )
+        return TrainingFinished(
+            attempt=attempt,
+            metrics=event["metrics"],
+            accuracy=event["accuracy"],
+            sha256=event["sha256"],
+            size=event["size"],
+            contributions=dict(zip(plan.nodes, rows, strict=True)),
+        )
+
+
+class Holders:
+    """Fetches a blob from whichever of several peers has it.
+
+    Args:
+        wire: the connection to the network.
+        peers: in the order in which they are asked.
+    """
+
+    def __init__(self, wire: Wire, peers: Iterable[str]) -> None:
+        self._wire = wire
+        self._peers = [peer for peer in dict.fromkeys(peers) if peer != wire.network.peer_id]
+
+    async def __call__(
+        self, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
+    ) -> int:
+        """See :class:`mlnet.data.FetchBlob`. A peer that breaks off in the middle ends it: the sink has its
+        bytes."""
+        problems = []
+        deadline = asyncio.get_running_loop().time() + timeout
+        for peer in self._peers:
+            received = 0
+
+            def count(chunk: bytes) -> None:
+                nonlocal received
+                received += len(chunk)
+                sink(chunk)
+
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                return await self._wire.network.fetch_blob(
+                    peer, digest, max_bytes=max_bytes, timeout=left, sink=count
+                )
+            except (DataError, TransportError) as error:
+                problems.append(f"{peer}: {error}")
+                if received:
+                    break
+        raise TransportError(
+            f"no peer delivered {digest[:12]}: {'; '.join(problems) or 'there is nobody to ask'}"
+        )
