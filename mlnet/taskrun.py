@@ -154,10 +154,9 @@ class TaskRun:
 
     # ------------------------------------------------------------------------------------------- effects
 
-    def _start(self, job: Coroutine[None, None, None], what: str) -> None:
-        self._jobs.add(
-            task := asyncio.get_running_loop().create_task(job, name=f"{what} of {self.task[:12]}")
-        )
+    def _start(self, job: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
 
     async def _prepare_redis(self) -> None:
@@ -217,7 +216,7 @@ class TaskRun:
         self._tell(PingsMeasured(command.attempt, measured))
 
     async def _ping(self, peer: str, host: str, port: int, samples: int, timeout: float) -> tuple[int, ...]:
-        """Ping a member where it is connected from, never where it merely says: it could be a third party's."""
+        """Ping a member where it is connected from, never where it merely says it is."""
         seen = self._wire.network.remote_ips(peer)
         target = host if host in seen else next(iter(sorted(seen)), None)
         if target is None or not port:

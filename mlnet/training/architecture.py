@@ -133,3 +133,9 @@ def from_json(text: str, path: object) -> Architecture:
     if not architecture.dense:
         raise DataError(f"{path} describes a model without a Dense layer; get it again")
     return architecture
+
+
+def describe(architecture: Architecture) -> dict[str, object]:
+    """What a person wants to know of a model."""
+    description: dict[str, object] = msgspec.to_builtins(architecture)
+    return description | {"outputs": architecture.outputs, "parameters": architecture.parameters}
