@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+import pytest
+
+from mlnet.envelope import Envelope
+from mlnet.errors import RemoteProtocolError
+from mlnet.net.gossip import Gossip
+from mlnet.net.interface import Limits
+
+ENVELOPE = Envelope("text", bytes(64))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Overlay:
+    """Gossip between nodes in one queue of messages."""
+
+    def __init__(self, edges: dict[str, list[str]], limits: Limits | None = None) -> None:
+        self.queue: deque[tuple[str, str, Envelope, int]] = deque()
+        self.handled: Counter[str] = Counter()
+        self.crossings: Counter[tuple[str, str]] = Counter()
+        self.clock = Clock()
+        self.nodes = {
+            name: Gossip(
+                limits or Limits(),
+                lambda name=name: edges[name],  # type: ignore[misc]
+                lambda envelope, peer, hops, name=name: self.queue.append((name, peer, envelope, hops)),  # type: ignore[misc]
+                self.clock,
+            )
+            for name in edges
+        }
+
+    def run(self) -> None:
+        while self.queue:
+            source, target, envelope, hops = self.queue.popleft()
+            self.crossings[source, target] += 1
+            self.nodes[target].receive(envelope, source, hops, lambda _, target=target: self.handle(target))  # type: ignore[misc]
+
+    def handle(self, name: str) -> bool:
+        self.handled[name] += 1
+        return True
+
+
+def line(count: int) -> dict[str, list[str]]:
+    names = [str(index) for index in range(count)]
+    return {name: [names[j] for j in (i - 1, i + 1) if 0 <= j < count] for i, name in enumerate(names)}
+
+
+def ring(count: int) -> dict[str, list[str]]:
+    return {str(index): [str((index - 1) % count), str((index + 1) % count)] for index in range(count)}
+
+
+def mesh(count: int, degree: int) -> dict[str, list[str]]:
+    chance = random.Random(1)
+    edges: dict[str, set[str]] = {str(index): set() for index in range(count)}
+    for name in edges:
+        for other in chance.sample([other for other in edges if other != name], degree):
+            edges[name].add(other)
+            edges[other].add(name)
+    return {name: sorted(others) for name, others in edges.items()}
+
+
+@pytest.mark.parametrize("edges", [line(10), ring(10), mesh(200, 4), {"0": []}], ids=["line", "ring", "mesh", "alone"])
+def test_every_other_node_handles_an_envelope_once(edges: dict[str, list[str]]) -> None:
+    overlay = Overlay(edges)
+    overlay.nodes["0"].publish(ENVELOPE)
+    overlay.run()
+    assert overlay.handled == Counter({name: 1 for name in edges if name != "0"})
+    assert not overlay.crossings or max(overlay.crossings.values()) == 1
+
+
+def test_the_hops_are_bounded() -> None:
+    overlay = Overlay(line(10), Limits(hops=3))
+    overlay.nodes["0"].publish(ENVELOPE)
+    overlay.run()
+    assert sorted(overlay.handled) == ["1", "2", "3"]
+
+
+def test_a_neighbour_cannot_make_us_pass_on_further_than_we_would() -> None:
+    overlay = Overlay(line(10), Limits(hops=3))
+    overlay.nodes["1"].receive(ENVELOPE, "0", 1_000_000, lambda _: True)
+    overlay.run()
+    assert sorted(overlay.handled) == ["2", "3"]
+
+
+def test_what_is_not_wanted_is_not_passed_on() -> None:
+    overlay = Overlay(line(3))
+    assert not overlay.nodes["1"].receive(ENVELOPE, "0", 5, lambda _: False)
+    assert not overlay.queue
+
+
+def test_garbage_goes_no_further_and_is_not_handled_twice() -> None:
+    overlay = Overlay(line(3))
+
+    def refuse(_: Envelope) -> bool:
+        raise RemoteProtocolError("garbage")
+
+    with pytest.raises(RemoteProtocolError):
+        overlay.nodes["1"].receive(ENVELOPE, "0", 5, refuse)
+    assert not overlay.nodes["1"].receive(ENVELOPE, "2", 5, refuse)
+    assert not overlay.queue
+
+
+def test_a_false_signature_does_not_shut_the_true_envelope_out() -> None:
+    overlay = Overlay(line(3))
+    handled: list[Envelope] = []
+
+    def handle(envelope: Envelope) -> bool:
+        handled.append(envelope)
+        return True
+
+    overlay.nodes["1"].receive(Envelope("text", b"\1" * 64), "0", 5, handle)
+    assert overlay.nodes["1"].receive(ENVELOPE, "0", 5, handle)
+    assert handled[-1] == ENVELOPE
+
+
+def test_a_flooding_neighbour_is_cut_down_and_others_still_bring_what_it_lost() -> None:
+    overlay = Overlay(line(3), Limits(gossip_per_second=5))
+    node = overlay.nodes["1"]
+    envelopes = [Envelope(str(index), bytes(64)) for index in range(30)]
+    assert sum(node.receive(one, "0", 1, lambda _: True) for one in envelopes) == 10
+    assert node.dropped == 20
+    assert node.receive(envelopes[-1], "2", 1, lambda _: True)
+    overlay.clock.now += 1.0
+    assert node.receive(Envelope("new", bytes(64)), "0", 1, lambda _: True)
+
+
+def test_the_memory_is_bounded() -> None:
+    overlay = Overlay(line(2), Limits(seen=10))
+    node = overlay.nodes["1"]
+    for index in range(11):
+        assert node.receive(Envelope(str(index), bytes(64)), "0", 1, lambda _: True)
+    assert not node.receive(Envelope("10", bytes(64)), "0", 1, lambda _: True)
+    assert node.receive(Envelope("0", bytes(64)), "0", 1, lambda _: True)
