@@ -2,4 +2,52 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlnet.client import TaskClient, connected
+    from mlnet.errors import MlnetError
+    from mlnet.options import ClientOptions
+    from mlnet.result import Result
+    from mlnet.submission import Submission
+    from mlnet.training.model import Model, load_model
+    from mlnet.wire import WireOptions
+
 __version__ = "0.1.0"
+__all__ = [
+    "ClientOptions",
+    "MlnetError",
+    "Model",
+    "Result",
+    "Submission",
+    "TaskClient",
+    "WireOptions",
+    "connected",
+    "load_model",
+]
+
+# The imports above, for when the program runs: torch and libp2p are too heavy for whoever does not need them.
+_HOMES = {
+    "ClientOptions": "mlnet.options",
+    "MlnetError": "mlnet.errors",
+    "Model": "mlnet.training.model",
+    "Result": "mlnet.result",
+    "Submission": "mlnet.submission",
+    "TaskClient": "mlnet.client",
+    "WireOptions": "mlnet.wire",
+    "connected": "mlnet.client",
+    "load_model": "mlnet.training.model",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlnet' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

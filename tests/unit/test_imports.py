@@ -17,12 +17,13 @@ import mlnet
 PACKAGE = Path(mlnet.__file__).parent
 PROJECT = Path(__file__).parents[2]
 
-# What every room may import: plain data and the reading of it.
+# What every room may import: plain data, the reading of it, and small tools that know no room.
 FOUNDATION = {
     "clock",
     "envelope",
     "errors",
     "identity",
+    "processes",
     "task",
     "task_fields",
     "task_reading",
@@ -173,3 +174,26 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: list[str]) -> No
     }
     assert "mlnet" in loaded
     assert [name for name in heavy if name in loaded] == []
+
+
+@pytest.mark.parametrize("name", mlnet.__all__)
+def test_every_public_name_is_what_it_is_called(name: str) -> None:
+    value = getattr(mlnet, name)
+    assert value.__name__ == name
+    assert name in dir(mlnet)
+
+
+def test_type_checkers_see_the_same_public_names() -> None:
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlnet.")
+        for alias in node.names
+    }
+    assert seen == mlnet._HOMES
+    assert sorted(seen) == sorted(mlnet.__all__)
+
+
+def test_there_is_no_other_name() -> None:
+    with pytest.raises(AttributeError, match="module 'mlnet' has no attribute 'train'"):
+        mlnet.train  # noqa: B018
