@@ -60,7 +60,8 @@ def load(text: str) -> TaskDefinition:
             text.removeprefix("\ufeff"), max_bytes=MAX_BYTES, max_items=_MAX_ITEMS, nonfinite=True
         )
     except yaml12.YamlError as error:
-        raise TaskError(error.path, str(error)) from None
+        problem = str(error) if error.path else f"not accepted as YAML: {error}"
+        raise TaskError(error.path, problem) from None
     return from_plain(plain)
 
 

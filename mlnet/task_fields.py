@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 from collections.abc import Collection, Iterable
 from decimal import Decimal
 from typing import Final, Literal, TypeVar
 
+from mlnet import yaml12
 from mlnet.errors import TaskError
 
 MICRO: Final = 1_000_000
@@ -38,7 +38,7 @@ def describe(value: object) -> str:
     if isinstance(value, int | float):
         return f"the number {value}"
     if isinstance(value, str):
-        return f"the text {json.dumps(value[:40])}{'...' if len(value) > 40 else ''}"
+        return f"the text {yaml12.quote(value[:40])}{'...' if len(value) > 40 else ''}"
     return "a list" if isinstance(value, list) else "a mapping"
 
 
@@ -102,8 +102,9 @@ class Section:
                 raise TaskError(self.at(key), "unknown key", fix)
 
     def at(self, key: str) -> str:
-        """The path of a key."""
-        return f"{self.path}.{key}" if self.path else key
+        """The path of a key, fit to be shown."""
+        shown = key if key.isprintable() else yaml12.quote(key)
+        return f"{self.path}.{shown}" if self.path else shown
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -177,7 +178,7 @@ class Section:
             raise wrong_type(self.at(key), value, "a text")
         if not 1 <= len(value) <= most:
             raise TaskError(self.at(key), f"has {len(value)} characters", f"1 to {most} are accepted")
-        if not value.isprintable() and value != "\t":
+        if not value.isprintable():
             raise TaskError(self.at(key), "holds a control character", "write it without")
         return value
 
@@ -225,7 +226,7 @@ def choose(path: str, value: object, names: Collection[_Choice]) -> _Choice:
     for name in names:
         if value == name:
             return name
-    expected = f"expected {', '.join(names)}"
+    expected = f"expected {' or '.join(names)}"
     hint = nearest(value, names) if isinstance(value, str) else None
     raise TaskError(
         path, f"found {describe(value)}", f"{expected}; did you mean {hint}?" if hint else expected

@@ -60,6 +60,7 @@ _OPTIMIZER_KEYS: dict[OptimizerType, tuple[str, ...]] = {
     "Adam": _ADAM_KEYS,
     "AdamW": _ADAM_KEYS,
 }
+_SYNONYMS = {"lr": "learning_rate", "betas": "beta1 and beta2", "epsilon": "eps"}
 _INITIALIZER_KEYS: dict[InitializerName, tuple[str, ...]] = {
     "Xavier": ("gain",),
     "Kaiming": ("mode", "nonlinearity"),
@@ -164,8 +165,16 @@ def _source(dataset: Section, kind: Format) -> Source:
 
 
 def _delimiter(dataset: Section) -> str:
-    value = dataset.text("delimiter", 1, ",")
-    if value.isalnum() or value in "\"'.+-":
+    value = dataset.value("delimiter", ",")
+    if value == "\t":
+        return "\t"
+    if (
+        not isinstance(value, str)
+        or len(value) != 1
+        or not value.isprintable()
+        or value.isalnum()
+        or value in "\"'.+-"
+    ):
         raise TaskError(
             dataset.at("delimiter"), f"found {describe(value)}", 'expected one such as "," ";" or "\\t"'
         )
@@ -206,9 +215,11 @@ def _optimizer_parameters(optimizer: Section, kind: OptimizerType) -> SgdParamet
     key = "optimizer_initialization_parameters"
     given = optimizer.value(key)
     for name in given if isinstance(given, dict) else ():
+        if name in _SYNONYMS:
+            raise TaskError(f"{optimizer.at(key)}.{name}", "unknown key", f"did you mean {_SYNONYMS[name]}?")
         takers = [other for other, names in _OPTIMIZER_KEYS.items() if name in names]
         if takers and kind not in takers:
-            fix = f"{' and '.join(takers)} take it; {kind} takes {', '.join(_OPTIMIZER_KEYS[kind])}"
+            fix = f"it is for {' and '.join(takers)}; {kind} takes {', '.join(_OPTIMIZER_KEYS[kind])}"
             raise TaskError(f"{optimizer.at(key)}.{name}", f"{kind} does not take it", fix)
     section = optimizer.section(key, _OPTIMIZER_KEYS[kind])
     rate = section.number("learning_rate", 0, _RATE, bounds="(]")

@@ -264,7 +264,8 @@ class _Builder:
             if isinstance(frame.container, list):
                 path += f"[{len(frame.container) - inner}]"
             elif inner or frame.waits:
-                path += f".{frame.key}" if path else frame.key
+                key = frame.key if frame.key.isprintable() else quote(frame.key)
+                path += f".{key}" if path else key
         mark = event.start_mark
         return YamlError(problem, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, path)
 
