@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -89,6 +89,7 @@ class Client(Machine):
         bound: digest of the decision that the task is bound to.
         order: the voted order.
         paid: committee members whose ballots count.
+        round: of the ballots.
         winner: the TRAINING_COMPLETED that the majority agrees with.
         scored: the model, once it is here.
         split: of the payment.
@@ -115,6 +116,7 @@ class Client(Machine):
         self.bound = ""
         self.order: tuple[str, ...] = ()
         self.paid: tuple[str, ...] = ()
+        self.round: Literal[1, 2] = 1
         self.winner: Message | None = None
         self.scored: ModelScored | None = None
         self.refused = ""
@@ -251,17 +253,21 @@ class Client(Machine):
             self.enter(clientforming.replication_failed(self, peer, body.reason))
         elif self.phase is Stage.GATHERING or peer in self.members:
             self.notes[peer] = body.reason
-            self._drop(peer, body.reason)
+            self._drop(peer, body.reason, alone=body.code != "TrainingError")
 
-    def _drop(self, peer: str, reason: str) -> None:
-        """A peer is out: before the task is bound the cluster forms anew without it."""
+    def _drop(self, peer: str, reason: str, *, alone: bool = True) -> None:
+        """A peer is out: before the task is bound the cluster forms anew without it.
+
+        Later the task has failed. A trainer that failed is hardly ever ``alone``: the others will say more.
+        """
         if self.phase is Stage.GATHERING:
             self.answers.pop(peer, None)
             self.dropped[peer] = reason
         elif self.phase in UNBOUND_STAGES:
             self.enter(self.name_members([peer], f"{peer}: {reason}"))
         elif self.phase in (Stage.BALLOTS, Stage.ORDER, Stage.TRAINING) and peer in self.members:
-            self.enter(Stage.FAILING)
+            left = f"{peer} left the cluster: {reason}"
+            self.enter(self.fail(left, "NodeLost") if alone else Stage.FAILING)
 
     def _everyone(self) -> tuple[str, ...]:
         return tuple(self.answers)

@@ -39,12 +39,13 @@ def second_round(client: Client) -> Stage:
     data = client.dataset
     selection = DatasetSelection(client.bound, data.segments, data.inputs, data.outputs, 2, signed)
     client.say(selection, client.committee, until=client.now + client.deadlines.dataset, via=client.members)
+    client.round = 2
     return _count(client, held)
 
 
 def agree(client: Client) -> Wait | Stage:
     """Wait until more than half of the committee computed this order, then hand out the training segments."""
-    sent = client.evidence.of("HASH_VOTES", client.attempt, "order")
+    sent = client.evidence.of("HASH_VOTES", client.attempt, f"order {client.round}")
     agreeing = [
         peer
         for peer in client.committee

@@ -164,7 +164,7 @@ class Cluster:
 
     def ballots(self) -> dict[str, Message]:
         """HASH_VOTES ballots by committee member, whether or not they open."""
-        sent = self._evidence.of("HASH_VOTES", self.attempt, "ballot")
+        sent = self._evidence.of("HASH_VOTES", self.attempt, "ballot 1")
         return {peer: sent[peer] for peer in self.poll().committee if peer in sent}
 
     def secrets(self, ballots: Mapping[str, Message], hashes: tuple[str, ...]) -> dict[str, str]:

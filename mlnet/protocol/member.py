@@ -64,6 +64,7 @@ class Member(Machine):
         selection: the client's DATASET_SELECTION, when this node sits on the committee.
         order: the voted order, when it does.
         paid: the committee members whose ballots count.
+        round: of the ballots that gave the order.
         plan: what is trained.
         result: what this node's trainer has made.
         failure: why the task failed, once it has.
@@ -88,6 +89,7 @@ class Member(Machine):
         self.selection: DatasetSelection | None = None
         self.order: tuple[str, ...] = ()
         self.paid: tuple[str, ...] = ()
+        self.round = 0
         self.plan: Plan | None = None
         self.result: TrainingFinished | None = None
         self.failure = ""

@@ -196,12 +196,14 @@ class HashVotes(Body, frozen=True):
         stage: which of the two this is.
         ranking: the ten segment hashes, best first: its own ballot, or the order that all ballots give.
         secret: opens the commitment, hex; the ballot only.
+        round: of the DATASET_SELECTION whose ballots give the order.
     """
 
     digest: Digest
     stage: Literal["ballot", "order"]
     ranking: Ranking
     secret: Annotated[str, Meta(max_length=64)] = ""
+    round: Literal[1, 2] = 1
 
 
 class DatasetSegment(Body, frozen=True):
@@ -352,7 +354,7 @@ def place(attempt: int, body: Body) -> Place:
     elif isinstance(body, DatasetSelection):
         detail = str(body.round)
     elif isinstance(body, HashVotes):
-        detail = body.stage
+        detail = f"{body.stage} {body.round}"
     elif isinstance(body, DatasetSegment):
         detail = str(body.position)
     return (TYPES[type(body)], attempt, detail)

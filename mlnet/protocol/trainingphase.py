@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mlnet.protocol import rewards, segments
 from mlnet.protocol.commands import Offer, Plan, Record, StartTraining
@@ -35,22 +35,25 @@ def ballots(member: Member) -> Wait | Phase:
     secret = ballot_secret(member)
     ballot = HashVotes(member.bound, "ballot", segments.ballot(secret, hashes), secret.hex())
     member.say(ballot, (*rest, member.client), until=member.deadline, via=member.others)
-    counted = _counted_ballots(member)
-    if counted is None:
+    counted, number = _counted_ballots(member)
+    if not counted:
         missing = tuple(peer for peer in member.committee if peer not in member.attempted.ballots())
         return Wait("the ballots", missing)
     secrets = member.attempted.secrets(counted, hashes)
     if not secrets:
         return member.withdraw("no ballot opens its commitment", "TaskFailed")
     member.order, member.paid = segments.order(secrets, hashes), tuple(sorted(secrets))
+    member.round = number
     member.report("order", order=member.order)
-    order = HashVotes(member.bound, "order", member.order)
+    order = HashVotes(member.bound, "order", member.order, round=number)
     member.say(order, [member.client], until=member.deadline, via=member.others)
     return Phase.LINKS
 
 
 def links(member: Member) -> Wait | Phase:
     """Collect the links to the training segments; the committee passes them on to the workers."""
+    if member.seated and _second_round(member) and member.round == 1:
+        return Phase.BALLOTS  # the client lacked a ballot that this node has: fewer count than it thought
     sent = member.evidence.of_type("DATASET_SEGMENT", member.attempt)
     found = {message.body.position: message for message in sent if isinstance(message.body, DatasetSegment)}
     if member.seated:
@@ -61,6 +64,8 @@ def links(member: Member) -> Wait | Phase:
     bodies = [message.body for message in found.values() if isinstance(message.body, DatasetSegment)]
     if wrong := _wrong_links(member, bodies):
         return member.withdraw(wrong, "ProtocolError")
+    if member.seated and any(body.segment.hash != member.order[body.position] for body in bodies):
+        return Wait("the ballots that give the order of the segments", (member.client,))
     count = bodies[0].count if bodies else member.definition.training_segments
     missing = [position for position in range(count) if position not in found]
     if missing:
@@ -197,21 +202,27 @@ def offer_limit(member: Member) -> int:
     return member.deadlines.offer
 
 
-def _counted_ballots(member: Member) -> dict[str, Message] | None:
-    """The ballots that count: all of them, or those that the client named in round 2; None while they are
-    missing."""
-    held = member.attempted.ballots()
+def _second_round(member: Member) -> DatasetSelection | None:
     named = member.evidence.get("DATASET_SELECTION", member.attempt, "2", member.client)
-    if named is not None and isinstance(named.body, DatasetSelection):
-        opened = (member.seal.open(signed.envelope) for signed in named.body.ballots)
-        return {
-            message.sender: message
-            for message in opened
-            if message.sender in member.committee
-            and message.task == member.task
-            and message.place == ("HASH_VOTES", member.attempt, "ballot")
-        }
-    return held if len(held) == len(member.committee) else None
+    return named.body if named is not None and isinstance(named.body, DatasetSelection) else None
+
+
+def _counted_ballots(member: Member) -> tuple[dict[str, Message], Literal[1, 2]]:
+    """The ballots that count and the round: all, or those that the client named in round 2; none while they
+    are missing."""
+    named = _second_round(member)
+    if named is None:
+        held = member.attempted.ballots()
+        return (held if len(held) == len(member.committee) else {}), 1
+    opened = (member.seal.open(signed.envelope) for signed in named.ballots)
+    counted = {
+        message.sender: message
+        for message in opened
+        if message.sender in member.committee
+        and message.task == member.task
+        and message.place == ("HASH_VOTES", member.attempt, "ballot 1")
+    }
+    return counted, 2
 
 
 def _wrong_links(member: Member, bodies: list[DatasetSegment]) -> str:
@@ -221,10 +232,8 @@ def _wrong_links(member: Member, bodies: list[DatasetSegment]) -> str:
     for body in bodies:
         if body.digest != member.bound or body.count != member.definition.training_segments:
             return "a DATASET_SEGMENT does not belong to the bound decision"
-        if member.seated and (
-            body.position >= body.count or body.segment.hash != member.order[body.position]
-        ):
-            return f"segment {body.position} is not the one in the voted order"
+        if body.position >= body.count:
+            return f"there is no training segment {body.position}"
     return ""
 
 

@@ -1,0 +1,307 @@
+"""Whole clusters on one event heap: every phase, and what happens when somebody is missing from it."""
+
+from __future__ import annotations
+
+import pytest
+from protocol_world import World
+
+from mlnet.protocol.commands import Command, Record, Replicate, Report, Send, StartTraining
+from mlnet.protocol.events import Event, Replicated, Restarted, StopWaiting, TrainingStopped
+from mlnet.protocol.messages import Message
+from mlnet.protocol.phases import Phase, Stage
+
+PAYMENT = 100_000_000
+
+
+def reports(world: World, what: str) -> list[Report]:
+    return [report for report in world.reports if report.what == what]
+
+
+def sent(world: World, name: str, type_: str) -> list[Send]:
+    return [
+        command
+        for owner, command in world.log
+        if owner == name and isinstance(command, Send) and command.message.type == type_
+    ]
+
+
+def test_five_nodes_train_and_everybody_agrees() -> None:
+    world = World(5)
+    client = world.client(world.submit())
+    world.run()
+    assert {name: end.state for name, end in world.ends.items()} == dict.fromkeys(
+        ["client", *(f"node{index}" for index in range(5))], "completed"
+    )
+    assert sum(client.split.values()) == PAYMENT
+    settled = {name: record for name, (record,) in world.records.items()}
+    assert all(record.state == "settled" and record.split == client.split for record in settled.values())
+    assert sum(record.amount for record in settled.values()) == PAYMENT
+    assert len(client.order) == 10
+    assert len(client.held_out) == 2
+
+
+def test_the_waiting_period_ends_early_when_enough_have_answered() -> None:
+    world = World(3, "max-nodes: 3")
+    world.submit()
+    world.run(5, until=lambda: bool(reports(world, "members")))
+    assert reports(world, "members")
+
+
+def test_the_user_can_end_the_waiting_period() -> None:
+    world = World(3)
+    client = world.submit()
+    world.run(1)
+    assert world.client(client).phase is Stage.GATHERING
+    world.give(client, world.client(client).task, StopWaiting())
+    assert world.client(client).phase is Stage.MEASURING
+
+
+def test_too_few_answers_fail_with_the_counts() -> None:
+    world = World(1)
+    world.submit()
+    world.run()
+    assert world.ends["client"].code == "TooFewNodes"
+    assert world.ends["client"].reason == "1 of at least 2 nodes answered"
+    assert world.ends["node0"].state == "failed"
+
+
+def test_closed_ports_fail_with_the_reason_for_each() -> None:
+    world = World(3, closed=(0, 1))
+    world.submit()
+    world.run()
+    assert world.ends["client"].code == "NoCommittee"
+    assert world.ends["client"].reason.count("behind a firewall") == 2
+
+
+def test_workers_beside_the_committee_train_too() -> None:
+    world = World(6, "max-committee-size: 2, min-committee-size: 2", closed=(4,))
+    client = world.client(world.submit())
+    world.run()
+    assert world.ends["client"].state == "completed"
+    assert len(client.committee) == 2
+    assert len(client.split) == 6
+    assert len(world.records) == 6
+
+
+def test_three_candidates_for_two_seats_vote_until_the_hash_order_fills_them() -> None:
+    world = World(3, "max-committee-size: 2, min-committee-size: 2")
+    world.submit()
+    world.run()
+    cycles = [report.data["number"] for report in reports(world, "cycle")]
+    assert cycles == list(range(8))
+    assert "hash order" in str(reports(world, "committee")[-1].data["reason"])
+    assert world.ends["client"].state == "completed"
+
+
+def test_a_node_runs_one_task_at_a_time_and_says_why_to_the_second_client() -> None:
+    world = World(3)
+    world.submit("one")
+    world.run(1)
+    second = world.client(world.submit("two"))
+    world.run()
+    assert world.ends["one"].state == "completed"
+    assert world.ends["two"].code == "TooFewNodes"
+    assert set(second.notes.values()) == {"busy with another task"}
+
+
+def test_two_tasks_one_after_the_other() -> None:
+    world = World(3)
+    world.submit("one")
+    world.run(60)
+    world.submit("two", created=world.now)
+    world.run()
+    assert world.ends["one"].state == world.ends["two"].state == "completed"
+
+
+SILENT = {
+    "INIT_CLUSTER": 0,
+    "CLUSTER_DATABASE_SELECTION": 2,
+    "CLUSTER_READY": 2,
+    "HASH_VOTES": 1,
+    "TRAINING_COMPLETED": 1,
+    "REWARDS": 1,
+}
+
+
+@pytest.mark.parametrize(("type_", "attempts"), SILENT.items())
+def test_a_member_whose_words_of_one_type_are_lost_does_not_stop_the_task(type_: str, attempts: int) -> None:
+    world = World(5)
+    world.loses = lambda sender, receiver, message: sender == "node0" and message.type == type_
+    client = world.client(world.submit())
+    world.run()
+    assert world.ends["client"].state == "completed"
+    assert client.attempt == max(attempts, 1)
+    assert (world.nodes[0] in client.members) == (attempts == 1)
+
+
+def test_a_silent_voter_is_left_out_of_the_next_attempt() -> None:
+    world = World(5, "max-committee-size: 2, min-committee-size: 2", seed=3)
+    world.loses = lambda sender, receiver, message: message.type == "COMMITTEE_VOTING" and sender == "node1"
+    client = world.client(world.submit())
+    world.run()
+    voted = {peer for report in reports(world, "cycle") for peer in dict(report.data["votes"])}  # type: ignore[call-overload]
+    assert world.nodes[1] in voted
+    assert world.ends["client"].state == "completed"
+    if reports(world, "retry"):
+        assert world.nodes[1] in client.dropped
+
+
+@pytest.mark.parametrize("seconds", [0, 9, 10.01, 10.03, 10.06, 10.1, 10.15])
+def test_a_node_that_dies_before_the_task_is_bound_leads_to_a_cluster_without_it(seconds: float) -> None:
+    world = World(5)
+    client = world.client(world.submit())
+    world.run(seconds)
+    assert not client.bound
+    world.kill(world.nodes[2])
+    world.run()
+    assert world.ends["client"].state == "completed"
+    assert world.nodes[2] not in client.members
+
+
+@pytest.mark.parametrize("seconds", [1, 10.1, 10.3, 10.6, 13])
+def test_when_the_client_dies_every_node_is_free_again_in_bounded_time(seconds: float) -> None:
+    world = World(4)
+    client = world.submit()
+    world.run(seconds)
+    world.kill(client)
+    world.run(3600)
+    for peer in world.nodes:
+        assert not world.node(peer).busy
+    world.run()
+    for peer in world.nodes:
+        assert not world.node(peer).members
+
+
+def test_a_client_gone_at_the_end_leaves_claims_and_the_model_on_offer() -> None:
+    world = World(4)
+    client = world.submit()
+    world.run(until=lambda: any(isinstance(command, StartTraining) for _, command in world.log))
+    world.kill(client)
+    world.run(3600)
+    assert {record.state for (record,) in world.records.values()} == {"claimed"}
+    assert {member.phase for peer in world.nodes for member in world.node(peer).members.values()} == {
+        Phase.OFFERING
+    }
+
+
+def test_a_node_that_fails_in_training_ends_the_task_with_its_reason() -> None:
+    def change(name: str, command: Command, event: Event) -> Event | None:
+        if isinstance(command, StartTraining):
+            reason = "out of memory" if name == "node1" else "connection closed by peer"
+            return TrainingStopped(command.attempt, reason)
+        return event
+
+    world = World(3)
+    world.changes = change
+    world.submit()
+    world.run()
+    assert world.ends["client"].code == "TrainingError"
+    assert world.ends["client"].reason.startswith("training failed: ")
+    assert {end.state for end in world.ends.values()} == {"failed"}
+
+
+def test_a_node_that_dies_in_training_is_named() -> None:
+    def change(name: str, command: Command, event: Event) -> Event | None:
+        if isinstance(command, StartTraining):
+            return TrainingStopped(command.attempt, "connection closed by peer")
+        return event
+
+    world = World(3)
+    world.changes = change
+    client = world.submit()
+    world.run(until=lambda: any(isinstance(command, StartTraining) for _, command in world.log))
+    world.kill(world.nodes[0])
+    world.run()
+    assert world.client(client).ended
+    assert world.ends["client"].code == "NodeLost"
+    assert world.nodes[0] in world.ends["client"].reason
+
+
+def test_nobody_training_ends_by_the_deadline() -> None:
+    world = World(3)
+    world.changes = lambda name, command, event: None if isinstance(command, StartTraining) else event
+    world.submit()
+    world.run()
+    assert world.ends["client"].state == "failed"
+
+
+def test_a_master_that_cannot_be_replicated_leaves_the_cluster() -> None:
+    failed: list[str] = []
+
+    def change(name: str, command: Command, event: Event) -> Event | None:
+        if isinstance(command, Replicate) and not failed:
+            failed.append(command.master)
+            return Replicated(command.attempt, "connection refused")
+        return event
+
+    world = World(4)
+    world.changes = change
+    client = world.client(world.submit())
+    world.run()
+    assert world.ends["client"].state == "completed"
+    assert list(client.dropped) == failed
+
+
+def test_a_restarted_node_withdraws_and_the_cluster_forms_without_it() -> None:
+    world = World(4)
+    client = world.client(world.submit())
+    world.run(5)
+    world.give(world.nodes[0], client.task, Restarted())
+    world.run()
+    assert world.ends["node0"].reason == "the node was stopped or restarted"
+    assert world.ends["client"].state == "completed"
+    assert world.nodes[0] not in client.members
+
+
+@pytest.mark.parametrize("seconds", [1, 10.05, 10.2, 10.5, 12, 13.7])
+def test_a_client_that_replays_its_journal_says_the_same_words_and_goes_on(seconds: float) -> None:
+    world = World(4)
+    peer = world.submit()
+    world.run(seconds)
+    party, before = world.parties[peer], world.client(peer)
+    words = [message.envelope for message in before.said()]
+    again = type(before)(party.seal, before.announcement, before.definition, before.deadlines, before.dataset)
+    for task, event, now in party.history:
+        assert task == before.task
+        again.step(event, now)
+    assert [message.envelope for message in again.said()] == words
+    party.machine = again
+    party.timers.clear()
+    world.give(peer, before.task, Restarted())
+    world.run()
+    assert world.ends["client"].state == "completed"
+
+
+def test_a_member_that_contradicts_itself_is_dropped() -> None:
+    world = World(4)
+    client = world.submit()
+    world.run(until=lambda: bool(sent(world, "node0", "CLUSTER_DATABASE_SELECTION")))
+    said = sent(world, "node0", "CLUSTER_DATABASE_SELECTION")[0].message
+    party = world.parties[world.nodes[0]]
+    other = party.seal.seal(said.body, task=said.task, attempt=said.attempt, sent=said.sent + 1)
+    for receiver in [*world.nodes[1:], client]:
+        world._deliver(world.nodes[0], receiver, other)
+    world.run()
+    assert world.nodes[0] in world.client(client).dropped
+    assert world.ends["client"].state == "completed"
+
+
+def test_every_word_is_signed_once() -> None:
+    world = World(5, "max-committee-size: 2, min-committee-size: 2")
+    world.loses = lambda sender, receiver, message: sender == "node3" and message.type == "CLUSTER_READY"
+    world.submit()
+    world.run()
+    seen: dict[tuple[object, ...], str] = {}
+    for owner, command in world.log:
+        if isinstance(command, Send):
+            message: Message = command.message
+            key = (message.sender, message.task, *message.place)
+            assert seen.setdefault(key, message.envelope.yaml) == message.envelope.yaml, owner
+
+
+def test_receipts_are_written_once() -> None:
+    world = World(4)
+    world.submit()
+    world.run()
+    assert all(len(records) == 1 for records in world.records.values())
+    assert all(isinstance(record, Record) for records in world.records.values() for record in records)
