@@ -7,9 +7,11 @@ A segment is a safetensors file with the tensors ``features`` float32 (rows, inp
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,23 +133,73 @@ def read_segment(
     return Table(features, labels)
 
 
+def segment_inputs(path: Path) -> int:
+    """Features of a row of a segment, from its header.
+
+    Raises:
+        DataError: it is no segment.
+    """
+    with opened(path) as file:
+        if "features" not in file.keys():  # noqa: SIM118 - not a mapping
+            raise DataError(f"{path} is not a segment; it holds no features")
+        shape = file.get_slice("features").get_shape()
+    if len(shape) != 2:
+        raise DataError(f"{path} is not a segment; its features have the shape {shape}")
+    return int(shape[1])
+
+
 def _label_shape(rows: int | None, outputs: int, classes: bool) -> tuple[str, tuple[int | None, ...]]:
     return ("I64", (rows,)) if classes else ("F32", (rows, outputs))
 
 
-def check_header(path: Path) -> None:
-    """Refuse a safetensors file whose header is larger than any that mlnet writes.
+class TensorSlice(Protocol):
+    """The header's entry of one tensor."""
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+        ...
+
+    def get_dtype(self) -> str:
+        """Its type as safetensors writes it, such as F32."""
+        ...
+
+
+class TensorFile(Protocol):
+    """What is used of an open safetensors file, whose own types are incomplete."""
+
+    def keys(self) -> list[str]:
+        """Names of the tensors."""
+        ...
+
+    def metadata(self) -> dict[str, str] | None:
+        """Texts beside the tensors."""
+        ...
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """A tensor that is not read yet."""
+        ...
+
+    def get_tensor(self, name: str) -> AnyArray:
+        """A tensor."""
+        ...
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[TensorFile]:
+    """A safetensors file whose header is not larger than any that mlnet writes.
 
     Raises:
-        DataError: it is, or the file cannot be read.
+        DataError: it is larger, or the file is not valid, or becomes unreadable within the context.
     """
     try:
         with path.open("rb") as file:
             prefix = file.read(8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from error
-    if len(prefix) < 8 or struct.unpack("<Q", prefix)[0] > MAX_HEADER_BYTES:
-        raise DataError(f"{path} is not a safetensors file of mlnet; check the path")
+        if len(prefix) < 8 or struct.unpack("<Q", prefix)[0] > MAX_HEADER_BYTES:
+            raise DataError(f"{path} is not a safetensors file of mlnet; check the path")
+        with safe_open(path, framework="numpy") as tensors:
+            yield cast("TensorFile", tensors)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is not a valid safetensors file: {error}; get it again") from error
 
 
 def read_tensors(
@@ -163,23 +215,17 @@ def read_tensors(
     Raises:
         DataError: the file, a name, a type or a shape is not as expected.
     """
-    check_header(path)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = sorted(file.keys())
-            if found != sorted(expected):
-                raise DataError(f"{path} holds the tensors {found[:8]}; expected {sorted(expected)[:8]}")
-            for name, (dtype, shape) in expected.items():
-                view = file.get_slice(name)
-                actual = tuple(view.get_shape())
-                fits = len(actual) == len(shape) and all(
-                    want is None or have == want for have, want in zip(actual, shape, strict=True)
-                )
-                if not fits or view.get_dtype() != dtype:
-                    raise DataError(
-                        f"{path}: {name} is {view.get_dtype()} {actual}; expected {dtype} {shape}"
-                    )
-                check_shape(f"{path}[{name}]", actual, _ITEM_BYTES[dtype], limits)
-            return {name: file.get_tensor(name) for name in expected}
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is not a valid safetensors file: {error}; get it again") from error
+    with opened(path) as file:
+        found = sorted(file.keys())
+        if found != sorted(expected):
+            raise DataError(f"{path} holds the tensors {found[:8]}; expected {sorted(expected)[:8]}")
+        for name, (dtype, shape) in expected.items():
+            view = file.get_slice(name)
+            actual = tuple(view.get_shape())
+            fits = len(actual) == len(shape) and all(
+                want is None or have == want for have, want in zip(actual, shape, strict=True)
+            )
+            if not fits or view.get_dtype() != dtype:
+                raise DataError(f"{path}: {name} is {view.get_dtype()} {actual}; expected {dtype} {shape}")
+            check_shape(f"{path}[{name}]", actual, _ITEM_BYTES[dtype], limits)
+        return {name: file.get_tensor(name) for name in expected}

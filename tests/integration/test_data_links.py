@@ -193,7 +193,7 @@ def blob(content: bytes) -> links.FetchBlob:
         digest: str,
         *,
         max_bytes: int,
-        timeout: float,  # noqa: ASYNC109 - what the protocol calls it
+        timeout: float,
         sink: Callable[[bytes], None],
     ) -> int:
         assert (digest, max_bytes) == (DIGEST, SIZE)

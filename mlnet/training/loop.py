@@ -1,0 +1,235 @@
+"""The training loop, the same on every rank.
+
+Each step's gradient is that of one machine that sees the rows of all ranks: a rank's loss is the sum over its
+own rows times ``world / rows of the step``, and DistributedDataParallel takes the mean over the ranks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from mlnet import task
+from mlnet.data.segments import permutation, read_segment
+from mlnet.errors import DataError, HashMismatch, TrainingError
+from mlnet.kernels import segmenthash
+from mlnet.training import architecture, evaluation, shards
+from mlnet.training.architecture import Architecture
+from mlnet.training.model import Model, build, save_model
+from mlnet.training.plan import Finished, Progress, Segment, TrainingPlan
+
+_PROGRESS_SECONDS = 0.1
+_DRIFT = 1e-3
+
+
+def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
+    """Train with the other ranks of an initialised process group, and write the model.
+
+    Args:
+        plan: what to do.
+        report: told of progress, about ten times a second and at the end of each epoch.
+
+    Raises:
+        TrainingError: training diverged, or the ranks disagree on the model.
+        DataError: a segment cannot be read, or the model not be written.
+        RuntimeError: from torch, when another rank is lost.
+    """
+    began = time.monotonic()
+    definition = task.from_plain(plan.definition)
+    optimization = definition.ml.optimizer
+    description = architecture.of_definition(definition, plan.inputs)
+    description.require_parameters(plan.max_parameters)
+
+    segment_rows = [segment.rows for segment in plan.segments]
+    cut = shards.cut(sum(segment_rows), plan.world, definition.ml.validation.strategy.size)
+    shard = cut[plan.rank]
+    features, labels = load_rows(plan, description, shard)
+    trained, validation = slice(0, shard.trained), slice(shard.trained, None)
+    if not any(each.validated for each in cut):
+        validation = trained  # so few rows that no rank can spare one
+
+    torch.manual_seed(int.from_bytes(shards.seed(plan.seed, "dropout", plan.rank)[:8], "big") >> 1)
+    model = build(description, optimization.initializer, shards.seed(plan.seed, "weights"))
+    optimizer = getattr(torch.optim, optimization.type)(model.parameters(), **optimization.arguments)
+    replica = DistributedDataParallel(model)
+    criterion = functional.cross_entropy if description.classifier else squared_error
+    steps = shards.steps(cut, optimization.batch_size)
+    ticker = Ticker(optimization.epochs, steps, report)
+
+    metrics: dict[str, float] = {}
+    for epoch in range(optimization.epochs):
+        order = torch.from_numpy(permutation(shard.trained, shards.seed(plan.seed, "rows", epoch, plan.rank)))
+        model.train()
+        for step in range(steps):
+            start, stop = shards.batch(shard, step, steps)
+            rows = order[start:stop]
+            optimizer.zero_grad(set_to_none=True)
+            loss = criterion(replica(features[rows]), labels[rows], reduction="sum")
+            torch.autograd.backward(loss * (plan.world / shards.batch_rows(cut, step, steps)))
+            optimizer.step()
+            ticker.step(epoch, step, loss, len(rows))
+        align(model)
+        metrics = reduced_metrics(model, features[validation], labels[validation])
+        ticker.epoch(epoch, metrics[description.loss], metrics.get("Accuracy"))
+    del replica
+
+    output = Path(plan.output)
+    save_model(model, output)
+    content = output.read_bytes()
+    sha256 = hashlib.sha256(content)
+    require_agreement(sha256.digest(), plan.world)
+    return Finished(
+        metrics={name: metrics[name] for name in definition.ml.evaluation_metrics},
+        accuracy=metrics.get("Accuracy"),
+        loss=metrics[description.loss],
+        model=plan.output,
+        sha256=sha256.hexdigest(),
+        size=len(content),
+        rows_trained=shards.rows_trained(
+            segment_rows, plan.world, definition.ml.validation.strategy.size, optimization.epochs
+        ),
+        steps=optimization.epochs * steps,
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def load_rows(plan: TrainingPlan, description: Architecture, shard: shards.Shard) -> tuple[Tensor, Tensor]:
+    """Features float32 (rows, inputs) and labels of this rank's shard.
+
+    Raises:
+        DataError: a segment is missing or not what it should be.
+    """
+    features = [torch.empty(0, description.inputs)]
+    labels = [
+        torch.empty(0, dtype=torch.int64) if description.classifier else torch.empty(0, description.outputs)
+    ]
+    for part in shards.parts([segment.rows for segment in plan.segments], shard.start, shard.stop):
+        rows, targets = read_part(plan.segments[part.segment], part, description)
+        features.append(rows)
+        labels.append(targets)
+    return torch.cat(features), torch.cat(labels)
+
+
+def read_part(segment: Segment, part: shards.Part, description: Architecture) -> tuple[Tensor, Tensor]:
+    """Features and labels of a run of rows of a segment, whose hash is verified here, too.
+
+    Raises:
+        DataError: the segment is missing or not what it should be.
+    """
+    if segment.path is None:
+        raise DataError(f"segment {segment.digest} is needed and has not been fetched")
+    path = Path(segment.path)
+    try:
+        digest = segmenthash.digest_file(path).hex()
+    except OSError as error:
+        raise DataError(f"segment {path} cannot be read: {error.strerror}; fetch it again") from error
+    if digest != segment.digest:
+        raise HashMismatch(f"segment {path} has the hash {digest}, expected {segment.digest}; fetch it again")
+    table = read_segment(
+        path,
+        inputs=description.inputs,
+        outputs=description.outputs,
+        classes=description.classifier,
+        rows=segment.rows,
+    )
+    rows = slice(part.start, part.stop)
+    return torch.from_numpy(table.features[rows]), torch.from_numpy(table.labels[rows])
+
+
+def squared_error(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    """Squared error of each row, the mean over its outputs, summed over the rows."""
+    return functional.mse_loss(outputs, targets, reduction=reduction) / outputs.shape[1]
+
+
+@torch.no_grad()
+def align(model: Model) -> None:
+    """Give every rank the weights of rank 0.
+
+    They are equal already where all processors round alike; others differ in the last bits, which must not
+    add up and must not give the ranks' files different hashes.
+
+    Raises:
+        TrainingError: a rank's weights differ by more than rounding explains. Raised on every rank.
+    """
+    own = torch.cat([weight.reshape(-1) for weight in model.parameters()])
+    first = own.clone()
+    dist.broadcast(first, 0)
+    drifted = torch.tensor([not torch.allclose(own, first, rtol=_DRIFT, atol=_DRIFT, equal_nan=True)])
+    drifted = drifted.to(torch.uint8)
+    dist.all_reduce(drifted, dist.ReduceOp.MAX)
+    if drifted.item():
+        raise TrainingError("the members' models have drifted apart: a member does not follow the protocol")
+    position = 0
+    for weight in model.parameters():
+        weight.copy_(first[position : position + weight.numel()].view_as(weight))
+        position += weight.numel()
+
+
+def reduced_metrics(model: Model, features: Tensor, labels: Tensor) -> dict[str, float]:
+    """Metrics over the rows of all ranks, equal on every rank.
+
+    Raises:
+        TrainingError: training has diverged. Raised on every rank.
+    """
+    total = evaluation.sums(model, features, labels)
+    dist.all_reduce(total)
+    return evaluation.metrics(total, classifier=model.architecture.classifier)
+
+
+def require_agreement(digest: bytes, world: int) -> None:
+    """Compare the hash of the model over all ranks.
+
+    Raises:
+        TrainingError: it is not the same everywhere. Raised on every rank.
+    """
+    own = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
+    everyone = [torch.empty_like(own) for _ in range(world)]
+    dist.all_gather(everyone, own)
+    different = [rank for rank, other in enumerate(everyone) if not torch.equal(other, everyone[0])]
+    if different:
+        raise TrainingError(f"the members disagree on the model: ranks {different} have another than rank 0")
+
+
+class Ticker:
+    """Reports progress at a bounded rate."""
+
+    def __init__(self, epochs: int, steps: int, report: Callable[[Progress], None]) -> None:
+        self._epochs, self._steps, self._report = epochs, steps, report
+        self._next = 0.0
+
+    def step(self, epoch: int, step: int, loss: Tensor, rows: int) -> None:
+        """A step is done, with the sum of the losses of this rank's rows."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _PROGRESS_SECONDS
+        mean = float(loss.detach()) / rows if rows else math.nan
+        self._tell(epoch, step + 1, round(mean, 6) if math.isfinite(mean) else None)
+
+    def epoch(self, epoch: int, loss: float, accuracy: float | None) -> None:
+        """An epoch is over, with the metrics of all ranks."""
+        self._tell(epoch, self._steps, loss, accuracy, end=True)
+
+    def _tell(
+        self, epoch: int, step: int, loss: float | None, accuracy: float | None = None, *, end: bool = False
+    ) -> None:
+        self._report(
+            Progress(
+                epoch + 1,
+                self._epochs,
+                epoch * self._steps + step,
+                self._epochs * self._steps,
+                loss,
+                accuracy,
+                end,
+            )
+        )

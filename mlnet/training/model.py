@@ -1,0 +1,168 @@
+"""Models: built from a definition's layers, saved as safetensors, loaded for inference."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.numpy import save
+from torch import Tensor, nn
+
+from mlnet.data.segments import opened, read_tensors
+from mlnet.data.table import Limits
+from mlnet.errors import DataError
+from mlnet.task_schema import Initializer, Kaiming, Normal, Uniform, Xavier, Zeros
+from mlnet.training import architecture
+from mlnet.training.architecture import Architecture, Dense
+
+_METADATA_KEY = "mlnet"
+_LEAKY_SLOPE = 0.01
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "Linear": nn.Identity,
+    "ReLU": nn.ReLU,
+    "LeakyReLU": lambda: nn.LeakyReLU(_LEAKY_SLOPE),
+    "GELU": nn.GELU,
+    "Tanh": nn.Tanh,
+    "Sigmoid": nn.Sigmoid,
+    "Softmax": lambda: nn.Softmax(dim=1),
+}
+
+
+class Model(nn.Module):
+    """A multilayer perceptron.
+
+    Called with float32 (rows, inputs), it returns float32 (rows, outputs). For a classifier these are the
+    scores before the softmax, which the loss CrossEntropy contains; :meth:`probabilities` applies it.
+
+    Args:
+        architecture: its layers.
+        device: ``meta`` makes the layers without memory for their values.
+    """
+
+    def __init__(self, architecture: Architecture, device: str = "cpu") -> None:
+        super().__init__()
+        self.architecture = architecture
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        width = architecture.inputs
+        last = len(architecture.layers) - 1
+        for index, layer in enumerate(architecture.layers):
+            if not isinstance(layer, Dense):
+                layers[str(index)] = nn.Dropout(layer.rate)
+                continue
+            layers[str(index)] = nn.Linear(width, layer.nodes, device=device)
+            width = layer.nodes
+            if not (index == last and architecture.classifier):
+                layers[f"{index}-{layer.activation}"] = _ACTIVATIONS[layer.activation]()
+        self.layers = nn.Sequential(layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Scores of the classes, or values of a regression."""
+        outputs: Tensor = self.layers(features)
+        return outputs
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Probability of each class, float32 (rows, outputs); only of a classifier."""
+        return torch.softmax(self(features), dim=1)
+
+    def describe(self) -> dict[str, object]:
+        """Inputs, outputs, layers, loss and number of parameters."""
+        description: dict[str, object] = architecture.describe(self.architecture)
+        return description
+
+
+def build(description: Architecture, initializer: Initializer, seed: bytes) -> Model:
+    """A new model with its first weights, the same for every holder of the seed; biases are zero.
+
+    Args:
+        description: its layers, whose number of parameters the caller has checked.
+        initializer: how the weights begin.
+        seed: at least 8 bytes.
+    """
+    model = Model(description)
+    generator = torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+    for layer in model.layers:
+        if isinstance(layer, nn.Linear):
+            _initialize(layer.weight, initializer, generator)
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+def _initialize(weight: Tensor, initializer: Initializer, generator: torch.Generator) -> None:
+    match initializer.parameters:
+        case Xavier(gain=gain):
+            nn.init.xavier_uniform_(weight, gain, generator)
+        case Kaiming(mode=mode, nonlinearity=nonlinearity):
+            nn.init.kaiming_uniform_(weight, _LEAKY_SLOPE, mode, nonlinearity, generator)
+        case Normal(mean=mean, std=std):
+            nn.init.normal_(weight, mean, std, generator)
+        case Uniform(low=low, high=high):
+            nn.init.uniform_(weight, low, high, generator)
+        case Zeros():
+            nn.init.zeros_(weight)
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write a model file; equal models give equal bytes. The file appears complete or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    tensors = {name: value.detach().contiguous().numpy() for name, value in model.state_dict().items()}
+    # A second entry of the metadata would have no fixed order.
+    content = save(tensors, {_METADATA_KEY: model.architecture.to_json()})
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        part = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"model {path} cannot be written: {error.strerror}; free some space") from error
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The description in a model file.
+
+    Raises:
+        DataError: the file cannot be read or has none.
+    """
+    with opened(path) as file:
+        metadata = file.metadata() or {}
+    return architecture.from_json(metadata.get(_METADATA_KEY, ""), path)
+
+
+def load_model(path: str | os.PathLike[str], expected: Architecture | None = None) -> Model:
+    """Load a model for inference, from a file that nobody need trust.
+
+    Nothing in the file is executed, and every shape is checked against the description before memory is
+    taken.
+
+    Args:
+        path: a file that :func:`save_model` wrote.
+        expected: what it must be; None takes any.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        DataError: it is not such a file, or not the expected model, or holds values that are not finite.
+    """
+    path = Path(path)
+    description = read_architecture(path)
+    if expected is not None and description != expected:
+        raise DataError(f"model {path} is not the one that the task's definition describes; it is refused")
+    shapes = dict(description.tensor_shapes())
+    arrays = read_tensors(path, {name: ("F32", shape) for name, shape in shapes.items()}, Limits())
+    model = Model(description, device="meta")
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, assign=True)
+    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+        raise DataError(f"model {path} holds values that are not finite; it is refused")
+    return model.eval()

@@ -1,0 +1,213 @@
+"""The trainer process from its parent's side. No torch: it is imported in the child only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from mlnet import processes, task
+from mlnet.errors import DataError, HashMismatch, LabelError, MlnetError, StoreError, TrainingError
+from mlnet.task_schema import TaskDefinition
+from mlnet.training.plan import (
+    Event,
+    Failed,
+    Finished,
+    Plan,
+    Progress,
+    Ready,
+    Scored,
+    ScorePlan,
+    TrainingPlan,
+    decode_event,
+    encode,
+)
+
+START_SECONDS = 120.0
+"""For the child to import torch on a machine that is busy or reads it from a slow disk."""
+SCORE_SECONDS = 600.0
+"""To measure a model."""
+
+_MARGIN_SECONDS = 20.0
+_GRACE_SECONDS = 1.0
+_TAIL_BYTES = 4096
+_ERRORS: dict[str, type[MlnetError]] = {
+    error.__name__: error for error in (DataError, HashMismatch, LabelError, StoreError, TrainingError)
+}
+
+
+class Trainer:
+    """A child process that imports torch at once and then waits for one plan.
+
+    Start it while there is something else to wait for; :meth:`stop` it in any case.
+
+    Args:
+        process: the child, from :meth:`start`.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._tail = bytearray()
+        self._ready = False
+        self._drain = asyncio.create_task(self._keep_tail(), name="trainer-stderr")
+
+    @classmethod
+    async def start(
+        cls, *, threads: int = 1, memory: int | None = None, env: Mapping[str, str] | None = None
+    ) -> Trainer:
+        """Start the child.
+
+        Args:
+            threads: processor threads that it may use.
+            memory: bytes that it may take beyond what torch itself needs; None for no limit.
+            env: its environment; None for this process's own.
+
+        Raises:
+            TrainingError: it cannot be started.
+        """
+        argv = [sys.executable, "-P", "-m", "mlnet.training.worker", str(os.getpid())]
+        if memory is not None:
+            argv.append(str(memory))
+        environment = dict(os.environ if env is None else env)
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        # Without it the ranks meet when the plan says so, not at their first step.
+        environment.pop("TORCH_GLOO_LAZY_INIT", None)
+        pipe = asyncio.subprocess.PIPE
+        try:
+            process = await processes.spawn(argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
+        except OSError as error:
+            raise TrainingError(f"the trainer cannot be started: {error}; is there memory left?") from error
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    async def ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait until the child has imported torch.
+
+        Raises:
+            TrainingError: it has ended, or is not ready in time.
+        """
+        if not self._ready:
+            event = await self._event(seconds, "to import torch")
+            if not isinstance(event, Ready):
+                raise TrainingError(f"the trainer said {type(event).__name__} before it was ready")
+            self._ready = True
+
+    async def run(
+        self, plan: Plan, seconds: float = SCORE_SECONDS
+    ) -> AsyncIterator[Progress | Finished | Scored]:
+        """Carry out a plan; the child ends with it.
+
+        Args:
+            plan: what to do.
+            seconds: for a ScorePlan; a TrainingPlan brings its own deadlines.
+
+        Yields:
+            Progress, and last Finished or Scored.
+
+        Raises:
+            TrainingError: with the child's reason; also when it dies, or is silent beyond the plan's
+                deadlines.
+            DataError: what it was given to read is wrong.
+        """
+        await self.ready()
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - it was opened as a pipe
+        try:
+            stdin.write(encode(plan) + b"\n")
+            await stdin.drain()
+            stdin.close()
+        except (BrokenPipeError, ConnectionResetError):
+            raise await self._death() from None
+        if isinstance(plan, TrainingPlan):
+            seconds = plan.rendezvous_timeout_s + plan.step_timeout_s
+        # The child's own deadlines pass first, because it can say more about what it waits for.
+        event = await self._event(seconds + _MARGIN_SECONDS, "to begin")
+        while isinstance(event, Progress):
+            yield event
+            if isinstance(plan, TrainingPlan):
+                seconds = plan.step_timeout_s
+            event = await self._event(seconds + _MARGIN_SECONDS, "for a training step")
+        if isinstance(event, Failed):
+            raise _ERRORS.get(event.error, TrainingError)(event.reason)
+        if isinstance(event, Ready):
+            raise TrainingError("the trainer said Ready a second time")
+        yield event
+
+    async def stop(self) -> None:
+        """End the child, whatever it does; may be called again."""
+        await processes.end(self._process, _GRACE_SECONDS)
+        await self._drain
+
+    async def _event(self, seconds: float, purpose: str) -> Event:
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - it was opened as a pipe
+        try:
+            async with asyncio.timeout(seconds):
+                line = await stdout.readline()
+        except TimeoutError:
+            raise TrainingError(f"the trainer took more than {seconds:.0f} s {purpose}") from None
+        except ValueError as error:
+            raise TrainingError(f"the trainer wrote a line without end: {error}") from error
+        if not line:
+            raise await self._death()
+        try:
+            return decode_event(line)
+        except msgspec.DecodeError as error:
+            raise TrainingError(f"the trainer wrote {line[:80]!r}: {error}") from error
+
+    async def _death(self) -> TrainingError:
+        """What is known of a child that has closed its output."""
+        status = await processes.end(self._process, _GRACE_SECONDS)
+        await self._drain
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        lines = self._tail.decode(errors="replace").strip().splitlines()
+        return TrainingError(f"the trainer ended {how}" + (f": {lines[-1][:300]}" if lines else ""))
+
+    async def _keep_tail(self) -> None:
+        stderr = self._process.stderr
+        assert stderr is not None  # noqa: S101 - it was opened as a pipe
+        while chunk := await stderr.read(_TAIL_BYTES):
+            self._tail += chunk
+            del self._tail[:-_TAIL_BYTES]
+
+
+async def score(
+    model: Path,
+    segments: Sequence[Path],
+    definition: TaskDefinition,
+    *,
+    threads: int = 1,
+    memory: int | None = None,
+    seconds: float = SCORE_SECONDS,
+) -> Scored:
+    """Measure a model in a child process, because the model comes from the network.
+
+    Args:
+        model: its file, whose hash has been verified.
+        segments: the held-back segments.
+        definition: what the model must be.
+        threads: as in :meth:`Trainer.start`.
+        memory: as in :meth:`Trainer.start`.
+        seconds: from the child's being ready to its answer.
+
+    Raises:
+        DataError: the model is not what the definition describes, or a segment cannot be read.
+        TrainingError: its answers are not finite, or the child failed.
+    """
+    plan = ScorePlan(task.to_plain(definition), str(model), tuple(map(str, segments)), threads)
+    trainer = await Trainer.start(threads=threads, memory=memory)
+    try:
+        async for event in trainer.run(plan, seconds):
+            if isinstance(event, Scored):
+                return event
+        raise TrainingError("the trainer ended without a score")
+    finally:
+        await trainer.stop()

@@ -1,0 +1,70 @@
+"""The trainer: ``python -m mlnet.training.worker PARENT [MEMORY]``, started by :mod:`mlnet.training.process`.
+
+It imports torch, says that it is ready, reads one plan from standard input, carries it out and ends. Standard
+output holds the lines of :mod:`mlnet.training.plan` and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from mlnet.processes import die_with_parent
+from mlnet.training import plan
+
+
+def main(parent: int, memory: int | None) -> NoReturn:
+    """Carry out the plan that comes over standard input, and end the process.
+
+    Args:
+        parent: process id with which this process lives and dies.
+        memory: bytes that it may take beyond what it needs to be ready.
+    """
+    die_with_parent(parent)
+    # Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lines = _take_stdout()
+
+    def tell(event: plan.Event) -> None:
+        os.write(lines, plan.encode(event) + b"\n")
+
+    # Here and not above: it imports torch, which takes longer than some parents live.
+    from mlnet.training.commands import carry_out
+
+    if memory is not None:
+        _limit_memory(memory)
+    tell(plan.Ready())
+    line = sys.stdin.buffer.readline(plan.MAX_LINE)
+    if not line:
+        os._exit(0)
+    outcome, code = carry_out(line, tell)
+    tell(outcome)
+    sys.stderr.flush()
+    # The destructors of torch's process groups may wait for threads that no longer run.
+    os._exit(code)
+
+
+def _take_stdout() -> int:
+    """A descriptor of the real standard output; what else writes there now writes to standard error."""
+    lines = os.dup(1)
+    os.dup2(2, 1)
+    return lines
+
+
+def _limit_memory(size: int) -> None:
+    """Let the process take ``size`` bytes beyond what it has now.
+
+    The limit is on writable private memory, because torch and its threads reserve address space that they
+    never use.
+    """
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    limit = pages * resource.getpagesize() + size
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
