@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from random import SystemRandom
-from typing import Any
 
 from mlnet import data, store, task_schema
 from mlnet import task as task_definition
@@ -33,8 +32,9 @@ from mlnet.protocol.events import (
     TrainingProgressed,
     TrainingStopped,
 )
-from mlnet.protocol.messages import SegmentInfo
+from mlnet.protocol.messages import MAX_METRIC, SegmentInfo
 from mlnet.training import shards
+from mlnet.training.plan import Finished, Segment, TrainingPlan
 from mlnet.training.process import Trainer
 from mlnet.wire import Wire
 
@@ -161,11 +161,8 @@ class TaskRun:
 
     async def _prepare_redis(self) -> None:
         options = self._options
-        self._trainer = await Trainer.start(
-            threads=options.terms.resources.cpus,
-            memory_mib=options.terms.resources.memory,
-            cwd=self._directory,
-        )
+        resources = options.terms.resources
+        self._trainer = await Trainer.start(threads=resources.cpus, memory=resources.memory << 20)
         try:
             self._runtime.mkdir(mode=0o700, exist_ok=True)
             self._server = await store.RedisServer.start(
@@ -264,34 +261,28 @@ class TaskRun:
             raise TrainingError("the trainer process did not start")
         self._members = frozenset(plan.nodes)
         paths = await self._fetch_segments(attempt, plan, rank)
-        model = self._directory / MODEL
-        request = {
-            "definition": task_definition.to_plain(self._definition),
-            "seed": plan.digest,
-            "rank": rank,
-            "world": len(plan.nodes),
-            "segments": [
-                {
-                    "path": str(paths[index]) if index in paths else None,
-                    "digest": segment.hash,
-                    "rows": segment.rows,
-                }
-                for index, segment in enumerate(plan.segments)
-            ],
-            "inputs": plan.inputs,
-            "outputs": plan.outputs,
-            "host": plan.host,
-            "store": {
-                "endpoints": [str(await self._endpoint(plan.master)), str(await self._endpoint(plan.slave))],
-                "namespace": f"mlnet:{self.task}:{attempt}",
-            },
-            "threads": self._options.terms.resources.cpus,
-            "rendezvous_timeout_s": self._options.deadlines.rendezvous / 1000,
-            "step_timeout_s": self._options.deadlines.step / 1000,
-            "output": str(model),
-        }
+        segments = tuple(
+            Segment(str(paths[index]) if index in paths else None, segment.hash, segment.rows)
+            for index, segment in enumerate(plan.segments)
+        )
+        request = TrainingPlan(
+            definition=task_definition.to_plain(self._definition),
+            seed=plan.digest,
+            rank=rank,
+            world=len(plan.nodes),
+            segments=segments,
+            inputs=plan.inputs,
+            host=plan.host,
+            endpoints=tuple([str(await self._endpoint(peer)) for peer in (plan.master, plan.slave)]),
+            namespace=f"mlnet:{self.task}:{attempt}",
+            output=str(self._directory / MODEL),
+            rendezvous_timeout_s=self._options.deadlines.rendezvous / 1000,
+            step_timeout_s=self._options.deadlines.step / 1000,
+            threads=self._options.terms.resources.cpus,
+            max_parameters=self._options.terms.max_parameters,
+        )
         async for event in trainer.run(request):
-            if event["event"] == "finished":
+            if isinstance(event, Finished):
                 return self._finished(attempt, plan, event)
             self._tell(TrainingProgressed(attempt))
         raise TrainingError("the trainer ended without a result")
@@ -328,21 +319,22 @@ class TaskRun:
                 problems.append(str(error))
         raise DataError(f"segment {segment.hash[:12]} cannot be had: {'; '.join(problems)}")
 
-    def _finished(self, attempt: int, plan: Plan, event: Mapping[str, Any]) -> TrainingFinished:
-        self.model = Path(event["model"])
-        self.blobs[event["sha256"]] = self.model
-        strategy, optimizer = self._definition.ml.validation.strategy, self._definition.ml.optimizer
-        rows = shards.rows_trained(
-            [segment.rows for segment in plan.segments], len(plan.nodes), strategy.size, optimizer.epochs
-        )
+    def _finished(self, attempt: int, plan: Plan, event: Finished) -> TrainingFinished:
+        self.model = Path(event.model)
+        self.blobs[event.sha256] = self.model
         return TrainingFinished(
             attempt=attempt,
-            metrics=event["metrics"],
-            accuracy=event["accuracy"],
-            sha256=event["sha256"],
-            size=event["size"],
-            contributions=dict(zip(plan.nodes, rows, strict=True)),
+            metrics={name: _bounded(value) for name, value in event.metrics.items()},
+            accuracy=event.accuracy,
+            sha256=event.sha256,
+            size=event.size,
+            contributions=dict(zip(plan.nodes, event.rows_trained, strict=True)),
         )
+
+
+def _bounded(metric: float) -> float:
+    """A figure that a message can carry; a loss that has run away is as bad at its bound."""
+    return max(-MAX_METRIC, min(MAX_METRIC, metric))
 
 
 class Holders:

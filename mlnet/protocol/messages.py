@@ -23,19 +23,20 @@ MAX_CYCLES = 8
 PING_SAMPLES = 9
 MAX_ADDRESSES = 16
 MAX_REASON = 2000
+MAX_METRIC = 1e12
 
-PeerId = Annotated[str, Meta(min_length=40, max_length=64, pattern="^[1-9A-HJ-NP-Za-km-z]+$")]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+PeerId = Annotated[str, Meta(min_length=40, max_length=64, pattern="^[1-9A-HJ-NP-Za-km-z]+\\Z")]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Address = Annotated[str, Meta(min_length=1, max_length=256)]
 Addresses = Annotated[tuple[Address, ...], Meta(max_length=MAX_ADDRESSES)]
 Reason = Annotated[str, Meta(max_length=MAX_REASON)]
-Text = Annotated[str, Meta(max_length=256)]
+Text = Annotated[str, Meta(max_length=128)]
 Micros = Annotated[int, Meta(ge=0, le=10**9)]
 Rows = Annotated[int, Meta(ge=0, le=10**12)]
 Money = Annotated[int, Meta(ge=0, le=10**18)]
 Size = Annotated[int, Meta(ge=0, le=10**15)]
-Metric = Annotated[float, Meta(ge=-1e12, le=1e12)]
-Signature = Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+Metric = Annotated[float, Meta(ge=-MAX_METRIC, le=MAX_METRIC)]
+Signature = Annotated[str, Meta(pattern="^[0-9a-f]{128}\\Z")]
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -253,3 +253,8 @@ def test_a_decimal_that_has_no_form_is_not_sent(value: float) -> None:
 
 def test_the_types_of_the_protocol_are_those_with_limits() -> None:
     assert set(codec._BYTES) <= set(BODIES)
+
+
+def test_a_digest_with_a_line_break_behind_it_is_none() -> None:
+    with pytest.raises(LocalProtocolError):
+        encode({"digest": "0" * 64 + "\n", "payment": 1, "split": {}}, "REWARDS")
