@@ -31,7 +31,9 @@ def test_require_takes_the_compiled_kernels() -> None:
     assert run("require").stdout.split() == ["compiled", "mlnet.kernels._borda"]
 
 
-@pytest.mark.parametrize(("mode", "stdout", "error"), [("auto", "pure", ""), ("require", "", "ImportError")])
+@pytest.mark.parametrize(
+    ("mode", "stdout", "error"), [("auto", "pure", ""), ("require", "", "mlnet.kernels._borda")]
+)
 def test_what_happens_without_compiled_kernels(mode: str, stdout: str, error: str) -> None:
     result = run(mode, f"import sys; sys.modules['mlnet.kernels._borda'] = None; {PROGRAM}")
     assert result.stdout.split()[:1] == stdout.split()
