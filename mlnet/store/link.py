@@ -1,0 +1,134 @@
+"""The way of a trainer to whichever of the task's servers is the master."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
+from redis.retry import Retry
+
+from mlnet.errors import StoreError
+
+SLICE = 2.0
+"""Seconds that a command may block; after that a silent server can be told from a missing key."""
+GRACE = 3.0
+CONFIRM_MS = 100
+"""Milliseconds that a write waits for the replica to have it."""
+UNCONFIRMED = 1.0
+"""Seconds without such a wait after one was in vain."""
+FIRST_BACKOFF, MAX_BACKOFF = 0.02, 0.5
+_LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, BusyLoadingError, ReadOnlyError)
+
+
+class Link:
+    """A connection pool to the master, looked for again when it is lost. Threads may share it.
+
+    Args:
+        endpoints: unix sockets that lead to the master and then to the slave, as members.
+    """
+
+    def __init__(self, endpoints: Sequence[Path]) -> None:
+        self._endpoints = tuple(endpoints)
+        self._lock = threading.Lock()
+        self._client: redis.Redis | None = None
+        self._closed = threading.Event()
+        self._unconfirmed_until = 0.0
+
+    def call(self, *parts: str | bytes | int, deadline: float, confirm: bool = False) -> object:
+        """Have the master carry out a command, again after each failover, until it succeeds: its raw reply.
+
+        Args:
+            parts: the command; it may be carried out several times.
+            deadline: by time.monotonic(), after which there is no further try.
+            confirm: wait a little for the replica, if there is one, to have what was written.
+
+        Raises:
+            StoreError: no master by then, or it refuses.
+        """
+        backoff = FIRST_BACKOFF
+        while True:
+            client = None
+            try:
+                client = self._master()
+                return self._confirmed(client, parts) if confirm else _execute(client, *parts)
+            except _LOST as error:
+                self._drop(client)
+                left = deadline - time.monotonic()
+                if left <= 0 or self._closed.wait(min(backoff, left)):
+                    raise StoreError(f"no master among the task's Redis servers: {error}") from error
+                backoff = min(2 * backoff, MAX_BACKOFF)
+            except RedisError as error:
+                raise StoreError(f"the Redis server says: {error}") from error
+
+    def close(self) -> None:
+        """Close the connections; calls under way fail."""
+        self._closed.set()
+        self._drop(self._client)
+
+    def _master(self) -> redis.Redis:
+        if self._closed.is_set():
+            raise StoreError("the store is closed")
+        with self._lock:
+            if self._client is None:
+                self._client = self._find()
+            return self._client
+
+    def _find(self) -> redis.Redis:
+        problem: RedisError = redis.exceptions.ConnectionError("none of them is one")
+        # A slave that says master was promoted, and stays it even if the former master comes back.
+        for path in reversed(self._endpoints):
+            client = _client(path)
+            try:
+                role = _execute(client, "ROLE")
+            except _LOST as error:
+                problem = error
+            else:
+                if isinstance(role, list) and role[:1] == [b"master"]:
+                    return client
+            client.close()
+        raise problem
+
+    def _confirmed(self, client: redis.Redis, parts: tuple[str | bytes | int, ...]) -> object:
+        if time.monotonic() < self._unconfirmed_until:
+            return _execute(client, *parts)
+        pipeline: Any = client.pipeline(transaction=False)
+        pipeline.execute_command(*parts)
+        pipeline.execute_command("WAIT", 1, CONFIRM_MS)
+        reply, confirmed = pipeline.execute()
+        if confirmed == 0:
+            self._unconfirmed_until = time.monotonic() + UNCONFIRMED
+        return reply
+
+    def _drop(self, client: redis.Redis | None) -> None:
+        if client is None:
+            return
+        with self._lock:
+            if self._client is client:
+                self._client = None
+        with contextlib.suppress(RedisError, OSError):
+            client.connection_pool.disconnect()
+
+
+def _execute(client: Any, *parts: str | bytes | int) -> object:
+    """The method is untyped."""
+    return client.execute_command(*parts)
+
+
+def _client(path: Path) -> redis.Redis:
+    options: dict[str, Any] = {
+        "unix_socket_path": str(path),
+        "socket_timeout": SLICE + GRACE,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    client = redis.Redis(**options)
+    # Replies as they come: the shapes that redis-py makes of them differ between its versions.
+    client.response_callbacks.clear()
+    return client

@@ -1,0 +1,309 @@
+"""A Redis or Valkey server for one task, as a child process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import socket
+from collections import deque
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from mlnet.errors import PortInUse, StoreError
+from mlnet.processes import end, spawn, wrapped
+from mlnet.store import resp, settings, splice
+
+START_TIMEOUT = 15.0
+STOP_TIMEOUT = 5.0
+ADMIN_TIMEOUT = 5.0
+CHECK_INTERVAL = 0.02
+"""Seconds between two looks at the state of replication, of whose end a server tells nobody."""
+MAX_SOCKET_PATH = 100
+FREE_PORTS = 8
+"""Free ports to try: another program may take one between our look and the server's start."""
+MAX_REPLICA_CONNECTIONS = 4
+LOG_LINES = 40
+
+_TASK = re.compile(r"[0-9a-f]{64}")
+_TAKEN = "Address already in use"
+_LEVEL = re.compile(r"^\d+:\w .*? ([.\-*#]) ")
+
+
+class RedisServer:
+    """A running server. Strangers who reach its port get NOAUTH; whoever may use it comes through a gate.
+
+    Attributes:
+        port: its open TCP port.
+        unix_socket: where our own processes reach it; it wants a password there too.
+    """
+
+    def __init__(self, config: settings.Settings, port: int, process: asyncio.subprocess.Process) -> None:
+        self.port = port
+        self.unix_socket = config.unix_socket
+        self._config = config
+        self._process = process
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._reading: asyncio.Task[None] | None = None
+        self._gates: dict[str, splice.Listener] = {}
+        self._relay: splice.Listener | None = None
+        self._replication = asyncio.Lock()
+
+    @classmethod
+    async def start(
+        cls,
+        binary: Path,
+        directory: Path,
+        *,
+        task: str,
+        ports: tuple[int, int] | None,
+        max_memory: int,
+        host: str = "0.0.0.0",  # noqa: S104 - the port is meant to be open
+    ) -> RedisServer:
+        """Start a server and wait until it accepts connections.
+
+        Args:
+            binary: the program.
+            directory: an existing directory that only this user may enter; the server's sockets go there.
+            task: id of the task whose keys the members may use.
+            ports: the first free one of these, inclusive; None for any.
+            max_memory: bytes of data that it may hold.
+            host: address of the open port.
+
+        Raises:
+            PortInUse: no port of the range is free.
+            StoreError: the server does not start, with its own words.
+        """
+        if not _TASK.fullmatch(task):
+            raise StoreError(f"{task!r} is no task id")
+        if not directory.is_absolute():
+            raise StoreError(f"the directory {directory} must be an absolute path")
+        sock = directory / "redis.sock"
+        if len(os.fsencode(sock)) > MAX_SOCKET_PATH:
+            raise StoreError(f"the path {sock} is too long for a unix socket; use a shorter directory")
+        config = settings.Settings(task, host, sock, directory, max_memory)
+        for port in _free_ports(host, ports):
+            server = await cls._launch(binary, config, port)
+            if server is not None:
+                return server
+        where = (
+            "no free port was found" if ports is None else f"none of the ports {ports[0]}-{ports[1]} is free"
+        )
+        raise PortInUse(f"{where} on {host} for the task's Redis server; give it other ports")
+
+    @classmethod
+    async def _launch(cls, binary: Path, config: settings.Settings, port: int) -> RedisServer | None:
+        """The server, ready and with our functions; None when another program was faster to take the port."""
+        process = await spawn(
+            wrapped([str(binary), "-"]),
+            cwd=config.directory,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        server = cls(config, port, process)
+        try:
+            if not await server._ready():
+                await server.stop()
+                return None
+            server._reading = asyncio.get_running_loop().create_task(server._read_log())
+            await server._load_functions()
+        except BaseException:
+            await server.stop()
+            raise
+        return server
+
+    async def _ready(self) -> bool:
+        """Give it its configuration and wait for the word that it is up."""
+        stdin, stdout = _pipes(self._process)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                with contextlib.suppress(ConnectionError):
+                    stdin.write(self._config.text(self.port).encode())
+                    await stdin.drain()
+                stdin.close()
+                while line := await stdout.readline():
+                    self._note(line)
+                    if b"eady to accept connections" in line:
+                        return True
+        except TimeoutError as error:
+            raise StoreError(
+                f"the Redis server is not up after {START_TIMEOUT:g} s{self._words()}"
+            ) from error
+        except ValueError as error:
+            raise StoreError("the program that should be a Redis server writes lines without end") from error
+        if any(_TAKEN in line for line in self._log):
+            return False
+        raise StoreError(f"the Redis server did not start{self._words()}")
+
+    async def _read_log(self) -> None:
+        """Keep the last lines; a server whose output nobody reads stops at some point."""
+        stdout = _pipes(self._process)[1]
+        with contextlib.suppress(ValueError):
+            while line := await stdout.readline():
+                self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        if line.strip():
+            self._log.append(resp.printable(line.strip()))
+
+    def _words(self) -> str:
+        """Its last complaints, without the banner."""
+        said = [line for line in self._log if (found := _LEVEL.match(line)) is None or found[1] == "#"]
+        said = [line[found.end() :] if (found := _LEVEL.match(line)) else line for line in said]
+        said = [line for line in said if "overcommit" not in line]
+        return f": {' | '.join(said[-4:])}" if said else ""
+
+    # -- who may use it
+
+    async def gate(self, purpose: str) -> Path:
+        """A unix socket whose connections are logged in for one purpose.
+
+        Args:
+            purpose: ``store`` (this task's keys), ``replica`` (replication) or ``progress`` (reading it).
+        """
+        path = self.gate_path(purpose)
+        if purpose not in self._gates:
+            password, limit = self._config.passwords[purpose], settings.PURPOSES[purpose]
+            made = self._gates[purpose] = splice.gate(self.unix_socket, purpose, password, limit)
+            await made.listen_unix(path)
+        return path
+
+    def gate_path(self, purpose: str) -> Path:
+        """The path of a gate that was made."""
+        if purpose not in settings.PURPOSES:
+            raise StoreError(f"there is no gate for {purpose!r}, only for {', '.join(settings.PURPOSES)}")
+        return self._config.directory / f"{purpose}.sock"
+
+    # -- replication
+
+    async def role(self) -> str:
+        """What it is now: ``master`` or ``slave``."""
+        return (await self._state())[0]
+
+    async def replicate_from(self, path: Path, timeout: float) -> None:
+        """Become the replica of the server behind a unix socket; its data replaces ours.
+
+        Args:
+            path: leads to the master's replica gate.
+            timeout: seconds until all data is here.
+
+        Raises:
+            StoreError: it is not, with the state that was reached; this server is a master again.
+        """
+        async with self._replication:
+            await self._leave_master()
+            user, password = settings.REPLICA, secrets.token_hex(32)
+            self._relay = splice.relay(path, user, password, MAX_REPLICA_CONNECTIONS)
+            port = await self._relay.listen_loopback()
+            await self._admin(
+                ("CONFIG", "SET", "masteruser", user, "masterauth", password),
+                ("REPLICAOF", "127.0.0.1", port),
+            )
+            state = "none"
+            try:
+                async with asyncio.timeout(timeout):
+                    while (state := (await self._state())[1]) != "connected":  # noqa: ASYNC110 - nobody tells
+                        await asyncio.sleep(CHECK_INTERVAL)
+            except TimeoutError as error:
+                problem = f" ({self._relay.problem})" if self._relay.problem else ""
+                await self._leave_master()
+                raise StoreError(
+                    f"the master is not replicated after {timeout:g} s: the state is {state!r}{problem}"
+                ) from error
+
+    async def promote(self) -> None:
+        """Become a master with the data that is here.
+
+        Raises:
+            StoreError: the server does not answer.
+        """
+        async with self._replication:
+            await self._leave_master()
+            # A replica has the functions of its master, who may have been hostile.
+            await self._load_functions()
+
+    async def _leave_master(self) -> None:
+        await self._admin(("REPLICAOF", "NO", "ONE"))
+        if self._relay is not None:
+            await self._relay.close()
+            self._relay = None
+
+    async def _load_functions(self) -> None:
+        library = resources.files("mlnet.store").joinpath("functions.lua").read_bytes()
+        try:
+            await self._admin(("FUNCTION", "LOAD", "REPLACE", library))
+        except StoreError as error:
+            raise StoreError(
+                f"the server has no functions; use Valkey, or Redis 7 or later ({error})"
+            ) from error
+
+    async def _state(self) -> tuple[str, str]:
+        """Its role, and as a replica the state of its link to the master."""
+        reply = await self._admin(("ROLE",))
+        match reply:
+            case [bytes(role), *rest]:
+                state = rest[2] if len(rest) > 2 else b""
+                return role.decode("ascii", "replace"), state.decode("ascii") if isinstance(
+                    state, bytes
+                ) else ""
+        raise StoreError("the Redis server's answer to ROLE is malformed")
+
+    async def _admin(self, *commands: tuple[str | bytes | int, ...]) -> resp.Reply:
+        """Carry out commands as administrator: the last one's reply."""
+        reply: resp.Reply = None
+        try:
+            async with resp.Connection.open(self.unix_socket) as connection:
+                login = ("AUTH", settings.ADMIN, self._config.passwords[settings.ADMIN])
+                for parts in (login, *commands):
+                    reply = await connection.call(*parts, timeout=ADMIN_TIMEOUT)
+        except StoreError as error:
+            if self._process.returncode is not None:
+                status = self._process.returncode
+                raise StoreError(f"the Redis server has ended (status {status}){self._words()}") from error
+            raise
+        return reply
+
+    # -- the end
+
+    async def stop(self) -> None:
+        """End the server, close the gates, remove what it left on the disk; harmless when repeated."""
+        listeners = list(self._gates.values())
+        if self._relay is not None:
+            listeners.append(self._relay)
+        for listener in listeners:
+            await listener.close()
+        self._gates.clear()
+        self._relay = None
+        await end(self._process, STOP_TIMEOUT)
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        directory = self._config.directory
+        left = [self.unix_socket, *(self.gate_path(purpose) for purpose in settings.PURPOSES)]
+        # A server that is killed while it receives its master's data leaves that.
+        for path in (*left, *directory.glob("temp-*.rdb"), *directory.glob("*dump.rdb")):
+            path.unlink(missing_ok=True)
+
+
+def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("a server is started with pipes")
+    return process.stdin, process.stdout
+
+
+def _free_ports(host: str, ports: tuple[int, int] | None) -> Iterator[int]:
+    """Ports that were free a moment ago."""
+    for wanted in [0] * FREE_PORTS if ports is None else range(ports[0], ports[1] + 1):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, wanted))
+            except OSError:
+                continue
+            port: int = probe.getsockname()[1]
+        yield port

@@ -1,0 +1,97 @@
+"""How a task's server is configured, and who may do what on it.
+
+The ``default`` user is off: a stranger's PING is answered NOAUTH, and nothing that strangers send is carried
+out. The other users have random passwords that no disk and no other machine ever sees; the server itself gets
+their hashes, on its standard input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ADMIN, STORE, REPLICA, PROGRESS = "admin", "store", "replica", "progress"
+PURPOSES = {STORE: 256, REPLICA: 8, PROGRESS: 64}
+"""What a gate may be for, and its connections at a time."""
+MAX_CLIENTS = 1024
+MAX_BULK = (16 << 20) + (1 << 16)
+"""Bytes of an argument: the largest value, and a little."""
+IDLE_TIMEOUT = 300
+"""Seconds without a word after which a client is dropped; it may be a stranger who fills the open port."""
+
+RULES = {
+    ADMIN: "+role +replicaof +config|set +function|load",
+    # The second half is what functions.lua runs, for which the caller needs the right.
+    STORE: "~mlnet:{task}:* +ping +role +wait +exists +xread +xadd +fcall +fcall_ro +client|setinfo"
+    " +xrevrange +hget +hset +del +scan",
+    REPLICA: "+ping +replconf +psync",
+    PROGRESS: "~mlnet:{task}:*:progress +xread",
+}
+
+
+def _passwords() -> dict[str, str]:
+    return {user: secrets.token_hex(32) for user in RULES}
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """The configuration of one server.
+
+    Attributes:
+        task: id whose keys it holds.
+        host: address of the open port.
+        unix_socket: path of the socket.
+        directory: its working directory.
+        max_memory: bytes of data.
+        passwords: by user.
+    """
+
+    task: str
+    host: str
+    unix_socket: Path
+    directory: Path
+    max_memory: int
+    passwords: dict[str, str] = field(default_factory=_passwords)
+
+    def text(self, port: int) -> str:
+        """The server's configuration file."""
+        lines = [
+            f"port {port}",
+            f"bind {self.host}",
+            # It would answer something else than NOAUTH, and with the default user off it protects nothing.
+            "protected-mode no",
+            f"unixsocket {_quoted(self.unix_socket)}",
+            "unixsocketperm 700",
+            f"dir {_quoted(self.directory)}",
+            "databases 1",
+            "daemonize no",
+            'logfile ""',
+            "always-show-logo no",
+            'save ""',
+            "appendonly no",
+            f"maxclients {MAX_CLIENTS}",
+            f"timeout {IDLE_TIMEOUT}",
+            f"maxmemory {self.max_memory}",
+            "maxmemory-policy noeviction",
+            f"maxmemory-clients {self.max_memory}",
+            f"proto-max-bulk-len {MAX_BULK}",
+            "acllog-max-len 16",
+            "shutdown-timeout 0",
+            # A replica waits for the delay before it gets its first byte.
+            "repl-diskless-sync yes",
+            "repl-diskless-sync-delay 0",
+            "repl-diskless-load swapdb",
+            "repl-timeout 15",
+            "repl-ping-replica-period 3",
+            "user default off resetpass resetkeys resetchannels -@all",
+        ]
+        for user, rules in RULES.items():
+            digest = hashlib.sha256(self.passwords[user].encode()).hexdigest()
+            lines.append(f"user {user} on #{digest} resetchannels -@all {rules.format(task=self.task)}")
+        return "\n".join(lines) + "\n"
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
