@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -28,6 +29,7 @@ from mlnet.protocol.events import (
     PingsMeasured,
     RedisPrepared,
     Replicated,
+    Restarted,
     TrainingFinished,
     TrainingProgressed,
     TrainingStopped,
@@ -38,6 +40,7 @@ from mlnet.training.plan import Finished, Segment, TrainingPlan
 from mlnet.training.process import Trainer
 from mlnet.wire import Wire
 
+logger = logging.getLogger(__name__)
 MODEL = "model.safetensors"
 DIALLERS = 4
 """Peers that are asked to dial a port back."""
@@ -157,7 +160,14 @@ class TaskRun:
     def _start(self, job: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(job)
         self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(self._job_done)
+
+    def _job_done(self, job: asyncio.Task[None]) -> None:
+        """An effect that breaks is a bug; the cluster is told at once that this node is out."""
+        self._jobs.discard(job)
+        if not job.cancelled() and (error := job.exception()) is not None:
+            logger.error("an effect of task %s broke", self.task[:12], exc_info=error)
+            self._tell(Restarted(f"the node has a bug: {type(error).__name__}: {error}"))
 
     async def _prepare_redis(self) -> None:
         options = self._options
@@ -274,7 +284,8 @@ class TaskRun:
             inputs=plan.inputs,
             host=plan.host,
             endpoints=tuple([str(await self._endpoint(peer)) for peer in (plan.master, plan.slave)]),
-            namespace=f"mlnet:{self.task}:{attempt}",
+            task=self.task,
+            attempt=attempt,
             output=str(self._directory / MODEL),
             rendezvous_timeout_s=self._options.deadlines.rendezvous / 1000,
             step_timeout_s=self._options.deadlines.step / 1000,

@@ -40,7 +40,7 @@ CHANNEL_OPTIONS = (
 SERVER_OPTIONS = (
     *_COMMON,
     ("grpc.max_concurrent_streams", 64),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.max_metadata_size", 8_192),
     # A second server on the same port is an error, not a partner.
     ("grpc.so_reuseport", 0),

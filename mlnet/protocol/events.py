@@ -24,7 +24,9 @@ class TimerFired(Event, frozen=True, tag="timer"):
 
 
 class Restarted(Event, frozen=True, tag="restarted"):
-    """The process came back: its servers, children and unsent words are gone."""
+    """The process came back, or is about to end: its servers, children and unsent words are gone."""
+
+    reason: str = "the node was stopped or restarted"
 
 
 class RedisPrepared(Event, frozen=True, tag="redis-prepared"):

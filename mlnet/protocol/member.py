@@ -223,6 +223,8 @@ class Member(Machine):
             failed = self.evidence.of("TASK_FAILED", self.attempt)
             told = [peer for peer in self.committee if peer in failed]
             if 2 * len(told) > len(self.committee):
+                # The client takes a member that says nothing for the one that was lost.
+                self.say(body, [self.client], until=self.now + self.deadlines.grace, via=self.others)
                 self.enter(self.finish("failed", body.reason, body.code))
 
     def _expose(self, sender: str) -> None:
@@ -260,7 +262,7 @@ class Member(Machine):
         if self.phase is Phase.TRAINING:
             self.failure = event.reason
 
-    def _restarted(self, _: Restarted) -> None:
+    def _restarted(self, event: Restarted) -> None:
         """Servers and trainer are gone: only a model is still of use to the client."""
         body = self.announcement.body
         assert isinstance(body, NewMlTask)
@@ -271,7 +273,7 @@ class Member(Machine):
             trainingphase.offer(self)
             self.emit(SetTimer(DEADLINE, self.deadline))
         else:
-            self.enter(self.withdraw("the node was stopped or restarted", "NodeLost"))
+            self.enter(self.withdraw(event.reason[:1000], "NodeLost"))
 
     handlers: ClassVar = {
         RedisPrepared: _prepared,
