@@ -16,8 +16,8 @@ MAX_LINE = 512
 async def ping(host: str, port: int, samples: int = 9, timeout: float = 5.0) -> list[int]:
     """Round trips of a PING on one TCP connection.
 
-    A server that wants a password answers just as fast, so its NOAUTH is a pong. A thread of its own measures,
-    since in the event loop its other work would be measured too.
+    A server that wants a password answers just as fast: its NOAUTH is a pong. A thread measures, because the
+    event loop's other work would be measured too.
 
     Args:
         host: address.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +91,7 @@ class ProgressLog:
         self._link.close()
 
     @staticmethod
-    async def follow(path: Path, task: str, attempt: int) -> AsyncIterator[Progress]:
+    async def follow(path: Path, task: str, attempt: int) -> AsyncGenerator[Progress, None]:
         """All entries of an attempt, from the first on, as they come.
 
         Args:

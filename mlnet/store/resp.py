@@ -135,6 +135,6 @@ class Connection:
                 await self._writer.drain()
                 return await self._decoder.read()
         except TimeoutError as error:
-            raise StoreError(f"the Redis server did not answer {parts[0]!s} in {timeout:g} s") from error
+            raise StoreError(f"the Redis server did not answer in {timeout:g} s") from error
         except OSError as error:
             raise StoreError(f"the connection to the Redis server is lost: {error}") from error

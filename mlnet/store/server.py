@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import re
-import secrets
+import resource
 import socket
+import sys
 from collections import deque
 from collections.abc import Iterator
 from importlib import resources
@@ -27,6 +28,8 @@ FREE_PORTS = 8
 """Free ports to try: another program may take one between our look and the server's start."""
 MAX_REPLICA_CONNECTIONS = 4
 LOG_LINES = 40
+ADDRESS_SPACE = 1 << 30
+"""Bytes of address space beside the data, of which there may be two copies while it follows a new master."""
 
 _TASK = re.compile(r"[0-9a-f]{64}")
 _TAKEN = "Address already in use"
@@ -106,6 +109,7 @@ class RedisServer:
         )
         server = cls(config, port, process)
         try:
+            _limit(process.pid, ADDRESS_SPACE + 4 * config.max_memory)
             if not await server._ready():
                 await server.stop()
                 return None
@@ -196,13 +200,10 @@ class RedisServer:
         """
         async with self._replication:
             await self._leave_master()
-            user, password = settings.REPLICA, secrets.token_hex(32)
-            self._relay = splice.relay(path, user, password, MAX_REPLICA_CONNECTIONS)
+            password = self._config.relay_password
+            self._relay = splice.relay(path, settings.REPLICA, password, MAX_REPLICA_CONNECTIONS)
             port = await self._relay.listen_loopback()
-            await self._admin(
-                ("CONFIG", "SET", "masteruser", user, "masterauth", password),
-                ("REPLICAOF", "127.0.0.1", port),
-            )
+            await self._admin((self._config.names["REPLICAOF"], "127.0.0.1", port))
             state = "none"
             try:
                 async with asyncio.timeout(timeout):
@@ -227,7 +228,7 @@ class RedisServer:
             await self._load_functions()
 
     async def _leave_master(self) -> None:
-        await self._admin(("REPLICAOF", "NO", "ONE"))
+        await self._admin((self._config.names["REPLICAOF"], "NO", "ONE"))
         if self._relay is not None:
             await self._relay.close()
             self._relay = None
@@ -235,7 +236,7 @@ class RedisServer:
     async def _load_functions(self) -> None:
         library = resources.files("mlnet.store").joinpath("functions.lua").read_bytes()
         try:
-            await self._admin(("FUNCTION", "LOAD", "REPLACE", library))
+            await self._admin((self._config.names["FUNCTION"], "LOAD", "REPLACE", library))
         except StoreError as error:
             raise StoreError(
                 f"the server has no functions; use Valkey, or Redis 7 or later ({error})"
@@ -287,6 +288,13 @@ class RedisServer:
         # A server that is killed while it receives its master's data leaves that.
         for path in (*left, *directory.glob("temp-*.rdb"), *directory.glob("*dump.rdb")):
             path.unlink(missing_ok=True)
+
+
+def _limit(pid: int, address_space: int) -> None:
+    """Bound a server's memory where the system can: a hostile master may send more than maxmemory."""
+    if sys.platform == "linux":
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_AS, (address_space, address_space))
 
 
 def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:

@@ -3,6 +3,9 @@
 The ``default`` user is off: a stranger's PING is answered NOAUTH, and nothing that strangers send is carried
 out. The other users have random passwords that no disk and no other machine ever sees; the server itself gets
 their hashes, on its standard input.
+
+A master is another member's and may be hostile, and no ACL restricts what it sends its replica. So the
+commands with which it could do more than change keys have no name, or a random one.
 """
 
 from __future__ import annotations
@@ -22,13 +25,31 @@ IDLE_TIMEOUT = 300
 """Seconds without a word after which a client is dropped; it may be a stranger who fills the open port."""
 
 RULES = {
-    ADMIN: "+role +replicaof +config|set +function|load",
+    ADMIN: "+role +replicaof +function|load",
     # The second half is what functions.lua runs, for which the caller needs the right.
     STORE: "~mlnet:{task}:* +ping +role +wait +exists +xread +xadd +fcall +fcall_ro +client|setinfo"
     " +xrevrange +hget +hset +del +scan",
     REPLICA: "+ping +replconf +psync",
     PROGRESS: "~mlnet:{task}:*:progress +xread",
 }
+
+DISABLED = (
+    *(
+        "ACL",
+        "BGREWRITEAOF",
+        "BGSAVE",
+        "CLUSTER",
+        "CONFIG",
+        "DEBUG",
+        "EVAL",
+        "EVALSHA",
+        "EVALSHA_RO",
+        "EVAL_RO",
+        "FAILOVER",
+    ),
+    *("MIGRATE", "MODULE", "MONITOR", "SAVE", "SCRIPT", "SHUTDOWN", "SLAVEOF"),
+)
+RENAMED = ("FUNCTION", "REPLICAOF")
 
 
 def _passwords() -> dict[str, str]:
@@ -46,6 +67,8 @@ class Settings:
         directory: its working directory.
         max_memory: bytes of data.
         passwords: by user.
+        relay_password: with which it logs in, as ``replica``, where it replicates from.
+        names: of the renamed commands.
     """
 
     task: str
@@ -54,6 +77,8 @@ class Settings:
     directory: Path
     max_memory: int
     passwords: dict[str, str] = field(default_factory=_passwords)
+    relay_password: str = field(default_factory=lambda: secrets.token_hex(32))
+    names: dict[str, str] = field(default_factory=lambda: {name: secrets.token_hex(16) for name in RENAMED})
 
     def text(self, port: int) -> str:
         """The server's configuration file."""
@@ -85,6 +110,12 @@ class Settings:
             "repl-diskless-load swapdb",
             "repl-timeout 15",
             "repl-ping-replica-period 3",
+            f"masteruser {REPLICA}",
+            f"masterauth {self.relay_password}",
+            "sanitize-dump-payload yes",
+            "replica-ignore-maxmemory no",
+            *(f'rename-command {name} ""' for name in DISABLED),
+            *(f"rename-command {name} {secret}" for name, secret in self.names.items()),
             "user default off resetpass resetkeys resetchannels -@all",
         ]
         for user, rules in RULES.items():

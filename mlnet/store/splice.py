@@ -78,6 +78,8 @@ class Listener:
         task = asyncio.get_running_loop().create_task(self._run((reader, writer)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Not in the task: one that is cancelled before its first step closes nothing.
+        task.add_done_callback(lambda _: writer.close())
 
     async def _run(self, ends: Ends) -> None:
         try:
@@ -85,8 +87,6 @@ class Listener:
             await self._serve(ends)
         except (OSError, StoreError) as error:
             self.problem = str(error) or type(error).__name__
-        finally:
-            ends[1].close()
 
 
 def gate(target: Path, user: str, password: str, limit: int) -> Listener:
