@@ -10,9 +10,10 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from mlnet import task
+from mlnet import store, task
 from mlnet.data.segments import read_segment, segment_inputs
 from mlnet.errors import MlnetError, TrainingError
+from mlnet.store import ProgressLog
 from mlnet.training import architecture, evaluation, plan, rendezvous
 from mlnet.training.loop import train
 from mlnet.training.model import load_model
@@ -40,14 +41,36 @@ def carry_out(line: bytes, tell: Callable[[plan.Event], None]) -> tuple[plan.Eve
         torch.set_num_threads(command.threads)
         if isinstance(command, plan.ScorePlan):
             return score(command), 0
-        rendezvous.join(command)
-        finished = train(command, tell)
-        dist.destroy_process_group()
-        return finished, 0
+        return _train(command, tell), 0
     except MlnetError as error:
         return plan.Failed(type(error).__name__, str(error)[:_MAX_REASON]), error.exit_code
     except (RuntimeError, MemoryError, OSError, msgspec.DecodeError) as error:
         return plan.Failed("TrainingError", explain(error)), TrainingError.exit_code
+
+
+def _train(command: plan.TrainingPlan, tell: Callable[[plan.Event], None]) -> plan.Finished:
+    log = ProgressLog([Path(path) for path in command.endpoints], command.task, command.attempt)
+
+    def report(progress: plan.Progress) -> None:
+        tell(progress)
+        if command.rank == 0:
+            log.append(
+                store.Progress(
+                    epoch=progress.epoch,
+                    epochs=progress.epochs,
+                    step=progress.step,
+                    steps=progress.steps,
+                    loss=progress.loss,
+                    accuracy=progress.accuracy,
+                    rank=0,
+                )
+            )
+
+    rendezvous.join(command)
+    finished = train(command, report)
+    log.close()
+    dist.destroy_process_group()
+    return finished
 
 
 def explain(error: Exception) -> str:

@@ -25,6 +25,7 @@ from mlnet.kernels import segmenthash
 from mlnet.training import architecture, evaluation, shards
 from mlnet.training.architecture import Architecture
 from mlnet.training.model import Model, build, save_model
+from mlnet.training.optimizer import Optimization
 from mlnet.training.plan import Finished, Progress, Segment, TrainingPlan
 
 _PROGRESS_SECONDS = 0.1
@@ -59,7 +60,7 @@ def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
 
     torch.manual_seed(int.from_bytes(shards.seed(plan.seed, "dropout", plan.rank)[:8], "big") >> 1)
     model = build(description, optimization.initializer, shards.seed(plan.seed, "weights"))
-    optimizer = getattr(torch.optim, optimization.type)(model.parameters(), **optimization.arguments)
+    optimizer = Optimization(model.parameters(), definition.ml.optimizer)
     replica = DistributedDataParallel(model)
     criterion = functional.cross_entropy if description.classifier else squared_error
     steps = shards.steps(cut, optimization.batch_size)
@@ -70,11 +71,14 @@ def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
         order = torch.from_numpy(permutation(shard.trained, shards.seed(plan.seed, "rows", epoch, plan.rank)))
         model.train()
         for step in range(steps):
-            start, stop = shards.batch(shard, step, steps)
+            total = shards.batch_rows(cut, step, steps)
+            if not total:
+                continue
+            start, stop = shards.batch(cut, plan.rank, step, steps)
             rows = order[start:stop]
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss = criterion(replica(features[rows]), labels[rows], reduction="sum")
-            torch.autograd.backward(loss * (plan.world / shards.batch_rows(cut, step, steps)))
+            torch.autograd.backward(loss * (plan.world / total))
             optimizer.step()
             ticker.step(epoch, step, loss, len(rows))
         align(model)

@@ -42,7 +42,8 @@ class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"
         inputs: features of a row.
         host: address of this machine on which gloo listens, at which the other ranks reach it.
         endpoints: unix socket paths that lead to the task's Redis servers; those of the master and the slave.
-        namespace: prefix of every key, the same for all ranks and for nobody else.
+        task: id of the task.
+        attempt: of the cluster; with the task it names the keys that the ranks share.
         output: the model file to write.
         rendezvous_timeout_s: for all ranks to meet.
         step_timeout_s: for a step, after which a silent rank is given up.
@@ -58,12 +59,18 @@ class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"
     inputs: Annotated[int, Meta(ge=1)]
     host: str
     endpoints: tuple[str, ...]
-    namespace: str
+    task: str
+    attempt: Annotated[int, Meta(ge=0)]
     output: str
     rendezvous_timeout_s: Seconds = 60.0
     step_timeout_s: Seconds = 120.0
     threads: Annotated[int, Meta(ge=1)] = 1
     max_parameters: Annotated[int, Meta(ge=1)] = 1 << 31
+
+    @property
+    def namespace(self) -> str:
+        """Of the keys in the task's Redis."""
+        return f"mlnet:{self.task}:{self.attempt}"
 
 
 class ScorePlan(msgspec.Struct, frozen=True, tag_field="command", tag="score"):

@@ -1,4 +1,151 @@
-"""How the ranks meet: a torch Store on the task's elected Redis pair, and a gloo that listens where it is
+"""How the ranks meet: a torch Store on the task's elected Redis pair, and gloo that listens where it is
 told."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import ProcessGroupGloo, Store
+
+from mlnet.errors import StoreError, TrainingError
+from mlnet.store import KeyStore
+from mlnet.training.plan import TrainingPlan
+
+BACKEND = "mlnet"
+_GLOO_THREADS = 2
+
+
+class RendezvousStore(Store):
+    """A ``torch.distributed.Store`` on a :class:`~mlnet.store.KeyStore`.
+
+    Torch's C++ half calls methods by their C++ names, its Python half by theirs, so both are there. Errors
+    are those that torch expects of a store.
+
+    Args:
+        keys: where the values are.
+        timeout: how long a value is waited for unless a call or :meth:`set_timeout` says otherwise.
+    """
+
+    _alive: list[RendezvousStore] = []  # noqa: RUF012 - shared by all, on purpose
+    """Torch's C++ half keeps no reference to the Python half, which must outlive it."""
+
+    def __init__(self, keys: KeyStore, timeout: timedelta) -> None:
+        super().__init__()
+        self._keys = keys
+        self.set_timeout(timeout)
+        RendezvousStore._alive.append(self)
+
+    def set(self, key: str, value: str | bytes) -> None:
+        """Give a key a value."""
+        self._keys.set(key, _octets(value))
+
+    def get(self, key: str) -> bytes:
+        """A key's value, once there is one."""
+        return self.multi_get([key])[0]
+
+    def wait(self, keys: Sequence[str], timeout: timedelta | None = None) -> None:
+        """Return once all keys have a value."""
+        self._read(keys, timeout)
+
+    def add(self, key: str, value: int) -> int:
+        """Add to a key's number: the sum."""
+        return self._keys.add(key, value)
+
+    def check(self, keys: Sequence[str]) -> bool:
+        """Whether all keys have a value now."""
+        return self._keys.check(keys)
+
+    def compare_set(self, key: str, expected: str | bytes, desired: str | bytes) -> bytes:
+        """Give a key a value if it has the expected one: the value that it has then."""
+        return self._keys.compare_set(key, _octets(expected), _octets(desired))
+
+    def delete_key(self, key: str) -> bool:
+        """Remove a key: whether there was one."""
+        return self._keys.delete(key)
+
+    def num_keys(self) -> int:
+        """How many keys there are."""
+        return self._keys.num_keys()
+
+    def append(self, key: str, value: str | bytes) -> None:
+        """Add bytes to the end of a key's value."""
+        self._keys.append(key, _octets(value))
+
+    def multi_get(self, keys: Sequence[str]) -> list[bytes]:
+        """The values of keys, once all have one."""
+        return self._read(keys, None)
+
+    def multi_set(self, keys: Sequence[str], values: Sequence[str | bytes]) -> None:
+        """Give each key its value, all at once."""
+        self._keys.multi_set(keys, [_octets(value) for value in values])
+
+    def has_extended_api(self) -> bool:
+        """Whether there are append, multi_get and multi_set."""
+        return True
+
+    def clone(self) -> RendezvousStore:
+        """Another store of the same keys."""
+        return RendezvousStore(self._keys, self._timeout)
+
+    @property
+    def _timeout(self) -> timedelta:
+        # A PrefixStore's set_timeout reaches the C++ half only.
+        timeout: timedelta = Store.timeout.fget(self)  # type: ignore[attr-defined]
+        return timeout
+
+    def _read(self, keys: Sequence[str], timeout: timedelta | None) -> list[bytes]:
+        seconds = (timeout or self._timeout).total_seconds()
+        try:
+            return self._keys.multi_get(keys, seconds)
+        except TimeoutError as error:
+            raise dist.DistStoreError(f"wait timeout after {seconds:g} s: {error}") from error
+
+    compareSet = compare_set  # noqa: N815
+    deleteKey = delete_key  # noqa: N815
+    getNumKeys = num_keys  # noqa: N815
+    multiGet = multi_get  # noqa: N815
+    multiSet = multi_set  # noqa: N815
+    hasExtendedApi = has_extended_api  # noqa: N815
+
+
+def join(plan: TrainingPlan) -> None:
+    """Make the default process group, in which this process is a rank among the others.
+
+    Args:
+        plan: says who this is, where the others are met and how long.
+
+    Raises:
+        TrainingError: they did not all come in time, or this machine cannot listen on the plan's address.
+        StoreError: the task's Redis servers cannot be reached.
+    """
+    rendezvous, step = timedelta(seconds=plan.rendezvous_timeout_s), timedelta(seconds=plan.step_timeout_s)
+
+    def create(store: Store, rank: int, world: int, timeout: timedelta) -> ProcessGroupGloo:
+        options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
+        options._devices = [ProcessGroupGloo.create_device(hostname=plan.host)]
+        options._threads = _GLOO_THREADS
+        options._timeout = rendezvous
+        group = ProcessGroupGloo(store, rank, world, options)
+        group._set_default_timeout(timeout)
+        return group
+
+    if BACKEND not in dist.Backend.backend_list:
+        dist.Backend.register_backend(BACKEND, create, devices=["cpu"])
+    keys = KeyStore([Path(path) for path in plan.endpoints], plan.namespace, plan.rendezvous_timeout_s)
+    store = RendezvousStore(keys, rendezvous)
+    try:
+        dist.init_process_group(BACKEND, store=store, rank=plan.rank, world_size=plan.world, timeout=step)
+    except StoreError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"the {plan.world} members did not meet within {plan.rendezvous_timeout_s:g} s"
+            f" (this one listens on {plan.host}): {str(error).splitlines()[0][:300]}"
+        ) from error
+
+
+def _octets(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)

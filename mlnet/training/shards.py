@@ -1,11 +1,11 @@
-"""Which rows each rank trains, in which step: arithmetic that every member computes alike, with no
-communication.
+"""Which rows each rank trains, in which step: arithmetic that all members do alike.
 
-The training segments, joined in the voted order, are N rows. Of ``world`` ranks, rank r holds the rows from
-``N * r // world`` to ``N * (r + 1) // world``: its shard. The last rows of each shard validate, the rest, m_r
-of them, train; M is the sum of all m_r. An epoch has S = ceil(M / batch size) steps. In step s rank r takes,
-of its rows in the epoch's own order, those from ``m_r * s // S`` to ``m_r * (s + 1) // S``: every row once an
-epoch, and any rank's share of a step differs from another's by its part of the data only.
+The training segments, joined in the voted order, are N rows. Of w ranks, rank r holds the rows from ``N * r
+// w`` to ``N * (r + 1) // w``: its shard. The last rows of each shard validate, the rest, m_r of them, train;
+M is the sum of all m_r. An epoch has S = ceil(M / batch size) steps. Before step s rank r has taken ``floor(s
+* m_r / S + r / w)`` rows of its own order of the epoch, and after the last step all m_r. The r / w makes the
+ranks round up at different steps: where all m_r are equal, the steps have ``floor(s * M / S)`` rows before
+step s by Hermite's identity, so no step exceeds the batch size.
 """
 
 from __future__ import annotations
@@ -80,15 +80,22 @@ def steps(shards: Sequence[Shard], batch_size: int) -> int:
     return -(-sum(shard.trained for shard in shards) // batch_size)
 
 
-def batch(shard: Shard, step: int, steps_per_epoch: int) -> tuple[int, int]:
-    """The positions, in the epoch's order of the shard's training rows, that a step takes: first, and after
-    the last."""
-    return shard.trained * step // steps_per_epoch, shard.trained * (step + 1) // steps_per_epoch
+def batch(shards: Sequence[Shard], rank: int, step: int, steps_per_epoch: int) -> tuple[int, int]:
+    """What a step takes of the epoch's order of a rank's training rows: the first, and the one after the
+    last."""
+    world, trained = len(shards), shards[rank].trained
+    start, stop = (
+        (each * trained * world + rank * steps_per_epoch) // (steps_per_epoch * world)
+        for each in (step, step + 1)
+    )
+    return start, stop
 
 
 def batch_rows(shards: Sequence[Shard], step: int, steps_per_epoch: int) -> int:
-    """Rows of a step over all ranks; at least one."""
-    return sum(stop - start for start, stop in (batch(shard, step, steps_per_epoch) for shard in shards))
+    """Rows of a step over all ranks; possibly none if the batch size is not larger than the number of
+    ranks."""
+    taken = (batch(shards, rank, step, steps_per_epoch) for rank in range(len(shards)))
+    return sum(stop - start for start, stop in taken)
 
 
 def parts(segment_rows: Sequence[int], start: int, stop: int) -> tuple[Part, ...]:
