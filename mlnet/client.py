@@ -111,12 +111,12 @@ class TaskClient:
         """
         text = read_definition(file, waiting_period)
         definition = task_definition.load(text)
-        body = NewMlTask(text, self.wire.addresses(), clock.now() if created is None else created)
-        announcement = self.wire.seal.seal(body, sent=clock.now())
+        created = clock.now() if created is None else created
+        announcement = self.wire.seal.seal(NewMlTask(text, self.wire.addresses(), created), sent=created)
         task = announcement.task
         directory = self._state.task(task)
         try:
-            dataset = await asyncio.to_thread(data.split, definition, file.parent, directory)
+            dataset = await _split(definition, file.parent, directory)
             folder = (output or Path(f"mlnet-{task[:12]}")).absolute()
             _check_output(folder)
             stored = Stored(
@@ -127,7 +127,7 @@ class TaskClient:
                 str(folder),
             )
             (directory / "dataset.json").write_bytes(msgspec.json.encode(stored))
-        except MlnetError:
+        except (MlnetError, asyncio.CancelledError):
             self._state.discard(task)
             raise
         submission = self._submission(announcement, definition, stored, observe)
@@ -237,6 +237,16 @@ def read_definition(file: Path, waiting_period: str | None = None) -> str:
     changed = yaml12.dump_block(plain)
     task_definition.load(changed)
     return changed
+
+
+async def _split(definition: task_definition.TaskDefinition, base: Path, directory: Path) -> data.Dataset:
+    """The dataset in segments. Cancelled, it still waits for the thread, which writes to the directory."""
+    splitting = asyncio.create_task(asyncio.to_thread(data.split, definition, base, directory))
+    try:
+        return await asyncio.shield(splitting)
+    except asyncio.CancelledError:
+        await asyncio.gather(splitting, return_exceptions=True)
+        raise
 
 
 def _check_output(folder: Path) -> None:

@@ -15,12 +15,6 @@ from mlnet.protocol.node import Terms
 from mlnet.wire import WireOptions
 
 
-def default_data_dir(party: str) -> Path:
-    """Where a party keeps its identity, journals and ledger: below XDG_DATA_HOME."""
-    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "mlnet" / party
-
-
 def offered(memory: int | None = None, threads: int | None = None) -> Resources:
     """What this machine offers a task unless told otherwise: half of its memory (MiB), all processors that it
     may use."""

@@ -158,9 +158,9 @@ class Submission:
         now = clock.now()
         commands = self.machine.step(event, now)
         self._journal.append(now, event, durable=any(isinstance(command, Send) for command in commands))
-        self._note_phase(now)
         for command in commands:
             self._do(command)
+        self._note_phase(now)
 
     def _note_phase(self, now: int) -> None:
         if self.machine.phase is self._phase:

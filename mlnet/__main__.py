@@ -1,0 +1,7 @@
+"""``python -m mlnet`` is ``mlnet-node``."""
+
+from __future__ import annotations
+
+from mlnet.cli import main
+
+main()

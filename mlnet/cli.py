@@ -1,0 +1,270 @@
+"""``mlnet-node``: the commands. Nothing heavy is loaded before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from mlnet import __version__, console
+from mlnet.arguments import (
+    DEFAULT_FILE,
+    definition_file,
+    parse_amount,
+    parse_peer_id,
+    parse_ports,
+    parse_size,
+)
+from mlnet.errors import MlnetError
+
+ABOUT = "A peer-to-peer network that trains models: run a node, or have a model trained."
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
+
+Strings = list[str] | None
+Definition = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE", help=f"The task definition. Default: ./{DEFAULT_FILE}, else the packaged example."
+    ),
+]
+Peer = Annotated[
+    list[str], typer.Option(metavar="ADDRESS", help="Of a node, as its `start` prints it; repeatable.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="For identity, journals and ledger. Default: ~/.local/share/mlnet/…")
+]
+Output = Annotated[
+    Path | None, typer.Option(help="New directory for model and result.json. Default: ./mlnet-TASK.")
+]
+WaitingPeriod = Annotated[str | None, typer.Option(help="In place of cluster.waiting-period, such as 90s.")]
+Patience = Annotated[float, typer.Option(min=0.01, max=1000.0, metavar="FACTOR", help="On all deadlines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+ShowMessages = Annotated[
+    bool, typer.Option("--show-messages", help="Show each message as YAML on standard error.")
+]
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name, and end the process."""
+    try:
+        app(prog_name=console.NAME)
+    except MlnetError as error:
+        sys.exit(console.fail(error))
+    except KeyboardInterrupt:
+        sys.exit(console.INTERRUPTED)
+    except BrokenPipeError:
+        console.abandon_output()
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last resort: one line in place of a traceback
+        sys.exit(console.crashed(error))
+    sys.exit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mlnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=ABOUT)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command(short_help="Run a node.")
+def start(
+    listen: Annotated[
+        Strings, typer.Option(metavar="ADDRESS", help="Multiaddr to listen on; repeatable.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Short for --listen /ip4/0.0.0.0/tcp/PORT.")
+    ] = None,
+    peer: Annotated[
+        Strings, typer.Option(metavar="ADDRESS", help="Of a node of the network; repeatable.")
+    ] = None,
+    data_dir: DataDir = None,
+    tools: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where tools may call this node.")
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(parser=parse_size, metavar="SIZE", help="Of a task, such as 4GiB. Default: half."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of a task. Default: all.")] = None,
+    disk: Annotated[
+        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Of a task. Default: 10GiB.")
+    ] = None,
+    tasks: Annotated[int, typer.Option(min=1, max=64, help="Taken at once.")] = 1,
+    max_parameters: Annotated[int, typer.Option(min=1, help="Of a model that is trained.")] = 100_000_000,
+    least_payment: Annotated[
+        int | None, typer.Option(parser=parse_amount, metavar="AMOUNT", help="Of a task that is taken.")
+    ] = None,
+    allow_client: Annotated[
+        Strings,
+        typer.Option(parser=parse_peer_id, metavar="PEER", help="Whose tasks are taken; repeatable."),
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Of a Redis or Valkey server. Default: the one found.")
+    ] = None,
+    redis_ports: Annotated[
+        str | None, typer.Option(metavar="LOW-HIGH", help="Ports for Redis servers. Default: any free one.")
+    ] = None,
+    file_root: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Below which file:// links may read; repeatable.")
+    ] = None,
+    allow_private_links: Annotated[
+        bool, typer.Option("--allow-private-links", help="Let http links lead to private addresses.")
+    ] = False,
+    patience: Patience = 1.0,
+    show_messages: ShowMessages = False,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="Process to die with.")] = None,
+) -> None:
+    """Run a node until Ctrl-C, and print the line with which another machine joins it."""
+    if parent is not None:
+        from mlnet.processes import die_with_parent
+
+        die_with_parent(parent)
+    ports = parse_ports(redis_ports) if redis_ports else None
+    addresses = [*(listen or ()), *([f"/ip4/0.0.0.0/tcp/{port}"] if port else ())]
+
+    import asyncio
+
+    from mlnet import operating
+    from mlnet.data.links import LinkPolicy
+    from mlnet.directories import default_data_dir
+    from mlnet.options import NodeOptions, offered
+    from mlnet.protocol.deadlines import Deadlines
+    from mlnet.protocol.node import Terms
+    from mlnet.wire import WireOptions
+
+    options = NodeOptions(
+        data_dir=data_dir or default_data_dir("node"),
+        wire=WireOptions(tuple(addresses) or WireOptions().listen, tuple(peer or ()), tools),
+        terms=Terms(
+            offered(memory >> 20 if memory else None, threads),
+            tasks,
+            max_parameters,
+            least_payment or 0,
+            frozenset(allow_client or ()),
+        ),
+        deadlines=Deadlines().scaled(patience),
+        redis=redis,
+        redis_ports=ports,
+        disk=disk or 10 << 30,
+        policy=LinkPolicy(tuple(file_root or ()), allow_private_links),
+    )
+    raise typer.Exit(asyncio.run(operating.Operation(options, show_messages=show_messages).run()))
+
+
+@app.command(short_help="Have a model trained by the network.")
+def submit(
+    peer: Peer,
+    file: Definition = None,
+    output: Output = None,
+    waiting_period: WaitingPeriod = None,
+    allow_node: Annotated[
+        Strings,
+        typer.Option(parser=parse_peer_id, metavar="PEER", help="Who may take part; repeatable."),
+    ] = None,
+    data_dir: DataDir = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Take up a task by the start of its id.")
+    ] = None,
+    patience: Patience = 1.0,
+    json: Json = False,
+    show_messages: ShowMessages = False,
+) -> None:
+    """Have a model trained by the network, and watch. Enter ends the waiting for nodes; Ctrl-C gives up."""
+    from mlnet import ending
+    from mlnet.display import Display
+
+    async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
+        from mlnet.directories import default_data_dir
+        from mlnet.options import ClientOptions
+        from mlnet.protocol.deadlines import Deadlines
+        from mlnet.submitting import Job, submit
+        from mlnet.wire import WireOptions
+
+        options = ClientOptions(
+            data_dir=data_dir or default_data_dir("client"),
+            wire=WireOptions(peers=tuple(peer)),
+            deadlines=Deadlines().scaled(patience),
+            allowed=frozenset(allow_node) if allow_node else None,
+        )
+        job = Job(definition_file(file), output, waiting_period, resume, show_messages=show_messages)
+        return await submit(options, job, display, controls)
+
+    raise typer.Exit(ending.carry_out(carried_out, json=json))
+
+
+@app.command(short_help="Run a whole network on this machine for one task.")
+def demo(
+    file: Definition = None,
+    nodes: Annotated[int, typer.Option(min=1, max=64, help="Processes to start.")] = 5,
+    output: Output = None,
+    waiting_period: WaitingPeriod = "2m",
+    json: Json = False,
+    show_messages: ShowMessages = False,
+) -> None:
+    """Run a whole network on this machine, have it train one model, and end it."""
+    from mlnet import ending
+    from mlnet.demo import demonstrate
+    from mlnet.display import Display
+
+    async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
+        return await demonstrate(
+            definition_file(file),
+            nodes,
+            display,
+            controls,
+            output=output,
+            waiting_period=waiting_period,
+            show_messages=show_messages,
+        )
+
+    raise typer.Exit(ending.carry_out(carried_out, json=json))
+
+
+@app.command(short_help="Check a task definition and its dataset.")
+def validate(
+    file: Definition = None,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Do not read the dataset.")] = False,
+) -> None:
+    """Check a task definition and its dataset, and say what they amount to."""
+    from mlnet import validating
+
+    validating.validate(definition_file(file), read_data=not no_data)
+
+
+@app.command(short_help="Apply a model to new rows.")
+def predict(
+    model: Annotated[Path, typer.Argument(help="model.safetensors of a finished task.")],
+    data: Annotated[Path, typer.Argument(help="Rows as NPZ or NPY, CSV, IDX images, or a segment.")],
+    json: Json = False,
+) -> None:
+    """Apply a model to new rows: each one's class and its probability, or the values of a regression."""
+    from mlnet import reading
+
+    reading.print_predictions(model, data, json=json)
+
+
+@app.command()
+def rewards(data_dir: DataDir = None, json: Json = False) -> None:
+    """Show what this node has earned."""
+    from mlnet import reading
+    from mlnet.directories import default_data_dir
+
+    reading.print_rewards(data_dir or default_data_dir("node"), json=json)

@@ -1,0 +1,67 @@
+"""How a command ends: the one line of an error, the exit code, and signals on the way there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mlnet.errors import MlnetError
+from mlnet.wording import clean
+
+NAME = "mlnet-node"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
+MAX_ERROR = 4000
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def fail(error: MlnetError) -> int:
+    """Say on standard error what is wrong; the exit code."""
+    say(f"error: {error}")
+    return error.exit_code
+
+
+def crashed(error: Exception) -> int:
+    """The same for an error that nobody foresaw.
+
+    Raises:
+        Exception: the error itself, for its traceback, when ``MLNET_DEBUG`` is set.
+    """
+    if os.environ.get("MLNET_DEBUG"):
+        raise error
+    say(f"error: unexpected {type(error).__name__}: {error} (set MLNET_DEBUG=1 for the traceback)")
+    return 1
+
+
+def say(text: str) -> None:
+    """Write one line to standard error, in the name of the program."""
+    sys.stderr.write(f"{NAME}: {clean(text, MAX_ERROR)}\n")
+    sys.stderr.flush()
+
+
+def abandon_output() -> None:
+    """Nobody reads standard output any more: have the interpreter's last flush succeed."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+@contextmanager
+def signals(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Give SIGINT, SIGTERM and SIGHUP to a handler on the running loop for as long as the context lasts.
+
+    One that the process ignores (``nohup``) stays ignored.
+    """
+    loop = asyncio.get_running_loop()
+    taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in taken:
+        loop.add_signal_handler(number, handler, number)
+    try:
+        yield
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)

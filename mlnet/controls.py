@@ -1,0 +1,135 @@
+"""What the user may do to a task while it runs: Enter ends the waiting, Ctrl-C gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlnet import clock, console
+from mlnet.wording import TASK_LENGTH, count, duration
+
+if TYPE_CHECKING:
+    from mlnet.submission import Submission
+
+ASK_SECONDS = 5.0
+"""For the second Ctrl-C that cancels a task whose training is under way."""
+BY_USER = "cancelled by its user"
+LINE_BYTES = 4096
+
+
+class Interrupted(Exception):
+    """The user has left; the message says what becomes of the task."""
+
+
+class Controls:
+    """The user's hand on a task.
+
+    Args:
+        say: shows the user an answer.
+        leave: ends everything at once.
+
+    Attributes:
+        submission: the task, once it is announced.
+        interrupted: whether the user has given up.
+    """
+
+    def __init__(self, say: Callable[[str], object], leave: Callable[[], object]) -> None:
+        self.interrupted = False
+        self.submission: Submission | None = None
+        self._say = say
+        self._leave = leave
+        self._asked_until = 0.0
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """Cancel the task; while it trains ask once more, and once it is cancelled leave."""
+        submission = self.submission
+        if submission is None or self.interrupted or submission.machine.ended:
+            self.interrupted = True
+            self._leave()
+            return
+        now = asyncio.get_running_loop().time()
+        if submission.training and number == signal.SIGINT and now > self._asked_until:
+            self._asked_until = now + ASK_SECONDS
+            self._say(f"the nodes are at work; Ctrl-C again within {ASK_SECONDS:.0f} s gives the task up")
+            return
+        self.interrupted = True
+        submission.cancel(BY_USER)
+        if submission.training:  # that is, still: the machine did not agree
+            self._say("too late to cancel: the model is being settled; Ctrl-C again leaves")
+        else:
+            self._say("cancelled; telling the nodes (Ctrl-C again does not wait for that)")
+
+    def on_enter(self) -> None:
+        """End the waiting period, if enough nodes have answered."""
+        submission = self.submission
+        if submission is None or not submission.gathering:
+            return
+        answers, least = len(submission.machine.answers), submission.machine.definition.cluster.min_nodes
+        if answers < least:
+            self._say(f"{count(answers, 'node')} answered and the task needs {least}: still waiting")
+        else:
+            submission.hurry()
+
+    def now(self) -> str:
+        """What the task waits for, and what the user may do."""
+        submission = self.submission
+        if submission is None:
+            return "preparing"
+        waiting = f"waits for {submission.machine.waiting}"
+        if submission.gathering:
+            left = duration((submission.machine.deadline - clock.now()) / 1000)
+            return f"{waiting}; {left} left, Enter ends the wait"
+        return waiting
+
+
+@contextmanager
+def controlled(say: Callable[[str], object]) -> Iterator[Controls]:
+    """Let signals control the current asyncio task, in which a context runs.
+
+    Args:
+        say: shows the user an answer.
+
+    Raises:
+        Interrupted: the user left before the end.
+    """
+    me = asyncio.current_task()
+    assert me is not None  # noqa: S101 - there is a running loop
+    controls = Controls(say, me.cancel)
+    try:
+        with console.signals(controls.on_signal):
+            yield controls
+    except asyncio.CancelledError:
+        if not controls.interrupted:
+            raise
+        submission = controls.submission
+        if submission is None or submission.machine.ended:
+            raise Interrupted(BY_USER) from None
+        resume = f"{console.NAME} submit --resume {submission.task[:TASK_LENGTH]}"
+        raise Interrupted(f"left by its user; `{resume}` takes the task up again") from None
+
+
+@contextmanager
+def entered(handler: Callable[[], None]) -> Iterator[None]:
+    """Call a handler when the user presses Enter, if standard input is a terminal that is ours to read."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def readable() -> None:
+        # A process in the background would be stopped for reading.
+        if os.tcgetpgrp(stdin) != os.getpgrp() or not os.read(stdin, LINE_BYTES):
+            loop.remove_reader(stdin)
+            return
+        handler()
+
+    loop.add_reader(stdin, readable)
+    try:
+        yield
+    finally:
+        loop.remove_reader(stdin)

@@ -1,0 +1,237 @@
+"""``mlnet-node demo``: a whole network on this machine for the length of one task."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlnet import processes
+from mlnet.controls import Controls
+from mlnet.display import Display
+from mlnet.errors import MlnetError
+from mlnet.result import Result
+from mlnet.wording import count, short
+
+START_SECONDS = 60.0
+"""For a node to load its libraries and to listen."""
+STOP_SECONDS = 5.0
+CLEAN_SECONDS = 10.0
+LOG_LINES = 12
+LISTEN = "/ip4/127.0.0.1/tcp/0"
+_ADDRESS = re.compile(rb"--peer (/\S+/p2p/\S+)")
+
+# Removes the directory once every process that holds the other end of its standard input has ended, whatever
+# ended it. A node's own children die a moment after it and may still write until then, hence the tries.
+_CLEANER = (
+    "import os, shutil, sys, time\n"
+    "sys.stdin.buffer.read()\n"
+    "for _ in range(50):\n"
+    "    shutil.rmtree(sys.argv[1], ignore_errors=True)\n"
+    "    if not os.path.exists(sys.argv[1]):\n"
+    "        break\n"
+    "    time.sleep(0.1)\n"
+)
+
+
+@dataclass(frozen=True)
+class LocalNode:
+    """A node in a process of its own.
+
+    Attributes:
+        process: it.
+        log: file of its standard error.
+        address: at which it listens.
+    """
+
+    process: asyncio.subprocess.Process
+    log: Path
+    address: str
+
+
+class LocalNetwork:
+    """Nodes on this machine, each a process, below one directory that is gone when they are.
+
+    Args:
+        directory: for everything that they write.
+        lifeline: descriptor that they inherit, whose closing tells the cleaner that they have ended.
+        display: for what is under way.
+    """
+
+    def __init__(self, directory: Path, lifeline: int, display: Display) -> None:
+        self.directory = directory
+        self.nodes: list[LocalNode] = []
+        self._lifeline = lifeline
+        self._display = display
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the nodes listen."""
+        return tuple(node.address for node in self.nodes)
+
+    async def start(self, nodes: int) -> None:
+        """Start nodes: one, and then the others at the same time, which are told its address.
+
+        Raises:
+            MlnetError: one of them did not begin to listen; ends with its last words.
+        """
+        self.nodes.append(await self._start(0, ()))
+        first = self.nodes[0].address
+        starting = [asyncio.create_task(self._start(number, (first,))) for number in range(1, nodes)]
+        try:
+            self.nodes.extend(await asyncio.gather(*starting))
+        finally:
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End all nodes."""
+        await asyncio.gather(*(processes.end(process, STOP_SECONDS) for process in self._processes))
+
+    def deaths(self) -> list[str]:
+        """What the nodes that have ended by themselves said last."""
+        return [
+            f"node {number} ended with status {node.process.returncode}:\n{_tail(node.log)}"
+            for number, node in enumerate(self.nodes, start=1)
+            if node.process.returncode is not None
+        ]
+
+    async def _start(self, number: int, peers: tuple[str, ...]) -> LocalNode:
+        log = self.directory / f"node-{number + 1}.log"
+        argv = [
+            *(sys.executable, "-m", "mlnet", "start", "--parent", str(os.getpid())),
+            *("--listen", LISTEN, "--threads", "1", "--data-dir", str(self.directory / f"node-{number + 1}")),
+            *(argument for peer in peers for argument in ("--peer", peer)),
+        ]
+        with log.open("wb") as stderr:
+            process = await processes.spawn(
+                argv, stdin=self._lifeline, stdout=asyncio.subprocess.PIPE, stderr=stderr.fileno()
+            )
+        self._processes.append(process)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                address = await _announced(process)
+        except TimeoutError:
+            address = ""
+        if not address:
+            how = f"did not listen within {START_SECONDS:.0f} s"
+            if process.returncode is not None:
+                how = f"ended with status {process.returncode}"
+            raise MlnetError(f"node {number + 1} {how}; its last words: {_tail(log) or 'none'}")
+        place, _, peer = address.partition("/p2p/")
+        self._display.say(f"node {number + 1} is {short(peer)}, at {place}", "dim")
+        return LocalNode(process, log, address)
+
+
+async def _announced(process: asyncio.subprocess.Process) -> str:
+    """The address that a node prints once it listens; empty when it ends before."""
+    assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
+    while line := await process.stdout.readline():
+        if found := _ADDRESS.search(line):
+            return found[1].decode()
+    await process.wait()
+    return ""
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+@asynccontextmanager
+async def local_network(display: Display) -> AsyncIterator[LocalNetwork]:
+    """A directory for a network on this machine; nodes and files are gone afterwards, also if this process is
+    killed.
+
+    Environment variables lead all that this process and the nodes write for themselves to that directory.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="mlnet-demo-"))
+    reading, lifeline = os.pipe()
+    cleaner = None
+    try:
+        cleaner = await processes.spawn(
+            [sys.executable, "-I", "-S", "-c", _CLEANER, str(directory)], cwd=Path("/"), stdin=reading
+        )
+    finally:
+        os.close(reading)
+        if cleaner is None:
+            os.close(lifeline)
+            os.rmdir(directory)  # noqa: PTH106 - empty, and gone in no time
+    try:
+        async with AsyncExitStack() as stack:
+            _redirect(directory, stack)
+            network = LocalNetwork(directory, lifeline, display)
+            stack.push_async_callback(network.stop)
+            yield network
+    finally:
+        os.close(lifeline)
+        async with asyncio.timeout(CLEAN_SECONDS):
+            await cleaner.wait()
+
+
+def _redirect(directory: Path, stack: AsyncExitStack) -> None:
+    for variable, name in (("XDG_RUNTIME_DIR", "run"), ("TMPDIR", "tmp")):
+        place = directory / name
+        place.mkdir(mode=0o700)
+        stack.callback(_restore, variable, os.environ.get(variable))
+        os.environ[variable] = str(place)
+
+
+def _restore(variable: str, value: str | None) -> None:
+    if value is None:
+        del os.environ[variable]
+    else:
+        os.environ[variable] = value
+
+
+async def demonstrate(file: Path, nodes: int, display: Display, controls: Controls, **wishes: Any) -> Result:
+    """Start a network, have it carry out one task, and end it.
+
+    Args:
+        file: the task definition.
+        nodes: how many.
+        display: shows the course of it all.
+        controls: the user's.
+        wishes: further attributes of :class:`~mlnet.submitting.Job`.
+
+    Raises:
+        MlnetError: a node did not start, or the task could not be begun.
+    """
+    async with local_network(display) as network:
+        began = time.monotonic()
+        display.begin(
+            f"Starting {count(nodes, 'node')}", f"each a process, with its files below {network.directory}"
+        )
+        loading = asyncio.to_thread(import_module, "mlnet.submitting")
+        await asyncio.gather(network.start(nodes), loading)
+        seconds = time.monotonic() - began
+        from mlnet.options import ClientOptions
+        from mlnet.submitting import Job, submit
+        from mlnet.wire import WireOptions
+
+        wire = WireOptions(listen=(LISTEN,), peers=network.addresses)
+        options = ClientOptions(network.directory / "client", wire)
+        result = await submit(options, Job(file, enough=nodes, **wishes), display, controls)
+        for death in network.deaths():
+            display.verbatim(death)
+    return _with_start(result, seconds)
+
+
+def _with_start(result: Result, seconds: float) -> Result:
+    """The result with the time that the nodes took to start as its first phase, also where it was written."""
+    result = msgspec.structs.replace(result, seconds={"starting": round(seconds, 3), **result.seconds})
+    if result.state == "completed" and result.model is not None:
+        result.write(Path(result.model.path).parent / "result.json")
+    return result

@@ -1,0 +1,70 @@
+"""How a task ends for the command that carried it out: its document, its last word, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import msgspec
+
+from mlnet import console
+from mlnet.controls import Controls, Interrupted, controlled
+from mlnet.display import Display
+from mlnet.errors import MlnetError, TaskCancelled
+from mlnet.result import Result
+from mlnet.wording import clean
+
+__all__ = ["Command", "Controls", "Result", "carry_out", "document"]
+
+Command: TypeAlias = Callable[[Display, Controls], Awaitable[Result]]
+
+
+def carry_out(command: Command, *, json: bool) -> int:
+    """Run a command that ends in a result, under a display and the user's controls.
+
+    Args:
+        command: what to run.
+        json: print the result on standard output, whatever it is.
+
+    Returns:
+        The exit code.
+    """
+    display = Display()
+    try:
+        with display:
+            result, interrupted = asyncio.run(_controlled(command, display))
+            display.result(result)
+    except MlnetError as error:
+        result, interrupted = document(error), False
+        code = console.fail(error)
+    except Interrupted as error:
+        result, interrupted, code = document(error), True, console.INTERRUPTED
+        console.say(str(error))
+    else:
+        code = _code(result, interrupted)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        sys.stdout.flush()
+    return code
+
+
+async def _controlled(command: Command, display: Display) -> tuple[Result, bool]:
+    with controlled(lambda text: display.say(text, "yellow")) as controls:
+        return await command(display, controls), controls.interrupted
+
+
+def _code(result: Result, interrupted: bool) -> int:
+    error = result.error
+    if error is None:
+        return 0
+    console.fail(error)
+    return console.INTERRUPTED if interrupted and result.state == "cancelled" else error.exit_code
+
+
+def document(error: MlnetError | Interrupted) -> Result:
+    """The result of a task that did not come to an end of its own."""
+    if isinstance(error, Interrupted):
+        return Result(task="", state="cancelled", reason=str(error), code=TaskCancelled.__name__)
+    return Result(task="", state="failed", reason=clean(str(error), 4000), code=type(error).__name__)

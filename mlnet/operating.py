@@ -1,0 +1,96 @@
+"""``mlnet-node start``: a node in the foreground, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+
+from mlnet import console, node, traffic
+from mlnet.nodelog import NodeLog
+from mlnet.options import NodeOptions
+from mlnet.protocol.commands import End, Report
+from mlnet.protocol.messages import Message
+
+JOIN = f"{console.NAME} start --peer "
+"""How the line begins with which another machine joins; the address follows."""
+
+
+class Operation:
+    """A node and its operator at the terminal.
+
+    Args:
+        options: of the operator.
+        show_messages: write every message to standard error.
+    """
+
+    def __init__(self, options: NodeOptions, *, show_messages: bool) -> None:
+        self._options = options
+        self._traffic = traffic.observer(_write_error) if show_messages else traffic.ignore
+        self._log: NodeLog | None = None
+        self._leave = asyncio.Event()
+        self._abandon: Callable[[], object] = self._leave.set
+
+    async def run(self) -> int:
+        """Serve until a signal comes; the exit code.
+
+        Raises:
+            ConfigError: an option is wrong, the data directory or an address cannot be used.
+        """
+        me = asyncio.current_task()
+        assert me is not None  # noqa: S101 - this is a coroutine
+        self._abandon = me.cancel
+        try:
+            with console.signals(self._on_signal):
+                async with node.running(self._options, self._observe, self._on_message) as server:
+                    self._log = NodeLog(server.peer_id, _write_error)
+                    _write(welcome(server.peer_id, server.wire.addresses()))
+                    await self._leave.wait()
+        except asyncio.CancelledError:
+            if not self._leave.is_set():
+                raise
+            return console.INTERRUPTED
+        return 0
+
+    def _on_signal(self, _: signal.Signals) -> None:
+        """Withdraw from tasks and end; a second signal does not wait for it."""
+        if self._leave.is_set():
+            self._abandon()
+            return
+        self._leave.set()
+        console.say("leaving; Ctrl-C again does not wait for the farewell")
+
+    def _observe(self, task: str, report: Report | End) -> None:
+        if self._log is not None:
+            self._log.report(task, report)
+
+    def _on_message(self, incoming: bool, peer: str, message: Message) -> None:
+        if self._log is not None:
+            self._log.message(incoming, peer, message)
+        self._traffic(incoming, peer, message)
+
+
+def welcome(peer: str, addresses: tuple[str, ...]) -> str:
+    """What a node says once it listens: who it is, and how others reach it."""
+    best = addresses[0] if addresses else ""
+    only = "" if _reachable(best) else "  (only from this machine: it has no other address)\n"
+    return (
+        f"node {peer}\nlistens at {', '.join(addresses)}\n"
+        f"another machine joins with\n  {JOIN}{best}\n"
+        f"a model is trained with\n  {console.NAME} submit --peer {best}\n{only}"
+    )
+
+
+def _reachable(address: str) -> bool:
+    return bool(address) and not address.startswith(("/ip4/127.", "/ip6/::1/"))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _write_error(text: str) -> None:
+    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,79 @@
+"""One task of a user at a terminal, from the announcement to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlnet import client, traffic
+from mlnet.controls import Controls, entered
+from mlnet.display import Display
+from mlnet.options import ClientOptions
+from mlnet.protocol.commands import Report
+from mlnet.result import Result
+from mlnet.submission import Submission
+from mlnet.wording import TASK_LENGTH
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user wants done.
+
+    Attributes:
+        file: the task definition; not used to resume.
+        output: directory for the model and the result; None for the default.
+        waiting_period: in place of the definition's.
+        resume: beginning of the id of a task that a former process has left.
+        enough: answers that end the waiting period; None for as many as the definition says.
+        show_messages: whether every message is shown.
+    """
+
+    file: Path
+    output: Path | None = None
+    waiting_period: str | None = None
+    resume: str | None = None
+    enough: int | None = None
+    show_messages: bool = False
+
+
+async def submit(options: ClientOptions, job: Job, display: Display, controls: Controls) -> Result:
+    """Have a task carried out.
+
+    Args:
+        options: of the client.
+        job: what to do.
+        display: shows its course.
+        controls: the user's.
+
+    Raises:
+        MlnetError: the task could not be begun.
+    """
+    shown = traffic.observer(display.verbatim) if job.show_messages else traffic.ignore
+
+    def observe(report: Report) -> None:
+        display.report(report)
+        if report.what == "answer" and controls.submission is not None:
+            _hurry(controls.submission, job.enough)
+
+    async with client.connected(options, shown) as connected:
+        if job.resume is None:
+            submission = await connected.submit(
+                job.file, output=job.output, waiting_period=job.waiting_period, observe=observe
+            )
+        else:
+            submission = await connected.resume(job.resume, observe=observe)
+        controls.submission = submission
+        cluster = submission.machine.definition.cluster
+        bounds = f"{cluster.min_nodes} to {cluster.max_nodes} nodes within {cluster.waiting_period}"
+        names = "a node is named by the end of its peer id"
+        display.begin(f"Task {submission.task[:TASK_LENGTH]}", f"for {bounds}; {names}")
+        display.enter(submission.machine.phase.value)
+        with display.following(controls.now), entered(controls.on_enter):
+            return await submission.result()
+
+
+def _hurry(submission: Submission, enough: int | None) -> None:
+    if enough is not None and submission.gathering and len(submission.machine.answers) >= enough:
+        # Not at once: the machine is in the middle of the step that this answer is part of.
+        asyncio.get_running_loop().call_soon(submission.hurry)
