@@ -32,9 +32,11 @@ class Link:
 
     Args:
         endpoints: unix sockets that lead to the master and then to the slave, as members.
+        silence: seconds after which a server without an answer is lost; None for those of a blocking command.
     """
 
-    def __init__(self, endpoints: Sequence[Path]) -> None:
+    def __init__(self, endpoints: Sequence[Path], silence: float | None = None) -> None:
+        self._silence = SLICE + GRACE if silence is None else silence
         self._endpoints = tuple(endpoints)
         self._lock = threading.Lock()
         self._client: redis.Redis | None = None
@@ -84,7 +86,7 @@ class Link:
         problem: RedisError = redis.exceptions.ConnectionError("none of them is one")
         # A slave that says master was promoted, and stays it even if the former master comes back.
         for path in reversed(self._endpoints):
-            client = _client(path)
+            client = _client(path, self._silence)
             try:
                 role = _execute(client, "ROLE")
             except _LOST as error:
@@ -121,10 +123,10 @@ def _execute(client: Any, *parts: str | bytes | int) -> object:
     return client.execute_command(*parts)
 
 
-def _client(path: Path) -> redis.Redis:
+def _client(path: Path, silence: float) -> redis.Redis:
     options: dict[str, Any] = {
         "unix_socket_path": str(path),
-        "socket_timeout": SLICE + GRACE,
+        "socket_timeout": silence,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }

@@ -69,7 +69,7 @@ class ProgressLog:
     def __init__(self, endpoints: Sequence[Path], task: str, attempt: int) -> None:
         from mlnet.store.link import Link
 
-        self._link = Link(endpoints)
+        self._link = Link(endpoints, silence=APPEND_TIMEOUT)
         self._key = key(task, attempt)
         self._not_before = 0.0
 

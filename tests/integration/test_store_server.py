@@ -135,9 +135,7 @@ async def test_a_slave_has_the_masters_keys_until_it_is_promoted(server: RedisSe
         assert isinstance(await ask(slave.gate_path("store"), "XADD", key, "*", "v", "2"), bytes)
 
 
-async def test_replication_crosses_any_splice_and_changes_its_master(
-    server: RedisServer, tmp_path: Path
-) -> None:
+async def test_replication_crosses_any_splice_and_changes_its_master(server: RedisServer) -> None:
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from mlnet.store.splice import splice
 
