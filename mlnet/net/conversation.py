@@ -93,8 +93,7 @@ class Conversation:
     async def stop(self) -> None:
         """End the stream and settle what waits as stopped."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait((self._task,))
         await self._drop_channel()
         self.outbox.clear()
 
@@ -139,8 +138,8 @@ class Conversation:
         finally:
             writer.cancel()
             call.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
+            # Not `await writer`: that would take a cancellation of this task for that of the writer.
+            await asyncio.wait((writer,))
         return worked
 
     async def _write(self, call: Any) -> None:

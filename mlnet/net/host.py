@@ -208,6 +208,7 @@ class Host:
             connection_config=repairs.connection_config(self._limits),
         )
         swarm.set_stream_handler(self._on_stream)
+        repairs.repair_auto_connector(swarm)
         repairs.repair_inbound(swarm, self._handshakes, self._serve_inbound)
         return swarm
 

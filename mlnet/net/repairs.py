@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -34,14 +35,21 @@ BACKLOG = 4096
 
 
 def quiet_logging() -> None:
-    """libp2p reports each failed dial and each odd peer as an error with a traceback; the application decides what to show.
+    """libp2p reports each failed dial and each odd peer as an error with a traceback; users have no use for that.
 
-    A level that the application has set on the ``libp2p`` logger stays.
+    It stays as it is when LIBP2P_DEBUG is set, libp2p's own switch.
     """
-    for name in ("libp2p", "multiaddr"):
-        library = logging.getLogger(name)
-        if library.level in (logging.NOTSET, logging.WARNING, logging.INFO):
-            library.setLevel(logging.CRITICAL)
+    if not os.environ.get("LIBP2P_DEBUG"):
+        logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+
+
+async def _do_nothing() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def repair_auto_connector(swarm: Swarm) -> None:
+    """libp2p dials whatever it has heard of until half of all connections are in use; which peers we want is ours to say."""
+    swarm.auto_connector.maybe_connect = _do_nothing  # type: ignore[method-assign]
 
 
 def connection_config(limits: Limits) -> ConnectionConfig:

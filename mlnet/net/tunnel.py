@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from mlnet.net.interface import MAX_PREAMBLE_BYTES
 from mlnet.net.repairs import BACKLOG
 from mlnet.net.yamux import MAX_FRAME, MAX_WINDOW, Stream
 
+logger = logging.getLogger(__name__)
 _LONGEST_NAME = 24
 _LONGEST_SOCKET_PATH = 107
 PREAMBLE_SECONDS = 10.0
@@ -129,11 +131,15 @@ async def serve(
     """Turn each connection to ``listener`` into a stream, until cancelled; then the socket file is gone."""
 
     async def handle(sock: trio.SocketStream) -> None:
-        stream = await open_stream()
-        if stream is None:
-            await sock.aclose()
-        else:
-            await splice(sock, stream)
+        try:
+            stream = await open_stream()
+            if stream is not None:
+                await splice(sock, stream)
+        except Exception as error:  # noqa: BLE001 - one connection's trouble must not end the listener
+            logger.debug("a connection to %s ended: %r", path, error)
+        finally:
+            with trio.CancelScope(shield=True):
+                await sock.aclose()
 
     try:
         await trio.serve_listeners(handle, [listener])

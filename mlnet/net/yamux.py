@@ -233,6 +233,7 @@ class Session(IMuxedConn):
         self._queued = 0
         self._queue_changed = trio.Event()
         self._heard = trio.Event()
+        self._scope = trio.CancelScope()
         self._ended = False
 
     @property
@@ -270,12 +271,13 @@ class Session(IMuxedConn):
     async def start(self) -> None:
         """Run the session until it ends; libp2p starts it in a task of its own."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write_loop)
-                nursery.start_soon(self._ping_loop)
-                self.event_started.set()
-                await self._read_loop()
-                nursery.cancel_scope.cancel()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write_loop)
+                    nursery.start_soon(self._ping_loop)
+                    self.event_started.set()
+                    await self._read_loop()
+                    nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 await self._end(self.end_reason or "the host stops")
@@ -339,11 +341,13 @@ class Session(IMuxedConn):
             self._streams.pop(stream.number, None)
 
     def send_control(self, frame: bytes) -> None:
-        """Queue a frame without payload; there is room for it unless the peer has stopped reading."""
+        """Queue a frame without payload; a peer that lets a megabyte of these pile up loses its session."""
         if self._ended:
             return
         if self._queued > _MAX_QUEUED + _MAX_QUEUED_CONTROL:
-            raise MuxedConnUnavailable("the peer does not read")
+            self.end_reason = "the peer does not read"
+            self._scope.cancel()
+            return
         self._queue.append(frame)
         self._queued += len(frame)
         self._wake_queue()
@@ -383,11 +387,7 @@ class Session(IMuxedConn):
             await trio.sleep(self._ping_seconds)
             number += 1
             heard = self._heard = trio.Event()
-            try:
-                self.send_control(_frame(_PING, _SYN, 0, number))
-            except MuxedConnUnavailable as error:
-                await self._end(str(error))
-                return
+            self.send_control(_frame(_PING, _SYN, 0, number))
             with trio.move_on_after(self._ping_timeout):
                 await heard.wait()
             if not heard.is_set():
