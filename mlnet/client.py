@@ -83,7 +83,7 @@ class TaskClient:
     async def stop(self) -> None:
         """Leave the network; tasks that are under way can be resumed later."""
         for submission in self._submissions.values():
-            submission.close()
+            await submission.close()
         await self.wire.network.stop()
 
     async def submit(

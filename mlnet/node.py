@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mlnet import clock, journal
+from mlnet import clock, journal, store
 from mlnet.ledger import Ledger, Receipt
 from mlnet.net.interface import REDIS_PROTOCOL
 from mlnet.options import NodeOptions
@@ -66,7 +66,13 @@ class NodeServer:
         return self._state.identity.peer_id
 
     async def start(self) -> None:
-        """Listen, and take up what a former process has left."""
+        """Listen, and take up what a former process has left.
+
+        Raises:
+            NoRedisBinary: there is no server for the tasks to come.
+            PortInUse: an address to listen on is taken.
+        """
+        store.find_binary(self._options.redis)
         await self.wire.network.start()
         for task in self._state.unfinished():
             self._restore(task)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 
 from mlnet import clock, data, store
-from mlnet.errors import DataError, HashMismatch, MlnetError, StoreError, TransportError
+from mlnet import task as task_definition
+from mlnet.errors import DataError, HashMismatch, MlnetError, StoreError, TrainingError, TransportError
 from mlnet.journal import Journal
 from mlnet.net.interface import REDIS_PROTOCOL
 from mlnet.protocol.client import Client
@@ -40,7 +43,8 @@ from mlnet.result import Accuracy, ModelFile, Result
 from mlnet.state import State
 from mlnet.taskrun import MODEL, Holders
 from mlnet.timers import Timers
-from mlnet.training.process import score
+from mlnet.training.plan import Scored, ScorePlan
+from mlnet.training.process import Trainer
 from mlnet.wire import Wire
 
 FAREWELL_SECONDS = 5.0
@@ -89,6 +93,7 @@ class Submission:
         self._entered = {"gathering": clock.now()}
         self._seconds: dict[str, float] = {}
         self._phase = machine.phase
+        self._scorer: asyncio.Task[Trainer] | None = None
         self._made_output = False
 
     @property
@@ -143,10 +148,9 @@ class Submission:
         self._state.discard(self.task)
         return result
 
-    def close(self) -> None:
-        """Stop without an end: the task can be resumed."""
-        for job in self._jobs:
-            job.cancel()
+    async def close(self) -> None:
+        """Stop; a task that has not ended can be resumed."""
+        await self._stop_jobs()
         self._timers.close()
         self._journal.close()
 
@@ -182,6 +186,7 @@ class Submission:
             case PublishSegments():
                 self._published, self._readers = frozenset(command.hashes), frozenset(command.members)
             case FollowProgress():
+                self._load_scorer()
                 self._start(self._follow(command))
             case FetchModel():
                 self._start(self._fetch_model(command))
@@ -200,6 +205,9 @@ class Submission:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
+        if self._scorer is not None:
+            with contextlib.suppress(TrainingError):
+                await (await self._scorer).stop()
 
     # ------------------------------------------------------------------------------------------- effects
 
@@ -223,13 +231,29 @@ class Submission:
         event: Event
         try:
             path = await self._fetched(command)
-            scored = await score(
-                path, [self._files[digest] for digest in command.held_out], self.machine.definition
-            )
+            scored = await self._score(path, [self._files[digest] for digest in command.held_out])
             event = ModelScored(scored.metrics, scored.accuracy, str(path))
         except MlnetError as error:
             event = ModelRefused(str(error))
         self._dispatch(event)
+
+    def _load_scorer(self) -> asyncio.Task[Trainer]:
+        """Have torch loaded by the time there is a model, in a child that a hostile model can hurt."""
+        if self._scorer is None:
+            # torch leaves directories in TMPDIR; in this one they go with the task.
+            environment = os.environ | {"TMPDIR": str(self._state.task(self.task))}
+            self._scorer = asyncio.get_running_loop().create_task(Trainer.start(env=environment))
+        return self._scorer
+
+    async def _score(self, model: Path, segments: list[Path]) -> Scored:
+        scorer = await self._load_scorer()
+        plan = ScorePlan(
+            task_definition.to_plain(self.machine.definition), str(model), tuple(map(str, segments))
+        )
+        async for event in scorer.run(plan):
+            if isinstance(event, Scored):
+                return event
+        raise TrainingError("the scoring process ended without a result")
 
     async def _fetched(self, command: FetchModel) -> Path:
         """The model, from the first holder that delivers what it promised."""

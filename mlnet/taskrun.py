@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -172,9 +173,13 @@ class TaskRun:
     async def _prepare_redis(self) -> None:
         options = self._options
         resources = options.terms.resources
-        self._trainer = await Trainer.start(threads=resources.cpus, memory=resources.memory << 20)
+        self._runtime.mkdir(mode=0o700, exist_ok=True)
+        # torch leaves directories in TMPDIR; in this one they go with the task.
+        environment = os.environ | {"TMPDIR": str(self._runtime)}
         try:
-            self._runtime.mkdir(mode=0o700, exist_ok=True)
+            self._trainer = await Trainer.start(
+                threads=resources.cpus, memory=resources.memory << 20, env=environment
+            )
             self._server = await store.RedisServer.start(
                 store.find_binary(options.redis),
                 self._runtime,
