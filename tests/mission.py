@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,22 +89,23 @@ class Mission:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "mlnet", *arguments]
 
-    async def run(
-        self, *arguments: str, seconds: float = 100.0, cwd: Path | None = None
-    ) -> tuple[int, str, str]:
+    async def submit(self, file: Path, *arguments: str, seconds: float = 150.0) -> tuple[int, str, str]:
+        return await self.run("submit", str(file), "--peer", self.peers[0], *arguments, seconds=seconds)
+
+    async def run(self, *arguments: str, seconds: float = 100.0) -> tuple[int, str, str]:
         """A command from its start to its end: status, standard output, standard error."""
-        process = await self.spawn(*arguments, cwd=cwd)
+        process = await self.spawn(*arguments)
         async with asyncio.timeout(seconds):
             out, err = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
 
-    async def spawn(self, *arguments: str, cwd: Path | None = None) -> asyncio.subprocess.Process:
+    async def spawn(self, *arguments: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
             *self.command(*arguments),
             env=self.environment,
-            cwd=cwd or self.base,
+            cwd=self.base,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=pipe,
             stderr=pipe,
@@ -260,15 +261,3 @@ async def mission(nodes: int, *arguments: str, patience: float = 1.0) -> AsyncIt
                 node.process.kill()
                 await node.process.wait()
         shutil.rmtree(base, ignore_errors=True)
-
-
-async def eventually(
-    condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 30.0
-) -> None:
-    """For what a process does by itself and tells nobody: look again until it is so."""
-    async with asyncio.timeout(seconds):
-        while True:
-            value = condition()
-            if (await value) if isinstance(value, Awaitable) else value:
-                return
-            await asyncio.sleep(0.05)

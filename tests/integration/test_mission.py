@@ -32,19 +32,18 @@ def check_completed(result: Mapping[str, Any], nodes: int) -> None:
     assert result["accuracy"]["held_out"] > 0.8
 
 
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
 async def test_from_the_definition_to_the_reward_as_a_user_does_it() -> None:
     async with mission(3) as net:
         file = net.definition(max_nodes=3)
-        status, out, err = await net.run(
-            "submit", str(file), "--peer", net.peers[0], "--json", "--output", "out"
-        )
+        status, out, err = await net.submit(file, "--json", "--output", "out")
         assert status == 0, err
         result = json.loads(out)
         check_completed(result, 3)
-        assert sorted(path.name for path in (net.base / "out").iterdir()) == [
-            "model.safetensors",
-            "result.json",
-        ]
+        assert names(net.base / "out") == ["model.safetensors", "result.json"]
         assert json.loads((net.base / "out" / "result.json").read_text()) == result
         assert result["model"]["path"] == str(net.base / "out" / "model.safetensors")
 
@@ -63,7 +62,7 @@ async def test_from_the_definition_to_the_reward_as_a_user_does_it() -> None:
         assert shares == result["rewards"]
 
         again = net.definition(max_nodes=3)
-        status, out, err = await net.run("submit", str(again), "--peer", net.peers[0], "--json")
+        status, out, err = await net.submit(again, "--json")
         assert status == 0, err
         second = json.loads(out)
         check_completed(second, 3)
@@ -72,7 +71,7 @@ async def test_from_the_definition_to_the_reward_as_a_user_does_it() -> None:
 
 
 async def announce(net: Mission, watch: Watch, file: Path, created: int | None = None) -> Result:
-    """One task from start to end by the Python interface; the waiting period ends when all nodes have answered."""
+    """One task by the Python interface; the waiting period ends when all nodes have answered."""
     async with net.client() as client:
         submission = await client.submit(file, output=net.base / "out", created=created, observe=watch)
         await watch.answers(len(net.nodes))
