@@ -1,0 +1,220 @@
+"""Deaths in each phase, wrong bytes, interrupts: it ends with a reason and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from mission import Mission, Watch, mission
+
+from mlnet.ledger import Ledger
+
+pytestmark = pytest.mark.timeout(240)
+
+
+async def free_again(net: Mission) -> None:
+    """The nodes take another task and finish it: nothing of the last one holds them."""
+    watch = Watch()
+    async with net.client("again") as client:
+        submission = await client.submit(net.definition(), output=net.base / "again-out", observe=watch)
+        await watch.answers(sum(node.process.returncode is None for node in net.nodes), seconds=90)
+        submission.hurry()
+        result = await submission.result()
+    assert result.state == "completed", result.reason
+
+
+@pytest.mark.parametrize("phase", ["measuring", "ready", "ballots"])
+async def test_a_node_that_is_killed_while_the_cluster_forms(phase: str) -> None:
+    """Before the task is bound the cluster forms without it; the moment after, the task fails by name."""
+    watch = Watch()
+    async with mission(4, patience=0.2) as net:
+        victim = net.nodes[3]
+
+        def observe(report: object) -> None:
+            watch(report)  # type: ignore[arg-type]
+            data = getattr(report, "data", {})
+            if getattr(report, "what", "") == "phase" and data["phase"] == phase:
+                victim.kill()
+
+        async with net.client() as client:
+            submission = await client.submit(net.definition(), output=net.base / "out", observe=observe)
+            await watch.answers(4)
+            submission.hurry()
+            result = await submission.result()
+        await victim.process.wait()
+        if result.state == "completed":
+            assert victim.peer_id not in result.nodes
+        else:
+            assert submission.machine.bound
+            assert result.code in ("NodeLost", "TrainingError"), result
+            assert not (net.base / "out").exists()
+            await free_again(net)
+
+
+async def test_a_node_that_is_killed_in_training_ends_the_task_by_name_and_soon() -> None:
+    watch = Watch()
+    async with mission(3) as net:
+        async with net.client() as client:
+            submission = await client.submit(net.definition(), output=net.base / "out", observe=watch)
+            await watch.answers(3)
+            submission.hurry()
+            await watch.until(lambda: bool(watch.of("progress")), seconds=90)
+            net.nodes[1].kill()
+            async with asyncio.timeout(30):
+                result = await submission.result()
+        assert result.state == "failed"
+        assert result.code == "NodeLost"
+        assert net.nodes[1].peer_id in result.reason
+        assert not (net.base / "out").exists()
+        await free_again(net)
+
+
+async def test_a_node_that_freezes_in_training_is_noticed() -> None:
+    watch = Watch()
+    async with mission(3, patience=0.1) as net:
+        async with net.client() as client:
+            submission = await client.submit(net.definition(), output=net.base / "out", observe=watch)
+            await watch.answers(3)
+            submission.hurry()
+            await watch.until(lambda: bool(watch.of("progress")), seconds=90)
+            victim = net.nodes[1]
+            victim.process.send_signal(signal.SIGSTOP)
+            stopped = [pid for pid in children(victim.process.pid) if stop(pid)]
+            assert stopped
+            async with asyncio.timeout(60):
+                result = await submission.result()
+        for pid in stopped:
+            signal_safely(pid, signal.SIGCONT)
+        victim.process.send_signal(signal.SIGCONT)
+        assert result.state == "failed", result
+        assert result.code in ("NodeLost", "TrainingError")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def signal_safely(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def stop(pid: int) -> bool:
+    return signal_safely(pid, signal.SIGSTOP)
+
+
+async def test_a_segment_with_other_bytes_is_not_trained_on() -> None:
+    watch = Watch()
+    async with mission(2, patience=0.3) as net:
+        async with net.client() as client:
+            submission = await client.submit(net.definition(), output=net.base / "out", observe=watch)
+            for path in (net.base / "client" / "tasks" / submission.task).glob("*.safetensors"):
+                data = bytearray(path.read_bytes())
+                data[-1] ^= 1
+                path.write_bytes(data)
+            await watch.answers(2)
+            submission.hurry()
+            result = await submission.result()
+        assert result.state == "failed"
+        assert result.code == "TrainingError"
+        assert "hash" in result.reason
+
+
+async def test_an_interrupted_submit_cancels_its_task_and_frees_the_nodes() -> None:
+    async with mission(2) as net:
+        process = await net.spawn(
+            "submit", str(net.definition()), "--peer", net.peers[0], "--json", "--output", "o"
+        )
+        assert process.stderr is not None
+        async with asyncio.timeout(60):
+            answers = 0
+            while answers < 2:
+                answers += b"votes" in await process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+        assert process.returncode == 130, err.decode()
+        assert json.loads(out)["state"] == "cancelled"
+        assert b"Traceback" not in err
+        assert not (net.base / "o").exists()
+        await free_again(net)
+
+
+@pytest.mark.parametrize("phase", ["gathering", "training"])
+async def test_a_client_that_is_killed_leaves_free_nodes(phase: str) -> None:
+    async with mission(2, patience=0.05) as net:
+        file = net.definition(waiting_period="3s")
+        process = await net.spawn(
+            "submit", str(file), "--peer", net.peers[0], "--output", "o", "--patience", "0.05"
+        )
+        assert process.stderr is not None
+        awaited = b"votes" if phase == "gathering" else b"Training"
+        async with asyncio.timeout(60):
+            while awaited not in await process.stderr.readline():
+                pass
+        process.kill()
+        await process.communicate()
+        await free_again(net)
+
+
+async def test_a_killed_client_takes_its_task_up_again_and_gets_the_model() -> None:
+    async with mission(3) as net:
+        process = await net.spawn(
+            "submit", str(net.definition(max_nodes=3)), "--peer", net.peers[0], "--output", "out"
+        )
+        assert process.stderr is not None
+        async with asyncio.timeout(90):
+            while b"epoch 1 " not in await process.stderr.readline():
+                pass
+        process.kill()
+        await process.communicate()
+        tasks = [path.name for path in (net.base / "home" / "mlnet" / "client" / "tasks").iterdir()]
+        assert len(tasks) == 1
+        status, out, err = await net.run("submit", "--resume", tasks[0], "--peer", net.peers[0], "--json")
+        assert status == 0, err
+        result = json.loads(out)
+        assert result["state"] == "completed"
+        assert result["model"]["path"] == str(net.base / "out" / "model.safetensors")
+        for node in net.nodes:
+            (receipt,) = Ledger(node.data_dir / "ledger").receipts()
+            assert receipt.amount == result["rewards"][node.peer_id]
+
+
+async def test_a_node_that_was_killed_withdraws_when_it_comes_back() -> None:
+    watch = Watch()
+    async with mission(3) as net:
+        async with net.client() as client:
+            submission = await client.submit(net.definition(), output=net.base / "out", observe=watch)
+            await watch.answers(3)
+            victim = net.nodes[2]
+            victim.kill()
+            await victim.process.wait()
+            await net.start_one(data_dir=victim.data_dir)
+            await watch.until(lambda: bool(watch.of("note")), seconds=30)
+            assert watch.of("note")[0]["reason"] == "the node was stopped or restarted"
+            submission.hurry()
+            result = await submission.result()
+        assert result.state == "completed", result.reason
+        assert victim.peer_id not in result.nodes
+
+
+async def test_a_demonstration_that_is_interrupted_leaves_nothing() -> None:
+    async with mission(0) as net:
+        process = await net.spawn("demo", "--nodes", "2", "--output", "out")
+        assert process.stderr is not None
+        async with asyncio.timeout(60):
+            while b"listens at" not in await process.stderr.readline():
+                pass
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            _, err = await process.communicate()
+        assert process.returncode == 130, err.decode()
+        assert b"Traceback" not in err
+        assert not (net.base / "out").exists()
