@@ -193,7 +193,7 @@ class RedisServer:
 
         Args:
             path: leads to the master's replica gate.
-            timeout: seconds until all data is here.
+            timeout: seconds until all data is here and what the master writes next arrives.
 
         Raises:
             StoreError: it is not, with the state that was reached; this server is a master again.
@@ -207,7 +207,15 @@ class RedisServer:
             state = "none"
             try:
                 async with asyncio.timeout(timeout):
-                    while (state := (await self._state())[1]) != "connected":  # noqa: ASYNC110 - nobody tells
+                    first = None
+                    # After the first copy a master may send nothing for up to a second, and confirms no write
+                    # until it does. It pings every second: the offset shows when that arrives.
+                    while True:
+                        _, state, offset = await self._state()
+                        if state == "connected":
+                            first = offset if first is None else first
+                            if offset > first:
+                                break
                         await asyncio.sleep(CHECK_INTERVAL)
             except TimeoutError as error:
                 problem = f" ({self._relay.problem})" if self._relay.problem else ""
@@ -242,15 +250,17 @@ class RedisServer:
                 f"the server has no functions; use Valkey, or Redis 7 or later ({error})"
             ) from error
 
-    async def _state(self) -> tuple[str, str]:
-        """Its role, and as a replica the state of its link to the master."""
+    async def _state(self) -> tuple[str, str, int]:
+        """Its role, and as a replica the state of its link to the master and how far it has come."""
         reply = await self._admin(("ROLE",))
         match reply:
             case [bytes(role), *rest]:
-                state = rest[2] if len(rest) > 2 else b""
-                return role.decode("ascii", "replace"), state.decode("ascii") if isinstance(
-                    state, bytes
-                ) else ""
+                state, offset = (rest[2], rest[3]) if len(rest) > 3 else (b"", 0)
+                return (
+                    role.decode("ascii", "replace"),
+                    state.decode("ascii", "replace") if isinstance(state, bytes) else "",
+                    offset if isinstance(offset, int) else 0,
+                )
         raise StoreError("the Redis server's answer to ROLE is malformed")
 
     async def _admin(self, *commands: tuple[str | bytes | int, ...]) -> resp.Reply:

@@ -109,7 +109,7 @@ class Settings:
             "repl-diskless-sync-delay 0",
             "repl-diskless-load swapdb",
             "repl-timeout 15",
-            "repl-ping-replica-period 3",
+            "repl-ping-replica-period 1",
             f"masteruser {REPLICA}",
             f"masterauth {self.relay_password}",
             "sanitize-dump-payload yes",

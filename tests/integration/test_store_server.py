@@ -193,6 +193,7 @@ async def test_a_hostile_master_cannot_open_its_slave(server: RedisServer) -> No
             if words[:2] == [b"REPLCONF", b"ACK"] and int(bytes(words[2])) >= len(script):  # type: ignore[arg-type]
                 asked.set()
                 break
+            writer.write(resp.command("PING"))
         writer.close()
 
     with tempfile.TemporaryDirectory() as short:
