@@ -68,6 +68,10 @@ class Link:
                 backoff = min(2 * backoff, MAX_BACKOFF)
             except RedisError as error:
                 raise StoreError(f"the Redis server says: {error}") from error
+            except (ValueError, RecursionError) as error:
+                # The library's errors for what is no reply; nothing that follows it can be read.
+                self._drop(client)
+                raise StoreError("the Redis server's answer is malformed") from error
 
     def close(self) -> None:
         """Close the connections; calls under way fail."""

@@ -173,7 +173,11 @@ async def test_a_change_whose_answer_is_lost_is_made_once(server: RedisServer) -
     path.unlink(missing_ok=True)
 
 
-async def test_the_store_goes_on_at_the_promoted_slave(server: RedisServer) -> None:
+async def test_the_store_goes_on_at_the_promoted_slave(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the slave has not confirmed may be lost; a busy machine takes longer than training would wait.
+    monkeypatch.setattr("mlnet.store.link.CONFIRM_MS", 4000)
     async with running() as slave:
         await slave.replicate_from(server.gate_path("replica"), timeout=10)
         endpoints = [server.gate_path("store"), slave.gate_path("store")]
@@ -290,3 +294,33 @@ async def test_a_hostile_masters_progress_is_a_store_error(server: RedisServer) 
         await anext(ProgressLog.follow(path, TASK, 1))
     hostile.close()
     path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("answer", [b":abc\r\n", b"$abc\r\n", b"*1\r\n" * 5000 + b":1\r\n"])
+async def test_a_hostile_masters_values_are_a_store_error(server: RedisServer, answer: bytes) -> None:
+    served: list[asyncio.Task[None]] = []
+
+    async def master(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        decoder = resp.Decoder(reader)
+        with contextlib.suppress(StoreError):
+            while isinstance(words := await decoder.read(), list):
+                known = {b"ROLE": b"*1\r\n$6\r\nmaster\r\n", b"CLIENT": b"+OK\r\n"}
+                writer.write(known.get(words[0], answer) if isinstance(words[0], bytes) else answer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.create_task(master(reader, writer)))
+
+    path = server.unix_socket.with_name("v")
+    hostile = await asyncio.start_unix_server(accept, path)
+    store = KeyStore([path], NAMESPACE, timeout=10)
+    for call in (store.get, store.delete):
+        with pytest.raises(StoreError, match="answer is malformed"):
+            await asyncio.to_thread(call, "a")
+    store.close()
+    hostile.close()
+    path.unlink(missing_ok=True)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*served)
