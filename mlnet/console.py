@@ -57,7 +57,8 @@ def signals(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
     One that the process ignores (``nohup``) stays ignored.
     """
     loop = asyncio.get_running_loop()
-    taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    taken = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
     for number in taken:
         loop.add_signal_handler(number, handler, number)
     try:
@@ -65,3 +66,4 @@ def signals(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
     finally:
         for number in taken:
             loop.remove_signal_handler(number)
+            signal.signal(number, before[number])

@@ -36,11 +36,13 @@ class Controls:
     Attributes:
         submission: the task, once it is announced.
         interrupted: whether the user has given up.
+        doing: what is under way while there is no task to ask.
     """
 
     def __init__(self, say: Callable[[str], object], leave: Callable[[], object]) -> None:
         self.interrupted = False
         self.submission: Submission | None = None
+        self.doing = ""
         self._say = say
         self._leave = leave
         self._asked_until = 0.0
@@ -79,12 +81,14 @@ class Controls:
         """What the task waits for, and what the user may do."""
         submission = self.submission
         if submission is None:
-            return "preparing"
-        waiting = f"waits for {submission.machine.waiting}"
+            return self.doing
+        machine = submission.machine
+        if machine.ended:
+            return "leaves the network"
         if submission.gathering:
-            left = duration((submission.machine.deadline - clock.now()) / 1000)
-            return f"{waiting}; {left} left, Enter ends the wait"
-        return waiting
+            left = duration((machine.deadline - clock.now()) / 1000)
+            return f"waits for {machine.waiting}; {left} left, Enter ends the wait"
+        return f"waits for {machine.waiting}"
 
 
 @contextmanager

@@ -214,6 +214,7 @@ async def demonstrate(file: Path, nodes: int, display: Display, controls: Contro
         display.begin(
             f"Starting {count(nodes, 'node')}", f"each a process, with its files below {network.directory}"
         )
+        controls.doing = "waits for the nodes to listen"
         loading = asyncio.to_thread(import_module, "mlnet.submitting")
         await asyncio.gather(network.start(nodes), loading)
         seconds = time.monotonic() - began

@@ -55,7 +55,7 @@ class Training:
     _latest: Mapping[str, Any] | None = None
 
     def take(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Take a report in; what to show of the epoch before, if this begins another and that is due a line."""
+        """Take a report in; what to show of the epoch before, if another begins."""
         self.epochs, self.steps = data["epochs"], data["steps"]
         self.epoch, self.step = max(self.epoch, data["epoch"]), max(self.step, data["step"])
         if data.get("rank", 0) != 0:
@@ -129,7 +129,6 @@ class Display:
             markup=False,
         )
         drawn = terminal and not self._console.is_dumb_terminal if live is None else live
-        self._live = self._footer_view() if drawn else None
         self._spinner = Spinner("dots")
         self._headings: set[str] = set()
         self._training = Training()
@@ -137,6 +136,7 @@ class Display:
         self._decision: dict[str, Any] = {}
         self._pair = ("", "")
         self._now: Now | None = None
+        self._live = self._footer_view() if drawn else None
 
     def __enter__(self) -> Display:
         if self._live is not None:
@@ -153,6 +153,8 @@ class Display:
     def following(self, now: Now) -> Iterator[None]:
         """Show in the footer what a task waits for."""
         self._now = now
+        if self._live is not None:
+            self._live.refresh()
         try:
             yield
         finally:
@@ -242,7 +244,9 @@ class Display:
     def _footer(self) -> RenderableType:
         if self._now is None:
             return Text("")
-        rows: list[RenderableType] = [Text(""), self._strip()]
+        rows: list[RenderableType] = [Text("")]
+        if self._phases.present:
+            rows.append(self._strip())
         if self._phases.present == "training" and self._training.steps:
             rows.append(self._bar())
         grid = Table.grid(padding=(0, 1))
@@ -258,12 +262,11 @@ class Display:
             name = sections.PHASES[phase]
             if phase == self._phases.present:
                 strip.append(f"{name} {duration(elapsed or 0.0)}", "bold cyan")
-            elif elapsed is not None:
-                strip.append(f"{name} {duration(elapsed)}", "green")
             else:
                 present = self._phases.present
                 passed = present in STRIP and STRIP.index(phase) < STRIP.index(present)
-                strip.append(name, "green" if passed else "dim")
+                long = f" {duration(elapsed)}" if elapsed is not None and elapsed >= 1 else ""
+                strip.append(name + long, "green" if passed else "dim")
             strip.append(" > " if phase != STRIP[-1] else "", "dim")
         return strip
 

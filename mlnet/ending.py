@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -51,7 +52,8 @@ def carry_out(command: Command, *, json: bool) -> int:
 
 
 async def _controlled(command: Command, display: Display) -> tuple[Result, bool]:
-    with controlled(lambda text: display.say(text, "yellow")) as controls:
+    say = functools.partial(display.say, style="yellow")
+    with controlled(say) as controls, display.following(controls.now):
         return await command(display, controls), controls.interrupted
 
 
@@ -59,8 +61,10 @@ def _code(result: Result, interrupted: bool) -> int:
     error = result.error
     if error is None:
         return 0
-    console.fail(error)
-    return console.INTERRUPTED if interrupted and result.state == "cancelled" else error.exit_code
+    if interrupted and result.state == "cancelled":
+        console.say(str(error))
+        return console.INTERRUPTED
+    return console.fail(error)
 
 
 def document(error: MlnetError | Interrupted) -> Result:

@@ -228,7 +228,7 @@ def _verdict(result: Result) -> Text:
     task = result.task[:TASK_LENGTH]
     if result.state == "completed":
         return Text.assemble(("Done", "bold green"), f"  task {task} has its model")
-    return Text.assemble((result.state.capitalize(), "bold red"), f"  task {task}: {clean(result.reason)}")
+    return Text.assemble((result.state.capitalize(), "bold red"), f"  task {task} has no model")
 
 
 def _figures(data: Mapping[str, Any]) -> str:

@@ -56,7 +56,9 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
         if report.what == "answer" and controls.submission is not None:
             _hurry(controls.submission, job.enough)
 
+    controls.doing = "looks for the peers"
     async with client.connected(options, shown) as connected:
+        controls.doing = "cuts the dataset into segments"
         if job.resume is None:
             submission = await connected.submit(
                 job.file, output=job.output, waiting_period=job.waiting_period, observe=observe
@@ -69,7 +71,7 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
         names = "a node is named by the end of its peer id"
         display.begin(f"Task {submission.task[:TASK_LENGTH]}", f"for {bounds}; {names}")
         display.enter(submission.machine.phase.value)
-        with display.following(controls.now), entered(controls.on_enter):
+        with entered(controls.on_enter):
             return await submission.result()
 
 
