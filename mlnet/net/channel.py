@@ -16,14 +16,15 @@ from mlnet.rpc import mlnet_pb2_grpc
 MAX_MESSAGE_BYTES = MAX_ENVELOPE_BYTES + (1 << 16)
 """The largest gRPC message: an envelope or a chunk of 1 MiB, and what surrounds it."""
 KEEPALIVE_MS = 5_000
+KEEPALIVE_TIMEOUT_MS = 8_000
 
 _COMMON = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     # Without this one an HTTP/2 ping that goes unanswered closes the connection only after a minute.
-    ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )

@@ -28,6 +28,8 @@ async def probe(host: str, port: int, timeout: float) -> str:
         return f"no answer within {timeout:g} s"
     except ValueError:
         return "the answer is no pong"
+    except ConnectionRefusedError:
+        return "the connection was refused"
     except OSError as error:
         return error.strerror or str(error)
     finally:

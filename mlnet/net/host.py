@@ -283,7 +283,8 @@ class Host:
                 with trio.move_on_after(HEAD_START_SECONDS):
                     await failed.wait()
         if self._session(peer) is None:
-            raise PeerUnreachable(f"peer {peer} is not reachable ({'; '.join(reasons) or 'no address is known'})")
+            reason = "; ".join(reasons) or ("it hung up at once" if addresses else "no address is known")
+            raise PeerUnreachable(f"peer {peer} is not reachable ({reason})")
 
     async def _dial_one(self, peer: str, address: Multiaddr) -> str | None:
         if self._swarm is None or self._nursery is None:
@@ -348,7 +349,7 @@ class Host:
     async def _open_tunnel(self, peer: str, protocol: str, preamble: str | None) -> Path:
         path = self._runtime.name("p")
         encoded = None if preamble is None else preamble.encode()
-        listener = await tunnel.listen(path)
+        listener = tunnel.listen(path)
         scope = self._tunnels[path] = trio.CancelScope()
 
         async def run() -> None:

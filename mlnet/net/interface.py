@@ -58,7 +58,7 @@ class Handlers:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what peers may cost us. Rates are token buckets: a steady rate, and a burst of twice that.
+    """Bounds on what peers may cost us. Rates are token buckets that allow a burst.
 
     Attributes:
         connections: libp2p connections in all.

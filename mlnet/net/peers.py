@@ -39,11 +39,11 @@ class Recent(Generic[K, V]):
 
 
 class TokenBucket:
-    """A rate with a burst of twice as much."""
+    """A rate with a burst: of two seconds unless another one is given."""
 
-    def __init__(self, rate: float, clock: Clock) -> None:
+    def __init__(self, rate: float, clock: Clock, burst: float | None = None) -> None:
         self._rate, self._clock = rate, clock
-        self._tokens = self._burst = max(1.0, 2 * rate)
+        self._tokens = self._burst = max(1.0, 2 * rate) if burst is None else burst
         self._at = clock()
 
     def _refill(self) -> None:

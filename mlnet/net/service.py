@@ -62,7 +62,8 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         self._exchanges: dict[str, int] = {}
         self._fetches: dict[str, int] = {}
         self._dial_backs: Recent[str, TokenBucket] = Recent(
-            lambda: TokenBucket(limits.dial_backs_per_minute / 60, clock), REMEMBERED_PEERS
+            lambda: TokenBucket(limits.dial_backs_per_minute / 60, clock, limits.dial_backs_per_minute / 3),
+            REMEMBERED_PEERS,
         )
 
     async def _source(self, context: Any) -> Source:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
+import socket
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -66,16 +67,21 @@ async def connect_named(target: Path, name: Path) -> trio.SocketStream:
     Raises:
         OSError: nobody listens at ``target``.
     """
-    sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    # Bound without a checkpoint, so that no cancellation leaves a name behind.
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        await sock.bind(str(name))
-        try:
-            await sock.connect(str(target))
-        finally:
-            name.unlink(missing_ok=True)
+        plain.bind(str(name))
+    except BaseException:
+        plain.close()
+        raise
+    sock = trio.socket.from_stdlib_socket(plain)
+    try:
+        await sock.connect(str(target))
     except BaseException:
         sock.close()
         raise
+    finally:
+        name.unlink(missing_ok=True)
     return trio.SocketStream(sock)
 
 
@@ -116,13 +122,17 @@ async def splice(sock: trio.SocketStream, stream: Stream) -> None:
             await sock.aclose()
 
 
-async def listen(path: Path) -> trio.SocketListener:
+def listen(path: Path) -> trio.SocketListener:
     """A unix socket that only this user may connect to, with a backlog for bursts of connections."""
-    sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-    await sock.bind(str(path))
-    path.chmod(0o600)
-    sock.listen(BACKLOG)
-    return trio.SocketListener(sock)
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        plain.bind(str(path))
+        path.chmod(0o600)
+        plain.listen(BACKLOG)
+    except BaseException:
+        plain.close()
+        raise
+    return trio.SocketListener(trio.socket.from_stdlib_socket(plain))
 
 
 async def serve(

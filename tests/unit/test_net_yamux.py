@@ -355,7 +355,7 @@ def test_a_peer_that_does_not_read_cannot_make_us_queue_without_end() -> None:
         left, right = trio.testing.memory_stream_pair()
         secured = Secured(left, False)
         blocked = trio.Event()
-        secured.write = lambda data: blocked.wait()  # type: ignore[assignment, return-value]
+        secured.write = lambda data: blocked.wait()  # type: ignore[method-assign]
         session = Session(secured, PEER)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.start)

@@ -1,0 +1,358 @@
+"""Dial-back, blobs, forwarded streams, and tools."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from net_support import SECONDS, Node, join, nodes, running
+
+from mlnet.errors import DataError, LocalProtocolError, PortInUse, TransportError
+from mlnet.identity import Identity
+from mlnet.net.interface import CHUNK_BYTES, REDIS_PROTOCOL, Limits
+from mlnet.net.network import Network
+from mlnet.rpc import mlnet_pb2, mlnet_pb2_grpc
+
+DIGEST = "ab" * 32
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def answering(answer: bytes) -> Connected:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"PING\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    return serve
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send back what comes, and a mark behind the end of it: so the end is seen before the answer ends."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.write(b"<end>")
+        await writer.drain()
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def unix_server(serve: Connected, path: Path) -> AsyncIterator[Path]:
+    server = await asyncio.start_unix_server(serve, path)
+    try:
+        yield path
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+# --- dial-back
+
+
+@pytest.mark.parametrize("answer", [b"+PONG\r\n", b"-NOAUTH Authentication required.\r\n"])
+async def test_an_open_port_is_open(answer: bytes) -> None:
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        server = await asyncio.start_server(answering(answer), "127.0.0.1", 0)
+        async with server:
+            found = await a.network.dial_back(b.id, server.sockets[0].getsockname()[1], 10)
+        assert (found.open, found.host, found.reason) == (True, "127.0.0.1", "")
+
+
+async def test_a_port_that_is_no_redis_is_not_open() -> None:
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        for answer, reason in ((b"HTTP/1.1 400\r\n", "no pong"), (b"x" * 10_000, "no pong"), (b"", "closed")):
+            server = await asyncio.start_server(answering(answer), "127.0.0.1", 0)
+            async with server:
+                found = await a.network.dial_back(b.id, server.sockets[0].getsockname()[1], 10)
+            assert not found.open
+            assert reason in found.reason
+
+
+async def test_a_closed_port_a_silent_port_and_a_system_port_are_not_open() -> None:
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        assert "refused" in (await a.network.dial_back(b.id, port, 10)).reason
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            found = await a.network.dial_back(b.id, silent.getsockname()[1], 1.0)
+            assert "no answer" in found.reason
+        assert "1024" in (await a.network.dial_back(b.id, 22, 10)).reason
+
+
+async def test_nobody_to_dial_back_is_a_reason_not_an_error() -> None:
+    async with nodes(1) as (a,):
+        found = await a.network.dial_back(Identity.generate().peer_id, 5000, 1.0)
+        assert not found.open
+        assert "not reachable" in found.reason
+
+
+async def test_dial_backs_are_bounded_in_rate() -> None:
+    async with nodes(2, Limits(dial_backs_per_minute=9)) as (a, b):
+        await join(a, b)
+        reasons = [(await a.network.dial_back(b.id, 1, 10)).reason for _ in range(6)]
+        assert ["1024" in reason for reason in reasons[:3]] == [True] * 3
+        assert "too many" in reasons[5]
+
+
+# --- blobs
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 17])
+async def test_a_blob_arrives_whole(tmp_path: Path, size: int) -> None:
+    content = os.urandom(size)
+    path = tmp_path / "blob"
+    path.write_bytes(content)
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        b.blobs[a.id, DIGEST] = path
+        pieces: list[bytes] = []
+        size = await a.network.fetch_blob(b.id, DIGEST, max_bytes=1 << 30, timeout=SECONDS, sink=pieces.append)
+        assert b"".join(pieces) == content
+        assert size == len(content)
+        assert all(len(piece) <= CHUNK_BYTES for piece in pieces)
+
+
+async def test_a_blob_is_served_to_whom_the_handler_says_only(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(b"content")
+    async with nodes(3) as (a, b, c):
+        await join(a, b)
+        await join(c, b)
+        b.blobs[a.id, DIGEST] = path
+        for node, digest in ((c, DIGEST), (a, "cd" * 32), (a, "../../etc/passwd"), (a, DIGEST.upper())):
+            with pytest.raises(DataError, match="does not serve"):
+                await node.network.fetch_blob(b.id, digest, max_bytes=99, timeout=SECONDS, sink=lambda _: None)
+
+
+async def test_a_blob_larger_than_allowed_is_refused_before_any_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(bytes(1000))
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        b.blobs[a.id, DIGEST] = path
+        pieces: list[bytes] = []
+        with pytest.raises(DataError, match="1000 bytes, more than the 999"):
+            await a.network.fetch_blob(b.id, DIGEST, max_bytes=999, timeout=SECONDS, sink=pieces.append)
+        assert pieces == []
+
+
+async def test_a_blob_that_cannot_be_read_is_not_there(tmp_path: Path) -> None:
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        b.blobs[a.id, DIGEST] = tmp_path / "gone"
+        with pytest.raises(DataError, match="cannot be read"):
+            await a.network.fetch_blob(b.id, DIGEST, max_bytes=99, timeout=SECONDS, sink=lambda _: None)
+
+
+async def test_a_fetch_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    content = os.urandom(8 * CHUNK_BYTES)
+    path = tmp_path / "blob"
+    path.write_bytes(content)
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        b.blobs[a.id, DIGEST] = path
+        received = bytearray()
+
+        def sink(piece: bytes) -> None:
+            if not received:
+                # The connection breaks after the first piece.
+                b.network._spawn(b.network._host.disconnect(a.id))
+            received.extend(piece)
+
+        await a.network.fetch_blob(b.id, DIGEST, max_bytes=1 << 30, timeout=SECONDS, sink=sink)
+        assert bytes(received) == content
+
+
+async def test_a_fetch_from_nobody_ends_at_its_deadline() -> None:
+    async with nodes(1) as (a,):
+        with pytest.raises(TransportError, match=r"within 0\.5 s"):
+            await a.network.fetch_blob(
+                Identity.generate().peer_id, DIGEST, max_bytes=9, timeout=0.5, sink=lambda _: None
+            )
+
+
+# --- forwarded streams
+
+
+async def test_a_forwarded_stream_carries_bytes_and_half_closes(tmp_path: Path) -> None:
+    async with nodes(2) as (a, b), unix_server(echo, tmp_path / "echo") as target:
+        await join(a, b)
+        b.targets[a.id, REDIS_PROTOCOL, "task 1"] = target
+        path = await a.network.forward(b.id, REDIS_PROTOCOL, "task 1")
+        payload = os.urandom(3_000_000)
+
+        async def talk() -> bytes:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(payload)
+            writer.write_eof()
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+        async with asyncio.timeout(SECONDS):
+            assert set(await asyncio.gather(talk(), talk())) == {payload + b"<end>"}
+        assert b.admitted == [(a.id, REDIS_PROTOCOL, "task 1")] * 2
+        await a.network.unforward(path)
+        with pytest.raises(OSError, match="No such file|refused"):
+            await asyncio.open_unix_connection(path)
+
+
+async def test_a_stream_that_is_not_admitted_is_closed(tmp_path: Path) -> None:
+    async with nodes(2) as (a, b), unix_server(echo, tmp_path / "echo") as target:
+        await join(a, b)
+        b.targets[a.id, REDIS_PROTOCOL, "task 1"] = target
+        for protocol, preamble in ((REDIS_PROTOCOL, "task 2"), ("/mlnet/unknown/1.0.0", "task 1")):
+            path = await a.network.forward(b.id, protocol, preamble)
+            reader, writer = await asyncio.open_unix_connection(path)
+            async with asyncio.timeout(SECONDS):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            writer.close()
+
+
+async def test_a_forwarded_connection_dials_a_peer_that_is_not_connected(tmp_path: Path) -> None:
+    async with nodes(2, Limits(min_neighbours=0)) as (a, b), unix_server(echo, tmp_path / "echo") as target:
+        a.network.add_addresses(b.id, b.network.addresses())
+        b.targets[a.id, REDIS_PROTOCOL, ""] = target
+        path = await a.network.forward(b.id, REDIS_PROTOCOL, "")
+        assert a.peers == set()
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"x")
+        writer.write_eof()
+        async with asyncio.timeout(SECONDS):
+            assert await reader.read() == b"x<end>"
+        writer.close()
+        assert a.peers == {b.id}
+
+
+async def test_a_preamble_is_bounded() -> None:
+    async with nodes(1) as (a,):
+        with pytest.raises(LocalProtocolError, match="1024"):
+            await a.network.forward(Identity.generate().peer_id, REDIS_PROTOCOL, "x" * 1025)
+
+
+async def test_a_target_that_is_gone_closes_the_stream(tmp_path: Path) -> None:
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        b.targets[a.id, REDIS_PROTOCOL, ""] = tmp_path / "gone"
+        path = await a.network.forward(b.id, REDIS_PROTOCOL, "")
+        reader, writer = await asyncio.open_unix_connection(path)
+        async with asyncio.timeout(SECONDS):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+# --- tools
+
+
+async def test_a_tool_hands_in_envelopes_with_a_stock_stub() -> None:
+    async with running(Node(), tools_address="127.0.0.1:0") as node:
+        assert node.network.tools_port is not None
+        signature = bytes(64)
+
+        def call() -> tuple[bool, bool, list[int], list[tuple[int, str]]]:
+            with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
+                stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+                receipt = stub.Send(mlnet_pb2.Envelope(yaml="one", signature=signature), timeout=SECONDS)
+                other = stub.Send(mlnet_pb2.Envelope(yaml="other", signature=signature), timeout=SECONDS)
+                frames = [
+                    mlnet_pb2.Frame(envelopes=[mlnet_pb2.Envelope(yaml=text, signature=signature)])
+                    for text in ("two", "garbage", "three")
+                ]
+                answers = [ack for frame in stub.Exchange(iter(frames), timeout=SECONDS) for ack in frame.acknowledgements]
+                return (
+                    receipt.accepted,
+                    other.accepted,
+                    [ack.sequence for ack in answers],
+                    [(ack.outcome, ack.error) for ack in answers],
+                )
+
+        accepted, other, numbers, outcomes = await asyncio.to_thread(call)
+        assert (accepted, other) == (True, False)
+        assert numbers == [1, 2, 3]
+        assert outcomes == [(0, ""), (1, "it is garbage"), (0, "")]
+        assert node.received == [("one", "", False), ("other", "", False), ("two", "", False), ("three", "", False)]
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code"),
+    [
+        ("Send", mlnet_pb2.Envelope(yaml="garbage", signature=bytes(64)), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Send", mlnet_pb2.Envelope(yaml="x", signature=b"short"), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Send", mlnet_pb2.Envelope(yaml="x" * ((1 << 20) + 1), signature=bytes(64)), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Send", mlnet_pb2.Envelope(yaml="x" * (2 << 20), signature=bytes(64)), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ("DialBack", mlnet_pb2.DialBackRequest(port=5000), grpc.StatusCode.PERMISSION_DENIED),
+        ("Fetch", mlnet_pb2.BlobRequest(digest=DIGEST), grpc.StatusCode.PERMISSION_DENIED),
+    ],
+)
+async def test_what_a_tool_may_not_do_has_its_status(method: str, request_: object, code: grpc.StatusCode) -> None:
+    async with running(Node(), tools_address="127.0.0.1:0") as node:
+
+        def call() -> grpc.StatusCode:
+            with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
+                stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+                with pytest.raises(grpc.RpcError) as caught:
+                    answer = getattr(stub, method)(request_, timeout=SECONDS)
+                    list(answer)
+                return caught.value.code()
+
+        assert await asyncio.to_thread(call) is code
+        assert node.received == []
+
+
+async def test_a_frame_out_of_bounds_ends_the_stream() -> None:
+    async with running(Node(), tools_address="127.0.0.1:0") as node:
+
+        def call(frame: mlnet_pb2.Frame) -> grpc.StatusCode:
+            with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
+                stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(stub.Exchange(iter([frame]), timeout=SECONDS))
+                return caught.value.code()
+
+        one = mlnet_pb2.Envelope(yaml="x", signature=bytes(64))
+        for frame in (
+            mlnet_pb2.Frame(envelopes=[one] * 257),
+            mlnet_pb2.Frame(envelopes=[one], sequences=[1, 2]),
+        ):
+            assert await asyncio.to_thread(call, frame) is grpc.StatusCode.INVALID_ARGUMENT
+        assert node.received == []
+
+
+async def test_a_taken_tools_address_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        node = Node()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        network = Network(node.identity, node.handlers(), runtime_dir=tmp_path / "run", tools_address=address)
+        with pytest.raises(PortInUse, match="tools address"):
+            await network.start()
+
+
+async def test_the_tools_address_is_off_unless_given() -> None:
+    async with nodes(1) as (a,):
+        assert a.network.tools_port is None
+
+
+async def test_a_stranger_at_the_unix_socket_is_nobody() -> None:
+    """Who connects to the server's socket by another way than the tunnel is neither a peer nor a tool."""
+    async with running(Node()) as node:
+        channel = grpc.aio.insecure_channel(f"unix:{node.network._rpc_socket}")
+        stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Send(mlnet_pb2.Envelope(yaml="x", signature=bytes(64)), timeout=SECONDS)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        await channel.close(None)
+        assert node.received == []
