@@ -1,8 +1,8 @@
 """A node's identity: an Ed25519 key, and the libp2p peer id that contains its public half.
 
 The peer id is the base58 of an identity multihash over libp2p's protobuf of the public key
-(libp2p specs, ``peer-ids``): ``00 24 08 01 12 20`` and the 32 bytes of the key, which always reads ``12D3KooW...``. So whoever
-knows a peer id can verify what that peer signed, and nobody has to look a key up.
+(libp2p specs, ``peer-ids``): ``00 24 08 01 12 20`` and the 32 bytes of the key, which always reads
+``12D3KooW...``. So whoever knows a peer id can verify what that peer signed, and nobody has to look a key up.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Identity:
             return cls._load(path)
         except OSError as error:
             raise ConfigError(
-                f"cannot store the identity in {path}: {error.strerror}; choose a directory that can be written"
+                f"cannot store the identity in {path}: {error.strerror}; "
+                "choose a directory that can be written"
             ) from error
 
     @classmethod
@@ -98,11 +99,13 @@ class Identity:
             return cls(bytes.fromhex(content[len(_HEADER) :].decode("ascii").strip()))
         except ValueError as error:
             raise ConfigError(
-                f"{path} holds no mlnet identity; restore it from a copy, or move it away to start as a new node"
+                f"{path} holds no mlnet identity; restore it from a copy, "
+                "or move it away to start as a new node"
             ) from error
 
     def _store(self, path: Path) -> None:
-        """Write a private file beside ``path`` and link it there: no reader ever sees half of it, and the first of two wins."""
+        """Write a private file beside ``path`` and link it there: no reader ever sees half of it, and the
+        first of two wins."""
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -1,6 +1,7 @@
 """Writes ``mlnet/rpc`` from the protocol definitions: ``python proto/generate.py [DIRECTORY]``.
 
-Needs the version of grpcio-tools that pyproject.toml names: later ones write code for protobuf 7, which libp2p forbids.
+Needs the version of grpcio-tools that pyproject.toml names: later ones write code for protobuf 7, which
+libp2p forbids.
 """
 
 from __future__ import annotations

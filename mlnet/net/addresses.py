@@ -11,7 +11,9 @@ import ifaddr
 from mlnet.errors import ConfigError
 from mlnet.identity import parse_peer_id
 
-_FORM = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([0-9A-Za-z.:-]{1,253})/tcp/([0-9]{1,5})(?:/p2p/([0-9A-Za-z]{1,64}))?")
+_FORM = re.compile(
+    r"/(ip4|ip6|dns|dns4|dns6)/([0-9A-Za-z.:-]{1,253})/tcp/([0-9]{1,5})(?:/p2p/([0-9A-Za-z]{1,64}))?"
+)
 _BRIDGES = ("docker", "br-", "virbr", "cni")
 
 
@@ -50,7 +52,8 @@ def split_full(address: str) -> tuple[str, str]:
             raise ValueError("port 0 cannot be dialled")
     except ValueError as error:
         raise ConfigError(
-            f"the peer address {address[:200]!r} cannot be used: {error}; `mlnet-node start` prints the right form"
+            f"the peer address {address[:200]!r} cannot be used: {error}; "
+            "`mlnet-node start` prints the right form"
         ) from error
     return address.partition("/p2p/")[0], peer
 
@@ -71,7 +74,8 @@ def check_listen(address: str) -> str:
 
 
 def from_network(peer: str, address: str) -> str | None:
-    """The dialable part of an address that a message gave for ``peer``; None when it is not one that we would dial.
+    """The dialable part of an address that a message gave for ``peer``; None when it is not one that we
+    would dial.
 
     Names are not taken from the network: whoever sends one would choose what our resolver asks.
     """
@@ -84,7 +88,11 @@ def from_network(peer: str, address: str) -> str | None:
     if family not in ("ip4", "ip6") or not port or owner not in ("", peer):
         return None
     ip = ipaddress.ip_address(host)
-    if ip.is_unspecified or ip.is_multicast or (ip.version == 4 and ip == ipaddress.ip_address("255.255.255.255")):
+    if (
+        ip.is_unspecified
+        or ip.is_multicast
+        or (ip.version == 4 and ip == ipaddress.ip_address("255.255.255.255"))
+    ):
         return None
     return f"/{family}/{host}/tcp/{port}"
 

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, TypeVarTuple
+from functools import partial
+from typing import Generic, TypeVar, TypeVarTuple
 
 import trio
 
@@ -23,7 +24,8 @@ class TrioThread:
     """Runs an async function under trio in a thread until :meth:`stop`.
 
     Args:
-        main: gets the nursery for all background tasks; calls ``started`` once it serves; runs until it is cancelled.
+        main: gets the nursery for all background tasks; calls ``started`` once it serves; runs until it is
+            cancelled.
     """
 
     def __init__(self, main: Callable[[trio.Nursery, Callable[[], None]], Awaitable[None]]) -> None:
@@ -37,7 +39,8 @@ class TrioThread:
         self.failure: BaseException | None = None
 
     async def start(self) -> None:
-        """Start the thread and wait until its function serves; what that raises before then is raised here."""
+        """Start the thread and wait until its function serves; what that raises before then is raised
+        here."""
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.create_future()
         self._thread.start()
@@ -87,10 +90,13 @@ class TrioThread:
                 failure = failure.exceptions[0]
             self._started.set_exception(failure or TransportError("the libp2p thread ended at its start"))
         elif self.failure is not None:
-            logger.critical("the libp2p thread has failed; this node is off the network", exc_info=self.failure)
+            logger.critical(
+                "the libp2p thread has failed; this node is off the network", exc_info=self.failure
+            )
 
     def notify(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
-        """From any thread: call ``function`` on the asyncio loop soon; nothing happens when that loop is gone."""
+        """From any thread: call ``function`` on the asyncio loop soon; nothing happens when that loop is
+        gone."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(function, *args)
@@ -117,58 +123,67 @@ class TrioThread:
         return results[0]
 
     async def call(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """From asyncio: run an async function under trio and wait for its result; cancelling the wait cancels it.
+        """From asyncio: run an async function under trio and wait for its result.
+
+        Cancelling the wait cancels the function.
 
         Raises:
-            TransportError: the trio loop has ended.
+            TransportError: the trio loop does not run, or has ended.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        scope = trio.CancelScope()
-
-        def finish(result: list[T], error: BaseException | None) -> None:
-            if not future.done():
-                if error is not None:
-                    future.set_exception(error)
-                else:
-                    future.set_result(result[0])
-
-        async def run() -> None:
-            result: list[T] = []
-            error: BaseException | None = TransportError("the network stops")
-            try:
-                with scope:
-                    result.append(await function(*args))
-                    error = None
-            except Exception as caught:  # noqa: BLE001 - it is raised in the other thread
-                error = caught
-            finally:
-                self.notify(finish, result, error)
-
-        def spawn() -> None:
-            if self._nursery is None or self._nursery.cancel_scope.cancel_called:
-                self.notify(finish, [], TransportError("the network stops"))
-            else:
-                self._nursery.start_soon(run)
-
         token = self._token
+        if token is None:
+            raise TransportError("the network does not run")
+
+        async def work() -> T:
+            return await function(*args)
+
+        call = _Call(self, work)
+        ended = asyncio.ensure_future(self._ended.wait())
         try:
-            if token is None:
-                raise TransportError("the network does not run")
-            token.run_sync_soon(spawn)
-            ended = asyncio.ensure_future(self._ended.wait())
-            try:
-                await asyncio.wait((future, ended), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                ended.cancel()
-            if not future.done():
-                raise TransportError("the network has stopped")
-            return future.result()
+            token.run_sync_soon(call.spawn, self._nursery)
+            await asyncio.wait((call.future, ended), return_when=asyncio.FIRST_COMPLETED)
         except trio.RunFinishedError as error:
             raise TransportError("the network has stopped") from error
         except asyncio.CancelledError:
-            future.cancel()
+            call.future.cancel()
             with contextlib.suppress(trio.RunFinishedError):
-                if token is not None:
-                    token.run_sync_soon(scope.cancel)
+                token.run_sync_soon(call.scope.cancel)
             raise
+        finally:
+            ended.cancel()
+        if not call.future.done():
+            raise TransportError("the network has stopped")
+        return call.future.result()
+
+
+class _Call(Generic[T]):
+    """One call from asyncio to trio."""
+
+    def __init__(self, thread: TrioThread, work: Callable[[], Awaitable[T]]) -> None:
+        self._thread, self._work = thread, work
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.scope = trio.CancelScope()
+
+    def spawn(self, nursery: trio.Nursery | None) -> None:
+        if nursery is None or nursery.cancel_scope.cancel_called:
+            self._thread.notify(self._fail, TransportError("the network stops"))
+        else:
+            nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        finish: Callable[[], None] = partial(self._fail, TransportError("the network stops"))
+        try:
+            with self.scope:
+                finish = partial(self._succeed, await self._work())
+        except Exception as error:  # noqa: BLE001 - it is raised in the other thread
+            finish = partial(self._fail, error)
+        finally:
+            self._thread.notify(finish)
+
+    def _succeed(self, result: T) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)

@@ -1,4 +1,5 @@
-"""Our side of the dealings with one peer: its outbox, the Exchange stream that empties it, and the channel for other calls."""
+"""Our side of the dealings with one peer: its outbox, the Exchange stream that empties it, and the channel
+for other calls."""
 
 from __future__ import annotations
 
@@ -9,16 +10,18 @@ from typing import Any, Protocol
 
 import grpc
 
+from mlnet.envelope import Envelope
 from mlnet.errors import TransportError
 from mlnet.net.channel import Channel
 from mlnet.net.host import RPC_PROTOCOL, Host
 from mlnet.net.interface import Limits
-from mlnet.net.outbox import Budget, Outbox
+from mlnet.net.outbox import Budget, Outbox, Outcome, Route
 from mlnet.rpc import mlnet_pb2 as pb
 
 logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
+MAX_CONVERSATIONS = 2048
 
 
 class Surroundings(Protocol):
@@ -35,7 +38,8 @@ class Surroundings(Protocol):
 
 
 class Conversation:
-    """Sends what its outbox holds over one Exchange stream at a time, and again over the next when that breaks."""
+    """Sends what its outbox holds over one Exchange stream at a time, and again over the next when that
+    breaks."""
 
     def __init__(
         self, peer: str, host: Host, surroundings: Surroundings, limits: Limits, budget: Budget
@@ -153,3 +157,67 @@ class Conversation:
                     await self.outbox.changed.wait()
                 else:
                     await call.write(frame)
+
+
+class Conversations:
+    """The conversations of a node, made on demand.
+
+    Args:
+        host: carries them.
+        surroundings: see :class:`Surroundings`.
+        limits: bounds of each outbox and of all together.
+    """
+
+    def __init__(self, host: Host, surroundings: Surroundings, limits: Limits) -> None:
+        self._host, self._surroundings, self._limits = host, surroundings, limits
+        self._budget = Budget(limits.outbox_bytes)
+        self._by_peer: dict[str, Conversation] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    def __getitem__(self, peer: str) -> Conversation:
+        conversation = self._by_peer.get(peer)
+        if conversation is None:
+            if self._stopped:
+                raise TransportError("the network has stopped")
+            if len(self._by_peer) >= MAX_CONVERSATIONS:
+                self._end_idle()
+            conversation = self._by_peer[peer] = Conversation(
+                peer, self._host, self._surroundings, self._limits, self._budget
+            )
+        return conversation
+
+    def get(self, peer: str) -> Conversation | None:
+        """The conversation with a peer if there is one."""
+        return self._by_peer.get(peer)
+
+    def put(self, envelope: Envelope, peer: str, timeout: float, route: Route) -> asyncio.Future[Outcome]:
+        """Queue an envelope for a peer."""
+        if self._stopped:
+            stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            stopped.set_result(Outcome.STOPPED)
+            return stopped
+        return self[peer].outbox.put(envelope, timeout, route)
+
+    def counters(self) -> dict[str, int]:
+        """Envelopes resent and waiting, and their bytes."""
+        outboxes = [conversation.outbox for conversation in self._by_peer.values()]
+        return {
+            "resent": sum(outbox.resent for outbox in outboxes),
+            "waiting": sum(len(outbox) for outbox in outboxes),
+            "waiting_bytes": self._budget.used,
+        }
+
+    def _end_idle(self) -> None:
+        for peer, conversation in list(self._by_peer.items()):
+            if conversation.is_idle:
+                del self._by_peer[peer]
+                task = asyncio.create_task(conversation.stop())
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+
+    async def stop(self) -> None:
+        """End all of them; what waits is settled as stopped."""
+        self._stopped = True
+        conversations, self._by_peer = list(self._by_peer.values()), {}
+        await asyncio.gather(*self._ending, *(conversation.stop() for conversation in conversations))

@@ -1,7 +1,7 @@
 """Gossip: each new envelope once to each neighbour, bounded in hops, in rate, and in what is remembered.
 
-The overlay is that of the connected neighbours; an envelope floods it (eager push). Who receives one a second time drops it, so that an
-envelope crosses each connection at most once in each direction.
+The overlay is that of the connected neighbours; an envelope floods it (eager push). Who receives one a
+second time drops it, so that an envelope crosses each connection at most once in each direction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 
 
 def _key(envelope: Envelope) -> bytes:
-    """The envelope's identity, signature included: else a copy with a false signature would shut the true one out."""
+    """The envelope's identity, signature included: else a copy with a false signature would shut the true
+    one out."""
     return hashlib.sha256(envelope.signature.rjust(64, b"\0") + envelope.yaml.encode()).digest()
 
 
@@ -54,13 +55,12 @@ class Gossip:
         return True
 
     def publish(self, envelope: Envelope) -> None:
-        """Send an envelope of our own, also when it was seen before: its sender may want it to reach peers that came later."""
+        """Send an envelope of our own, also when it was seen before: its sender may want it to reach peers
+        that came later."""
         self._is_new(_key(envelope))
         self._pass_on(envelope, "", self._limits.hops)
 
-    def receive(
-        self, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]
-    ) -> bool:
+    def receive(self, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]) -> bool:
         """Take an envelope from a neighbour: handle it if it is new, and pass it on if that returns True.
 
         Whatever ``handle`` raises is raised, and the envelope goes no further.

@@ -1,17 +1,15 @@
 """The libp2p host: TCP, noise and yamux in a trio thread, and the splices that hang on its streams.
 
-Of libp2p we use the swarm, its transport and its security; what needs repair is in :mod:`mlnet.net.repairs`. The user, on the asyncio
-loop, sees peers as strings and streams as unix sockets.
+Of libp2p we use the swarm, its transport and its security; what needs repair is in
+:mod:`mlnet.net.repairs`. The user, on the asyncio loop, sees peers as strings and streams as unix sockets.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -36,12 +34,13 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
-from mlnet.identity import parse_peer_id
+from mlnet.errors import ConfigError, PeerUnreachable, PortInUse, TransportError
 from mlnet.net import repairs, tunnel
 from mlnet.net.bridge import TrioThread
 from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits
-from mlnet.net.yamux import Session, Stream
+from mlnet.net.links import Link, Links
+from mlnet.net.yamux import Session
+from mlnet.net.yamux_stream import Stream
 
 logger = logging.getLogger(__name__)
 RPC_PROTOCOL = "/mlnet/grpc/1.0.0"
@@ -68,13 +67,6 @@ class HostEvents(Protocol):
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
         """The unix socket to which an inbound stream is spliced; None refuses it."""
-
-
-@dataclass(eq=False, slots=True)
-class _Link:
-    peer: str
-    session: Session
-    ip: str
 
 
 class Host:
@@ -106,15 +98,13 @@ class Host:
         self._limits, self._events = limits, events
         self._thread = TrioThread(self._main)
         self._sources: dict[str, Source] = {}
-        self._banned: dict[str, float] = {}
-        self._links: dict[str, list[_Link]] = {}
+        self._links = Links(self._id, limits)
         self._inbound_streams: Counter[tuple[str, bool]] = Counter()
         self._tunnels: dict[Path, trio.CancelScope] = {}
         self._handshakes = repairs.Handshakes(limits.handshakes)
         self._negotiator = Multiselect()
         for protocol in (RPC_PROTOCOL, REDIS_PROTOCOL, GLOO_PROTOCOL):
             self._negotiator.add_handler(TProtocol(protocol), self._on_stream)
-        self._link_added = trio.Event()
         self._swarm: Swarm | None = None
         self._nursery: trio.Nursery | None = None
         self.listen_addresses: list[str] = []
@@ -136,7 +126,8 @@ class Host:
         await self._thread.stop()
 
     def source(self, grpc_peer: str) -> Source | None:
-        """Who is behind a gRPC call, by its ``context.peer()``: the unix socket's address is one that only we could bind."""
+        """Who is behind a gRPC call, by its ``context.peer()``: the unix socket's address is one that only
+        we could bind."""
         return self._sources.get(grpc_peer.removeprefix("unix:"))
 
     async def dial(self, peer: str, addresses: Sequence[str]) -> None:
@@ -150,17 +141,16 @@ class Host:
     async def disconnect(self, peer: str, ban_seconds: float = 0.0) -> None:
         """Close a peer's connections, and refuse new ones for a while."""
         if ban_seconds > 0:
-            now = time.monotonic()
-            self._banned = {p: end for p, end in self._banned.items() if end > now}
-            self._banned[peer] = now + ban_seconds
+            self._links.ban(peer, ban_seconds)
         await self._thread.call(self._disconnect, peer)
 
     def is_banned(self, peer: str) -> bool:
         """Whether that peer's connections are refused at present."""
-        return self._banned.get(peer, 0.0) > time.monotonic()
+        return self._links.is_banned(peer)
 
     async def open_tunnel(self, peer: str, protocol: str, preamble: str | None = None) -> Path:
-        """A unix socket of which each connection becomes a stream of ``protocol`` over whichever connection with the peer is up."""
+        """A unix socket of which each connection becomes a stream of ``protocol`` over whichever connection
+        with the peer is up."""
         return await self._thread.call(self._open_tunnel, peer, protocol, preamble)
 
     async def close_tunnel(self, path: Path) -> None:
@@ -187,9 +177,8 @@ class Host:
             finally:
                 with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_SECONDS):
                     async with trio.open_nursery() as closing:
-                        for links in self._links.values():
-                            for link in links:
-                                closing.start_soon(link.session.close)
+                        for link in self._links.all():
+                            closing.start_soon(link.session.close)
 
     def _make_swarm(self, tcp: repairs.Tcp) -> Swarm:
         noise = NoiseTransport(self._keys, noise_privkey=create_x25519_key_pair().private_key)
@@ -215,54 +204,38 @@ class Host:
     def _cannot_listen(self, failures: Sequence[OSError]) -> ConfigError:
         where = ", ".join(str(address) for address in self._listen)
         if any(error.errno == errno.EADDRINUSE for error in failures):
-            return PortInUse(f"cannot listen on {where}: the port is in use; choose another, or 0 for a free one")
+            return PortInUse(
+                f"cannot listen on {where}: the port is in use; choose another, or 0 for a free one"
+            )
         reason = failures[0].strerror or str(failures[0]) if failures else "not a TCP address"
-        return ConfigError(f"cannot listen on {where}: {reason}; use /ip4/ADDRESS/tcp/PORT with a local address")
+        return ConfigError(
+            f"cannot listen on {where}: {reason}; use /ip4/ADDRESS/tcp/PORT with a local address"
+        )
 
     async def _serve_inbound(self, session: Session, ip: str) -> None:
         link = self._add_link(session, ip)
         if link is not None:
             await self._watch(link)
 
-    async def _watch(self, link: _Link) -> None:
+    async def _watch(self, link: Link) -> None:
         try:
             await link.session.event_closed.wait()
         finally:
-            links = self._links.get(link.peer, [])
-            links.remove(link)
-            if not links:
-                del self._links[link.peer]
+            self._links.remove(link)
             logger.debug("connection with %s at %s ended: %s", link.peer, link.ip, link.session.end_reason)
             self._thread.notify(self._events.on_link, link.peer, link.ip, False)
 
-    def _add_link(self, session: Session, ip: str) -> _Link | None:
-        peer = str(session.peer_id)
-        try:
-            parse_peer_id(peer)
-        except ValueError:
-            return None
-        total = sum(len(links) for links in self._links.values())
-        if session.peer_id == self._id or self.is_banned(peer) or total >= self._limits.connections:
-            return None
-        link = _Link(peer, session, ip)
-        links = self._links.setdefault(peer, [])
-        links.append(link)
-        if len(links) > self._limits.connections_per_peer and self._nursery is not None:
-            # The newest stays: a peer that lost its machine comes back before we notice that its old connections are dead.
-            self._nursery.start_soon(links[0].session.close)
-        self._link_added.set()
-        self._link_added = trio.Event()
-        self._thread.notify(self._events.on_link, peer, ip, True)
+    def _add_link(self, session: Session, ip: str) -> Link | None:
+        link = self._links.add(session, ip)
+        if link is not None:
+            surplus = self._links.surplus(link.peer)
+            if surplus is not None and self._nursery is not None:
+                self._nursery.start_soon(surplus.session.close)
+            self._thread.notify(self._events.on_link, link.peer, ip, True)
         return link
 
-    def _session(self, peer: str) -> Session | None:
-        for link in reversed(self._links.get(peer, [])):
-            if link.session.is_established:
-                return link.session
-        return None
-
     async def _dial(self, peer: str, addresses: Sequence[Multiaddr]) -> None:
-        if self._session(peer) is not None:
+        if self._links.session(peer) is not None:
             return
         if self.is_banned(peer):
             raise PeerUnreachable(f"peer {peer} is shut out for a while, because it sent garbage")
@@ -282,7 +255,7 @@ class Host:
                 nursery.start_soon(attempt, address, failed)
                 with trio.move_on_after(HEAD_START_SECONDS):
                     await failed.wait()
-        if self._session(peer) is None:
+        if self._links.session(peer) is None:
             reason = "; ".join(reasons) or ("it hung up at once" if addresses else "no address is known")
             raise PeerUnreachable(f"peer {peer} is not reachable ({reason})")
 
@@ -308,21 +281,14 @@ class Host:
 
     async def _disconnect(self, peer: str) -> None:
         async with trio.open_nursery() as nursery:
-            for link in list(self._links.get(peer, [])):
+            for link in self._links.of(peer):
                 nursery.start_soon(link.session.close)
 
-    async def _wait_for_session(self, peer: str) -> Session | None:
-        session = self._session(peer)
+    async def _open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
+        session = self._links.session(peer)
         if session is None:
             self._thread.notify(self._events.on_missing_link, peer)
-            with trio.move_on_after(self._limits.dial_seconds):
-                while session is None:
-                    await self._link_added.wait()
-                    session = self._session(peer)
-        return session
-
-    async def _open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
-        session = await self._wait_for_session(peer)
+            session = await self._links.wait_for_session(peer, self._limits.dial_seconds)
         if session is None:
             return None
         try:
@@ -332,7 +298,9 @@ class Host:
         try:
             with trio.fail_after(self._limits.handshake_seconds):
                 await MultiselectClient().select_one_of(
-                    [TProtocol(protocol)], MultiselectCommunicator(stream), int(self._limits.handshake_seconds) + 1
+                    [TProtocol(protocol)],
+                    MultiselectCommunicator(stream),
+                    int(self._limits.handshake_seconds) + 1,
                 )
                 if preamble is not None:
                     await tunnel.write_preamble(stream, preamble)
@@ -347,6 +315,9 @@ class Host:
         return stream
 
     async def _open_tunnel(self, peer: str, protocol: str, preamble: str | None) -> Path:
+        nursery = self._nursery
+        if nursery is None:
+            raise TransportError("the host does not run")
         path = self._runtime.name("p")
         encoded = None if preamble is None else preamble.encode()
         listener = tunnel.listen(path)
@@ -356,8 +327,7 @@ class Host:
             with scope:
                 await tunnel.serve(listener, path, lambda: self._open_stream(peer, protocol, encoded))
 
-        assert self._nursery is not None
-        self._nursery.start_soon(run)
+        nursery.start_soon(run)
         return path
 
     async def _close_tunnel(self, path: Path) -> None:
@@ -371,7 +341,7 @@ class Host:
             return
         try:
             await self._serve_stream(stream)
-        except Exception as error:  # noqa: BLE001 - libp2p would end the whole host with an error of one hostile stream
+        except Exception as error:  # noqa: BLE001 - libp2p would end the host with an error of one stream
             logger.debug("stream from %s ended: %r", stream.muxed_conn.peer_id, error)
         finally:
             if not stream.is_closed:

@@ -1,4 +1,5 @@
-"""What becomes of an envelope that comes in, whoever carried it: handled, passed on, relayed, refused, scored."""
+"""What becomes of an envelope that comes in, whoever carried it: handled, passed on, relayed, refused,
+scored."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Intake:
         handlers: the user's.
         limits: rates.
         gossip: where gossip goes.
-        relay: ``(envelope, to, seconds)`` hands an envelope to a connected peer; None when there is no such peer.
+        relay: ``(envelope, to, seconds)`` hands an envelope to a connected peer; None when there is no such
+            peer.
         score: ``(peer, points)`` scores a peer down.
         clock: seconds.
     """
@@ -63,7 +65,8 @@ class Intake:
         self.received = 0
 
     def pause(self, source: str) -> float:
-        """Seconds to wait before the next envelope of that peer is taken; none for tools, which the operator let in."""
+        """Seconds to wait before the next envelope of that peer is taken; none for tools, which the
+        operator let in."""
         return 0.0 if source == TOOL else self._rates[source].take()
 
     def is_foreign(self, route: Route) -> bool:
@@ -77,7 +80,7 @@ class Intake:
             self._score(source, _GARBAGE)
             return Verdict(
                 Outcome.REFUSED,
-                f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes and a signature of {MAX_SIGNATURE_BYTES}",
+                f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes, its signature {MAX_SIGNATURE_BYTES}",
             )
         try:
             if route.hops:

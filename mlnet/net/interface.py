@@ -37,17 +37,21 @@ class DialBack:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The network's user. Every function is called on the asyncio loop of :meth:`Network.start` and must not block.
+    """The network's user. Every function is called on the asyncio loop of :meth:`Network.start` and must
+    not block.
 
     Attributes:
-        on_envelope: ``(envelope, source, gossip)``. ``source`` is the peer whose connection carried it (the sender is in the
-            envelope's string, and only its signature proves it), or :data:`TOOL`. Return True to acknowledge it and,
-            if ``gossip``, to pass it on; False when it is not for us: acknowledged, not passed on. Raise
-            :class:`~mlnet.errors.RemoteProtocolError` for garbage: the sender is told, and the source scored down.
-            A gossiped envelope comes once; one sent directly may come again when its acknowledgement was lost.
-        on_peer: ``(peer, connected)``: the first libp2p connection with a peer is up, by whichever side, or the last one is gone.
+        on_envelope: ``(envelope, source, gossip)``. ``source`` is the peer whose connection carried it (the
+            sender is in the envelope's string, and only its signature proves it), or :data:`TOOL`. Return
+            True to acknowledge it and, if ``gossip``, to pass it on; False when it is not for us:
+            acknowledged, not passed on. Raise :class:`~mlnet.errors.RemoteProtocolError` for garbage: the
+            sender is told, and the source scored down. A gossiped envelope comes once; one sent directly
+            may come again when its acknowledgement was lost.
+        on_peer: ``(peer, connected)``: the first libp2p connection with a peer is up, by whichever side, or
+            the last one is gone.
         find_blob: ``(peer, digest)`` -> the file to serve, None to refuse. The digest comes from the network.
-        admit: ``(peer, protocol, preamble)`` -> the unix socket to which that stream is spliced, None to refuse.
+        admit: ``(peer, protocol, preamble)`` -> the unix socket to which that stream is spliced, None to
+            refuse.
     """
 
     on_envelope: Callable[[Envelope, str, bool], bool]
@@ -63,11 +67,13 @@ class Limits:
     Attributes:
         connections: libp2p connections in all.
         connections_per_peer: of them with one peer; the oldest goes first.
-        handshakes: inbound connections that have not proved an identity yet; the oldest of the busiest address goes first.
+        handshakes: inbound connections that have not proved an identity yet; the oldest of the busiest
+            address goes first.
         handshake_seconds: time for such a proof.
         rpc_streams_per_peer: tunnelled HTTP/2 connections that one peer may have open with us.
         spliced_streams_per_peer: streams of the other protocols that one peer may have open with us.
-        envelopes_per_second: envelopes of one peer that are handled; more than that wait, which slows that peer down.
+        envelopes_per_second: envelopes of one peer that are handled; more than that wait, which slows that
+            peer down.
         gossip_per_second: gossiped envelopes of one neighbour; what exceeds it is dropped.
         relays_per_second: envelopes of one peer that we carry to another.
         outbox_envelopes: envelopes waiting for one peer's acknowledgement.
@@ -78,7 +84,8 @@ class Limits:
         max_neighbours: peers to which gossip is passed.
         known_peers: peers whose addresses are kept.
         addresses_per_peer: addresses that are kept for one peer.
-        garbage_score: points of garbage at which a peer is cut off; a point fades in ``garbage_fade_seconds``.
+        garbage_score: points of garbage at which a peer is cut off; a point fades in
+            ``garbage_fade_seconds``.
         garbage_fade_seconds: see there.
         ban_seconds: how long a peer that was cut off stays out.
         fetches_per_peer: blobs that one peer may fetch from us at a time.
@@ -113,4 +120,3 @@ class Limits:
     ping_seconds: float = 5.0
     ping_timeout_seconds: float = 8.0
     dial_seconds: float = 8.0
-

@@ -1,4 +1,5 @@
-"""The network as the drivers see it: peers, envelopes, gossip, blobs and forwarded streams, on one asyncio loop."""
+"""The network as the drivers see it: peers, envelopes, gossip, blobs and forwarded streams, on one asyncio
+loop."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from mlnet.identity import Identity, parse_peer_id
 from mlnet.net import addresses as addressing
 from mlnet.net import blobs, dialback
 from mlnet.net.connector import Connector
-from mlnet.net.conversation import Conversation
+from mlnet.net.conversation import Conversations
 from mlnet.net.delivery import deliver
 from mlnet.net.gossip import Gossip
 from mlnet.net.host import Host
@@ -30,7 +31,7 @@ from mlnet.net.interface import (
     Handlers,
     Limits,
 )
-from mlnet.net.outbox import Budget, Outcome, Route
+from mlnet.net.outbox import Outcome, Route
 from mlnet.net.peers import AddressBook, Neighbours, Scores
 from mlnet.net.service import RpcServer, Service
 from mlnet.net.tunnel import RuntimeDir
@@ -41,7 +42,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
 GOSSIP_SECONDS = 30.0
 """How long gossip for a neighbour waits for its acknowledgement."""
-MAX_CONVERSATIONS = 2048
 
 
 class Network:
@@ -53,7 +53,8 @@ class Network:
         listen: multiaddrs to listen on; port 0 takes a free one.
         peers: full multiaddrs (with ``/p2p/ID``) that are dialled, and redialled when the connection is lost.
         runtime_dir: a private directory (mode 0700, made if missing) for unix sockets; empty again after
-            :meth:`stop`. Its path must leave room for a name of 24 characters within the 107 of a unix socket.
+            :meth:`stop`. Its path must leave room for a name of 24 characters within the 107 of a unix
+            socket.
         tools_address: ``host:port`` at which tools (a gRPC stub, ghz) may call the service; None for nowhere.
         limits: see :class:`Limits`.
 
@@ -84,8 +85,6 @@ class Network:
         self._neighbours = Neighbours(self._limits)
         self._links: dict[str, Counter[str]] = {}
         self._scores = Scores(self._limits, time.monotonic)
-        self._budget = Budget(self._limits.outbox_bytes)
-        self._conversations: dict[str, Conversation] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._deliveries: set[asyncio.Future[bool]] = set()
         self._gossip = Gossip(self._limits, self._neighbours.targets, self._forward_gossip, time.monotonic)
@@ -108,6 +107,7 @@ class Network:
             events=self,
         )
         self._connector = Connector(self._host, self._book, self._neighbours, self._limits)
+        self._conversations = Conversations(self._host, self, self._limits)
         self._rpc_socket, self._tools_address = rpc_socket, tools_address
         self._server: RpcServer | None = None
         self._running = False
@@ -148,8 +148,7 @@ class Network:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        conversations, self._conversations = list(self._conversations.values()), {}
-        await asyncio.gather(*(conversation.stop() for conversation in conversations))
+        await self._conversations.stop()
         if self._server is not None:
             await self._server.stop()
         await self._host.stop()
@@ -211,7 +210,8 @@ class Network:
         return frozenset(self._links.get(peer, ()))
 
     def penalise(self, peer: str, points: float = 1.0) -> None:
-        """Score a peer down; at ten points (they fade, one a minute) it is disconnected and shut out for a minute.
+        """Score a peer down; at ten points (they fade, one a minute) it is disconnected and shut out for a
+        minute.
 
         The network does it for garbage by itself; call it for what only the user sees, such as equivocation.
         """
@@ -232,13 +232,14 @@ class Network:
     ) -> asyncio.Future[bool]:
         """Queue an envelope for a peer.
 
-        It is resent over the next connection until it is acknowledged or ``timeout`` seconds have passed. When the
-        direct path does not work, each peer of ``via`` is asked to carry it (one hop, acknowledged end to end);
-        when none of that works and ``gossip_fallback`` is set, it is gossiped once, and the direct path tried on.
+        It is resent over the next connection until it is acknowledged or ``timeout`` seconds have passed.
+        When the direct path does not work, each peer of ``via`` is asked to carry it (one hop, acknowledged
+        end to end); when none of that works and ``gossip_fallback`` is set, it is gossiped once, and the
+        direct path tried on.
 
         Returns:
-            A future: True when the peer acknowledged it, False when it was refused, timed out or found no room.
-            It never raises; cancelling it takes the envelope back.
+            A future: True when the peer acknowledged it, False when it was refused, timed out or found no
+            room. It never raises; cancelling it takes the envelope back.
 
         Raises:
             LocalProtocolError: the envelope is larger than 1 MiB, or ``to`` is not another peer.
@@ -253,8 +254,8 @@ class Network:
         helpers = [peer for peer in dict.fromkeys(via) if peer not in (to, self._peer_id)]
         task = asyncio.ensure_future(
             deliver(
-                self._put,
-                self._conversation(to).broken,
+                self._conversations.put,
+                self._conversations[to].broken,
                 envelope,
                 to,
                 timeout=timeout,
@@ -269,7 +270,8 @@ class Network:
         return result
 
     def publish(self, envelope: Envelope) -> None:
-        """Gossip an envelope: every node of a connected network gets it once. Our ``on_envelope`` is not called.
+        """Gossip an envelope: every node of a connected network gets it once. Our ``on_envelope`` is not
+        called.
 
         Raises:
             LocalProtocolError: the envelope is larger than 1 MiB.
@@ -283,36 +285,13 @@ class Network:
         if size > MAX_ENVELOPE_BYTES:
             raise LocalProtocolError(f"an envelope of {size} bytes; at most {MAX_ENVELOPE_BYTES} can be sent")
 
-    def _conversation(self, peer: str) -> Conversation:
-        conversation = self._conversations.get(peer)
-        if conversation is None:
-            if len(self._conversations) >= MAX_CONVERSATIONS:
-                self._end_idle_conversations()
-            conversation = self._conversations[peer] = Conversation(
-                peer, self._host, self, self._limits, self._budget
-            )
-        return conversation
-
-    def _end_idle_conversations(self) -> None:
-        for peer, conversation in list(self._conversations.items()):
-            if conversation.is_idle:
-                del self._conversations[peer]
-                self._spawn(conversation.stop())
-
-    def _put(self, envelope: Envelope, peer: str, timeout: float, route: Route) -> asyncio.Future[Outcome]:
-        if not self._running:
-            stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            stopped.set_result(Outcome.STOPPED)
-            return stopped
-        return self._conversation(peer).outbox.put(envelope, timeout, route)
-
     def _relay(self, envelope: Envelope, to: str, seconds: float) -> asyncio.Future[Outcome] | None:
         if to not in self._neighbours:
             return None
-        return self._put(envelope, to, seconds, Route(relayed=True))
+        return self._conversations.put(envelope, to, seconds, Route(relayed=True))
 
     def _forward_gossip(self, envelope: Envelope, peer: str, hops: int) -> None:
-        self._put(envelope, peer, GOSSIP_SECONDS, Route(hops=hops))
+        self._conversations.put(envelope, peer, GOSSIP_SECONDS, Route(hops=hops))
 
     # --- other services of peers
 
@@ -323,7 +302,7 @@ class Network:
         """
         try:
             async with asyncio.timeout(timeout):
-                return await dialback.ask(await self._conversation(peer).stub(), port, timeout)
+                return await dialback.ask(await self._conversations[peer].stub(), port, timeout)
         except TransportError as error:
             return DialBack(False, "", str(error))
         except TimeoutError:
@@ -332,7 +311,8 @@ class Network:
     async def fetch_blob(
         self, peer: str, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
     ) -> int:
-        """Stream a blob from a peer into ``sink``, in pieces of at most 1 MiB; goes on after a lost connection.
+        """Stream a blob from a peer into ``sink``, in pieces of at most 1 MiB; goes on after a lost
+        connection.
 
         Returns:
             The number of bytes. The caller checks the hash.
@@ -342,14 +322,14 @@ class Network:
             DataError: the peer does not have it for us, or it is larger than ``max_bytes``.
         """
         return await blobs.fetch(
-            self._conversation(peer).stub, digest, max_bytes=max_bytes, timeout=timeout, sink=sink
+            self._conversations[peer].stub, digest, max_bytes=max_bytes, timeout=timeout, sink=sink
         )
 
     async def forward(self, peer: str, protocol: str, preamble: str) -> Path:
         """A unix socket of which every connection becomes a stream of ``protocol`` to the peer.
 
-        The peer's ``admit`` sees ``preamble`` and decides; a refused stream is closed. A connection that finds the
-        peer gone has it dialled, and is closed if that fails.
+        The peer's ``admit`` sees ``preamble`` and decides; a refused stream is closed. A connection that
+        finds the peer gone has it dialled, and is closed if that fails.
 
         Raises:
             LocalProtocolError: the preamble has more than 1024 bytes.
@@ -366,14 +346,11 @@ class Network:
 
     def health(self) -> Mapping[str, int]:
         """Counters: connected and known peers, envelopes received, resent and waiting, gossip dropped."""
-        outboxes = [conversation.outbox for conversation in self._conversations.values()]
         return {
             "connected": len(self._neighbours),
             "known": len(self._book.known()),
             "received": self._intake.received,
-            "resent": sum(outbox.resent for outbox in outboxes),
-            "waiting": sum(len(outbox) for outbox in outboxes),
-            "waiting_bytes": self._budget.used,
+            **self._conversations.counters(),
             "gossip_dropped": self._gossip.dropped,
         }
 
@@ -388,8 +365,9 @@ class Network:
         was, now = peer in self._neighbours, bool(ips)
         if not now:
             del self._links[peer]
-        if up and peer in self._conversations:
-            self._conversations[peer].on_link(True)
+        conversation = self._conversations.get(peer)
+        if up and conversation is not None:
+            conversation.on_link(True)
         if was == now or not self._running:
             return
         if now:
@@ -398,10 +376,10 @@ class Network:
         else:
             self._neighbours.remove(peer)
             self._connector.wake()
-            if peer in self._conversations:
-                self._conversations[peer].on_link(False)
+            if conversation is not None:
+                conversation.on_link(False)
         for target in self._neighbours.chosen():
-            self._conversation(target).want()
+            self._conversations[target].want()
         self._handlers.on_peer(peer, now)
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:

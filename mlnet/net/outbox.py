@@ -1,4 +1,5 @@
-"""Envelopes that wait for one peer's acknowledgement. No I/O: the conversation with the peer takes frames from here."""
+"""Envelopes that wait for one peer's acknowledgement. No I/O: the conversation with the peer takes frames
+from here."""
 
 from __future__ import annotations
 
@@ -83,7 +84,10 @@ class Outbox:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Outcome] = loop.create_future()
         size = len(envelope.yaml.encode()) + len(envelope.signature) + _OVERHEAD
-        if len(self._parcels) >= self._limits.outbox_envelopes or self._budget.used + size > self._budget.limit:
+        if (
+            len(self._parcels) >= self._limits.outbox_envelopes
+            or self._budget.used + size > self._budget.limit
+        ):
             done.set_result(Outcome.NO_ROOM)
             return done
         sequence = self._next
@@ -110,7 +114,8 @@ class Outbox:
         self.changed.set()
 
     def next_frame(self) -> pb.Frame | None:
-        """The next envelopes that travel alike; None when there are none, or too many are not acknowledged."""
+        """The next envelopes that travel alike; None when there are none, or too many are not
+        acknowledged."""
         frame, route, total = pb.Frame(), None, 0
         while self._unsent and self._in_flight < MAX_IN_FLIGHT and len(frame.envelopes) < MAX_FRAME_ENVELOPES:
             parcel = self._parcels.get(self._unsent[0])

@@ -1,4 +1,5 @@
-"""What is known about peers: addresses, rates, scores, and which of them get gossip. No I/O; the clock is an argument."""
+"""What is known about peers: addresses, rates, scores, and which of them get gossip. No I/O; the clock is
+an argument."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class Scores:
 
 
 class AddressBook:
-    """Dialable addresses by peer. Those of pinned peers are never dropped for others; the rest goes oldest first."""
+    """Dialable addresses by peer. Those of pinned peers are never dropped for others; the rest goes oldest
+    first."""
 
     def __init__(self, own: str, limits: Limits) -> None:
         self._own, self._limits = own, limits
@@ -105,7 +107,8 @@ class AddressBook:
         return list(self._pinned)
 
     def learn(self, peer: str, found: Sequence[str]) -> bool:
-        """Take what a signed message says about a peer in place of what was learned before; whether anything usable was in it."""
+        """Take what a signed message says about a peer in place of what was learned before; whether
+        anything usable was in it."""
         usable: list[str] = []
         for address in found[: 4 * self._limits.addresses_per_peer]:
             dialable = addresses.from_network(peer, address)
@@ -133,7 +136,8 @@ class AddressBook:
 
 
 class Neighbours:
-    """Which connected peers get gossip: the first that came, up to the limit, and those who have few connections themselves."""
+    """Which connected peers get gossip: the first that came, up to the limit, and those who have few
+    connections themselves."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

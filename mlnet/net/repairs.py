@@ -35,7 +35,8 @@ BACKLOG = 4096
 
 
 def quiet_logging() -> None:
-    """libp2p reports each failed dial and each odd peer as an error with a traceback; users have no use for that.
+    """libp2p reports each failed dial and each odd peer as an error with a traceback; users have no use for
+    that.
 
     It stays as it is when LIBP2P_DEBUG is set, libp2p's own switch.
     """
@@ -48,16 +49,18 @@ async def _do_nothing() -> None:
 
 
 def repair_auto_connector(swarm: Swarm) -> None:
-    """libp2p dials whatever it has heard of until half of all connections are in use; which peers we want is ours to say."""
+    """libp2p dials whatever it has heard of until half of all connections are in use; which peers we want
+    is ours to say."""
     swarm.auto_connector.maybe_connect = _do_nothing  # type: ignore[method-assign]
 
 
 def connection_config(limits: Limits) -> ConnectionConfig:
     """No automatic dialling, no pruning by libp2p, and no 250 ms wait after each dial.
 
-    libp2p's ``dial_peer`` waits out a head start of 250 ms for a second address unless one connection a peer is enough, tries only
-    one TCP address of a peer, and refuses a peer for 60 s after a failure. :func:`dial` goes past it; this setting is the second
-    guard. We bound the connections of a peer ourselves (``Limits.connections_per_peer``).
+    libp2p's ``dial_peer`` waits out a head start of 250 ms for a second address unless one connection a
+    peer is enough, tries only one TCP address of a peer, and refuses a peer for 60 s after a failure.
+    :func:`dial` goes past it; this setting is the second guard. We bound the connections of a peer
+    ourselves (``Limits.connections_per_peer``).
     """
     return ConnectionConfig(
         max_connections=limits.connections + limits.handshakes,
@@ -116,9 +119,11 @@ def repair_muxer(upgrader: TransportUpgrader, protocol: TProtocol, limits: Limit
 
 
 class Handshakes:
-    """Inbound connections that have not proved an identity: when there are too many, the oldest of the busiest address goes.
+    """Inbound connections that have not proved an identity: when there are too many, the oldest of the
+    busiest address goes.
 
-    libp2p gives each of them a slot for ten seconds, so that a few hundred idle TCP connections keep every new peer out.
+    libp2p gives each of them a slot for ten seconds, so that a few hundred idle TCP connections keep every
+    new peer out.
     """
 
     def __init__(self, limit: int) -> None:
@@ -151,8 +156,9 @@ def repair_inbound(
 ) -> None:
     """Give an inbound connection's slot back when it ends.
 
-    libp2p keeps the slot, and a task, of every inbound connection until the host stops: after some 250 of them it accepts
-    no more. ``serve(session, remote ip)`` runs as long as the connection is wanted; the SwarmException makes libp2p leave its barrier.
+    libp2p keeps the slot, and a task, of every inbound connection until the host stops: after some 250 of
+    them it accepts no more. ``serve(session, remote ip)`` runs as long as the connection is wanted; the
+    SwarmException makes libp2p leave its barrier.
     """
     upgrade = swarm.upgrade_inbound_raw_conn
 
@@ -192,7 +198,8 @@ def remote_ip(connection: object) -> str:
 
 
 class _Listener(IListener):
-    """libp2p listens with SO_REUSEPORT, so that a second node on the same port starts without an error and takes half of the peers."""
+    """libp2p listens with SO_REUSEPORT, so that a second node on the same port starts without an error and
+    takes half of the peers."""
 
     def __init__(self, handler: THandler, failures: list[OSError]) -> None:
         self._handler = handler

@@ -248,7 +248,9 @@ class RpcServer:
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortInUse(f"the tools address {address} is in use; choose another port, or 0") from error
+                raise PortInUse(
+                    f"the tools address {address} is in use; choose another port, or 0"
+                ) from error
             raise ConfigError(f"cannot listen on the tools address {address}: {error.strerror}") from error
         probe.close()
         await probe.wait_closed()

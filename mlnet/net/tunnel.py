@@ -17,7 +17,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
 from mlnet.errors import ConfigError
 from mlnet.net.interface import MAX_PREAMBLE_BYTES
 from mlnet.net.repairs import BACKLOG
-from mlnet.net.yamux import MAX_FRAME, MAX_WINDOW, Stream
+from mlnet.net.yamux_stream import MAX_FRAME, MAX_WINDOW, Stream
 
 logger = logging.getLogger(__name__)
 _LONGEST_NAME = 24
@@ -51,7 +51,8 @@ class RuntimeDir:
             raise ConfigError(f"cannot make the runtime directory {self.path}: {error.strerror}") from error
         if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
-                f"the runtime directory {self.path} is not private; run: chmod 700 {self.path}, or choose another"
+                f"the runtime directory {self.path} is not private; "
+                f"run: chmod 700 {self.path}, or choose another"
             )
 
     def name(self, prefix: str) -> Path:
@@ -81,8 +82,12 @@ async def connect_named(target: Path, name: Path) -> trio.SocketStream:
         sock.close()
         raise
     finally:
-        name.unlink(missing_ok=True)
+        _unlink(name)
     return trio.SocketStream(sock)
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 async def _to_stream(source: trio.SocketStream, stream: Stream) -> None:
@@ -110,7 +115,8 @@ async def _from_stream(stream: Stream, target: trio.SocketStream) -> None:
 
 
 async def splice(sock: trio.SocketStream, stream: Stream) -> None:
-    """Copy both ways until both are done; an end of file closes one direction, a break or a reset both. Closes both at the end."""
+    """Copy both ways until both are done; an end of file closes one direction, a break or a reset both.
+    Closes both at the end."""
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_to_stream, sock, stream)
@@ -154,7 +160,7 @@ async def serve(
     try:
         await trio.serve_listeners(handle, [listener])
     finally:
-        path.unlink(missing_ok=True)
+        _unlink(path)
 
 
 async def write_preamble(stream: Stream, preamble: bytes) -> None:

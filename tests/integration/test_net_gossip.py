@@ -56,7 +56,8 @@ async def test_peers_that_are_learned_of_are_connected_until_there_are_enough() 
 
 
 async def drain(all_nodes: Sequence[Node]) -> None:
-    """Every connection carries another envelope behind the gossip: when it has arrived, so has what was before it."""
+    """Every connection carries another envelope behind the gossip: when it has arrived, so has what was
+    before it."""
     for node in all_nodes:
         for peer in node.network.connected_peers():
             assert await accepted(node.network.send(node.envelope("other"), peer, timeout=SECONDS))

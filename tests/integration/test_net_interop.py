@@ -40,6 +40,8 @@ async def test_a_stock_host_dials_ours_and_is_served_by_grpc() -> None:
                 await stream.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
                 answers.append(await stream.read(9))
                 await stream.reset()
+                # Without this, libp2p leaves the socket to the garbage collector.
+                await host.close()
 
         await asyncio.to_thread(in_trio, client)
     # The server's SETTINGS frame: type 4 on stream 0.
@@ -70,6 +72,7 @@ async def test_ours_dials_a_stock_host() -> None:
             address = next(iter(host.get_network().listeners.values())).get_addrs()[0]
             loop.call_soon_threadsafe(listening.set_result, f"{address}/p2p/{host.get_id()}")
             await trio.to_thread.run_sync(done.wait)
+            await host.close()
 
     thread = asyncio.ensure_future(asyncio.to_thread(in_trio, server))
     try:

@@ -45,7 +45,7 @@ def test_a_peer_id_contains_the_public_key_that_verifies() -> None:
     ],
 )
 def test_anything_else_is_no_peer_id(peer_id: str) -> None:
-    with pytest.raises(ValueError, match="Ed25519 peer id|Invalid character|Non-base58"):
+    with pytest.raises(ValueError, match=r"Ed25519 peer id|Invalid character"):
         parse_peer_id(peer_id)
     assert not verify(peer_id, b"", bytes(64))
 
@@ -90,7 +90,9 @@ def test_of_two_creators_the_first_wins(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["identity"]
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"mlnet-identity-1 xyz\n", b"mlnet-identity-1 00ff\n", b"\xff" * 300])
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", b"mlnet-identity-1 xyz\n", b"mlnet-identity-1 00ff\n", b"\xff" * 300]
+)
 def test_a_corrupt_key_file_is_an_error_and_stays(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "identity"
     path.write_bytes(content)

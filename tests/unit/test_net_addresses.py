@@ -83,8 +83,12 @@ def test_what_others_are_told_puts_reachable_addresses_first() -> None:
     assert addresses.advertised(["/ip4/0.0.0.0/tcp/4001"], PEER, interfaces) == [
         f"/ip4/{ip}/tcp/4001/p2p/{PEER}" for ip in ("8.8.4.4", "10.0.0.5", "172.17.0.1", "127.0.0.1")
     ]
-    assert addresses.advertised(["/ip6/::/tcp/1"], PEER, interfaces) == [f"/ip6/2a00:1450::1/tcp/1/p2p/{PEER}"]
-    assert addresses.advertised(["/ip4/10.0.0.5/tcp/1"], PEER, interfaces) == [f"/ip4/10.0.0.5/tcp/1/p2p/{PEER}"]
+    assert addresses.advertised(["/ip6/::/tcp/1"], PEER, interfaces) == [
+        f"/ip6/2a00:1450::1/tcp/1/p2p/{PEER}"
+    ]
+    assert addresses.advertised(["/ip4/10.0.0.5/tcp/1"], PEER, interfaces) == [
+        f"/ip4/10.0.0.5/tcp/1/p2p/{PEER}"
+    ]
 
 
 def test_this_machine_has_loopback() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from functools import partial
 
 import pytest
 
@@ -29,23 +30,21 @@ class Overlay:
         self.handled: Counter[str] = Counter()
         self.crossings: Counter[tuple[str, str]] = Counter()
         self.clock = Clock()
-        self.nodes = {
-            name: Gossip(
-                limits or Limits(),
-                lambda name=name: edges[name],  # type: ignore[misc]
-                lambda envelope, peer, hops, name=name: self.queue.append((name, peer, envelope, hops)),  # type: ignore[misc]
-                self.clock,
-            )
-            for name in edges
-        }
+        self.nodes = {name: self._node(name, edges[name], limits or Limits()) for name in edges}
+
+    def _node(self, name: str, peers: list[str], limits: Limits) -> Gossip:
+        def forward(envelope: Envelope, peer: str, hops: int) -> None:
+            self.queue.append((name, peer, envelope, hops))
+
+        return Gossip(limits, lambda: peers, forward, self.clock)
 
     def run(self) -> None:
         while self.queue:
             source, target, envelope, hops = self.queue.popleft()
             self.crossings[source, target] += 1
-            self.nodes[target].receive(envelope, source, hops, lambda _, target=target: self.handle(target))  # type: ignore[misc]
+            self.nodes[target].receive(envelope, source, hops, partial(self.handle, target))
 
-    def handle(self, name: str) -> bool:
+    def handle(self, name: str, _: Envelope) -> bool:
         self.handled[name] += 1
         return True
 
@@ -69,7 +68,9 @@ def mesh(count: int, degree: int) -> dict[str, list[str]]:
     return {name: sorted(others) for name, others in edges.items()}
 
 
-@pytest.mark.parametrize("edges", [line(10), ring(10), mesh(200, 4), {"0": []}], ids=["line", "ring", "mesh", "alone"])
+@pytest.mark.parametrize(
+    "edges", [line(10), ring(10), mesh(200, 4), {"0": []}], ids=["line", "ring", "mesh", "alone"]
+)
 def test_every_other_node_handles_an_envelope_once(edges: dict[str, list[str]]) -> None:
     overlay = Overlay(edges)
     overlay.nodes["0"].publish(ENVELOPE)

@@ -16,7 +16,9 @@ def test_the_generated_code_is_that_of_the_definition(tmp_path: Path) -> None:
     committed = sorted(path.relative_to(ROOT) for path in (ROOT / "mlnet" / "rpc").glob("*_pb2*"))
     assert written == committed
     for path in written:
-        assert (tmp_path / path).read_text() == (ROOT / path).read_text(), f"run: python proto/generate.py ({path})"
+        assert (tmp_path / path).read_text() == (ROOT / path).read_text(), (
+            f"run: python proto/generate.py ({path})"
+        )
 
 
 def test_the_envelope_is_fixed() -> None:

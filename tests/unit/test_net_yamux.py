@@ -1,4 +1,5 @@
-"""Sessions over streams in memory, on a clock that jumps; the other side is ours, libp2p's own Yamux, or raw frames."""
+"""Sessions over streams in memory, on a clock that jumps; the other side is ours, libp2p's own Yamux, or
+raw frames."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from libp2p.stream_muxer.exceptions import (
 )
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
-from mlnet.net.yamux import INITIAL_WINDOW, MAX_FRAME, MAX_STREAMS, MAX_WINDOW, Session, Stream
+from mlnet.net.yamux import MAX_STREAMS, Session
+from mlnet.net.yamux_stream import INITIAL_WINDOW, MAX_FRAME, MAX_WINDOW, Stream
 
 PEER = ID(b"peer")
 DATA, WINDOW, PING, GO_AWAY = range(4)
@@ -102,7 +104,9 @@ async def read_all(stream: Any, pause: float = 0.0) -> bytes:
             return data
 
 
-@pytest.mark.parametrize("make", [lambda c: Session(c, PEER), lambda c: Yamux(c, PEER, is_initiator=False)], ids=["ours", "libp2p"])
+@pytest.mark.parametrize(
+    "make", [lambda c: Session(c, PEER), lambda c: Yamux(c, PEER, is_initiator=False)], ids=["ours", "libp2p"]
+)
 def test_bytes_and_half_closes_cross_both_ways(make: Callable[[Any], Any]) -> None:
     payload = bytes(range(256)) * 12_000
 
@@ -133,7 +137,9 @@ def test_bytes_and_half_closes_cross_both_ways(make: Callable[[Any], Any]) -> No
     run(test)
 
 
-@pytest.mark.parametrize("make", [lambda c: Session(c, PEER), lambda c: Yamux(c, PEER, is_initiator=False)], ids=["ours", "libp2p"])
+@pytest.mark.parametrize(
+    "make", [lambda c: Session(c, PEER), lambda c: Yamux(c, PEER, is_initiator=False)], ids=["ours", "libp2p"]
+)
 def test_the_other_side_opens_streams_too(make: Callable[[Any], Any]) -> None:
     async def test() -> None:
         async with sessions(make) as (one, other):
@@ -307,7 +313,18 @@ def test_a_flood_of_new_streams_is_reset() -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         frame(GO_AWAY, 0, 0, 0),
     ],
-    ids=["past-window", "huge-frame", "window-overflow", "our-numbers", "backwards", "twice", "version", "type", "http", "go-away"],
+    ids=[
+        "past-window",
+        "huge-frame",
+        "window-overflow",
+        "our-numbers",
+        "backwards",
+        "twice",
+        "version",
+        "type",
+        "http",
+        "go-away",
+    ],
 )
 def test_a_peer_that_breaks_the_rules_loses_its_session_at_once(hostile: bytes) -> None:
     async def test() -> None:
