@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -10,14 +13,20 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from numpy.lib import format as npy
 
 from mlnet.data.table import AnyArray, Limits, check_shape
 from mlnet.errors import DataError
 
 _MAX_MEMBERS = 64
 _NPY_MAGIC = b"\x93NUMPY"
-_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_LENGTHS = {1: "<H", 2: "<I", 3: "<I"}
+"""How each version of the format writes the length of its header."""
+_MAX_HEADER = 10_000
+# The header is a Python expression; what numpy writes for arrays of numbers is matched, nothing evaluated.
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|](?:b1|[iu][1248]|f[248]))', 'fortran_order': (True|False),"
+    rb" 'shape': \(((?:\d{1,18},?(?: (?=\d)|(?=\))))*)\), *\} *\n"
+)
 
 
 def read_array(path: Path, name: str, limits: Limits, *, alone: bool) -> AnyArray:
@@ -68,22 +77,33 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, alone: bool) -> zip
 def _read_npy(stream: BinaryIO, what: str, size: int, limits: Limits) -> AnyArray:
     """Read an array whose header agrees with ``size``; numpy itself would allocate what the header claims."""
     stream.seek(0)
-    version = npy.read_magic(stream)
-    reader = _READERS.get(version)
-    if reader is None:
-        raise DataError(f"{what}: numpy format {version} is not read; save it with numpy.savez")
-    shape, _, dtype = reader(stream)
-    if dtype.hasobject or dtype.kind not in "biuf":
-        raise DataError(f"{what} has the type {dtype}; only arrays of numbers are read")
+    magic, major, _ = struct.unpack("<6sBB", _exactly(stream, 8, what))
+    if magic != _NPY_MAGIC or major not in _LENGTHS:
+        raise DataError(f"{what} is not an array as numpy.save writes it")
+    length = struct.unpack(_LENGTHS[major], _exactly(stream, struct.calcsize(_LENGTHS[major]), what))[0]
+    if length > _MAX_HEADER:
+        raise DataError(f"{what} has a header of {length} bytes; at most {_MAX_HEADER} are read")
+    header = _HEADER.fullmatch(_exactly(stream, length, what))
+    if header is None:
+        raise DataError(f"{what} is not an array of numbers; save numbers with numpy.save or numpy.savez")
+    dtype = np.dtype(header[1].decode())
+    shape = tuple(map(int, header[3].replace(b",", b" ").split()))
     check_shape(what, shape, max(4, dtype.itemsize), limits)
-    content = int(np.prod(shape, dtype=np.uint64)) * dtype.itemsize
+    content = math.prod(shape) * dtype.itemsize
     if stream.tell() + content != size:
         raise DataError(
             f"{what}: the header asks for {content} bytes, {size - stream.tell()} are there; save it again"
         )
-    stream.seek(0)
-    array: AnyArray = npy.read_array(stream, allow_pickle=False)
+    values = np.frombuffer(_exactly(stream, content, what), dtype=dtype)
+    array: AnyArray = values.reshape(shape, order="F" if header[2] == b"True" else "C")
     return array
+
+
+def _exactly(stream: BinaryIO, count: int, what: str) -> bytes:
+    content = stream.read(count)
+    if len(content) != count:
+        raise DataError(f"{what} ends after {len(content)} of {count} bytes; save it again")
+    return content
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def as_features(what: str, values: AnyArray) -> FloatArray:
         raise DataError(f"{what}: features of type {values.dtype} are not numbers; save them as float32")
     if values.ndim < 2 or 0 in values.shape:
         raise DataError(f"{what}: features have the shape {values.shape}; it must be (rows, values of a row)")
-    flat = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
+    flat = np.require(values.reshape(len(values), -1), dtype=np.float32, requirements=["C", "W"])
     require_finite(what, "features", flat)
     return flat
 

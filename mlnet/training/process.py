@@ -153,7 +153,7 @@ class Trainer:
             async with asyncio.timeout(seconds):
                 line = await stdout.readline()
         except TimeoutError:
-            raise TrainingError(f"the trainer took more than {seconds:.0f} s {purpose}") from None
+            raise TrainingError(f"the trainer took more than {seconds:g} s {purpose}") from None
         except ValueError as error:
             raise TrainingError(f"the trainer wrote a line without end: {error}") from error
         if not line:

@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from ml_support import DIGITS, definition
 
-from mlnet.data import LinkPolicy, fetch, links
+from mlnet.data import LinkPolicy, fetch, links, split
 from mlnet.errors import DataError, HashMismatch
 from mlnet.kernels import segmenthash
 
@@ -55,7 +56,13 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             self.wfile.write(b"0\r\n\r\n")
         else:
-            body = {"/file": CONTENT, "/short": CONTENT[:-1], "/other": CONTENT[::-1], "/long": CONTENT * 2}
+            body = {
+                "/digits": DIGITS.read_bytes(),
+                "/file": CONTENT,
+                "/short": CONTENT[:-1],
+                "/other": CONTENT[::-1],
+                "/long": CONTENT * 2,
+            }
             self.send_response(200)
             self.send_header("Content-Length", str(len(body[self.path])))
             self.end_headers()
@@ -186,6 +193,16 @@ async def test_no_server(web: str, room: Path) -> None:
         pass
     with pytest.raises(DataError, match="cannot be fetched"):
         await fetch(url + "/file", digest=DIGEST, size=SIZE, destination=room / "x", policy=PRIVATE)
+
+
+async def test_a_dataset_from_a_web_server(web: str, room: Path) -> None:
+    task = definition(dataset={"source": {"features": f"{web}/digits"}})
+    dataset = await asyncio.to_thread(split, task, Path(), room)
+    assert dataset.sha256 == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
+    assert sorted(names(room)) == [f"segment-{index}.safetensors" for index in range(10)]
+    missing = definition(dataset={"source": {"features": f"{web}/missing"}})
+    with pytest.raises(DataError, match="answered 404"):
+        await asyncio.to_thread(split, missing, Path(), room)
 
 
 def blob(content: bytes) -> links.FetchBlob:

@@ -1,0 +1,81 @@
+"""Files from strangers: any bytes are read, or refused with a DataError."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from mlnet.data import Limits, read_segment
+from mlnet.data.csv_file import read_csv
+from mlnet.data.idx import read_images
+from mlnet.data.npz import read_array
+from mlnet.errors import DataError
+from mlnet.task_schema import Initializer
+from mlnet.training.architecture import Architecture, Dense
+from mlnet.training.model import build, load_model, save_model
+from mlnet.training.predict import read_features
+
+SMALL = Limits(source_bytes=1 << 16, table_bytes=1 << 16, rows=1000, columns=1000, line_bytes=1000)
+ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def npz(save_as: Callable[..., None]) -> bytes:
+    file = io.BytesIO()
+    save_as(file, features=ROWS, labels=np.zeros(3, np.int64))
+    return file.getvalue()
+
+
+def npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, ROWS)
+    return file.getvalue()
+
+
+def model() -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "model"
+        save_model(build(Architecture(4, (Dense(3),), "CrossEntropy"), Initializer(), bytes(8)), path)
+        return path.read_bytes()
+
+
+IDX = struct.pack(">HBB3I", 0, 8, 3, 3, 2, 2) + bytes(12)
+SEGMENT = save({"features": ROWS, "labels": np.zeros(3, np.int64)}, {"mlnet": "segment"})
+READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
+    "npz": (npz(np.savez), lambda path: read_array(path, "features", SMALL, alone=False)),
+    "deflated npz": (npz(np.savez_compressed), lambda path: read_array(path, "labels", SMALL, alone=True)),
+    "npy": (npy(), lambda path: read_array(path, "features", SMALL, alone=True)),
+    "idx": (IDX, lambda path: read_images(path, SMALL)),
+    "gzip": (gzip.compress(IDX), lambda path: read_images(path, SMALL)),
+    "csv": (b"a,b\n1,2\n3,4\n", lambda path: read_csv(path, delimiter=",", header=True, limits=SMALL)),
+    "segment": (SEGMENT, lambda path: read_segment(path, inputs=4, outputs=2, classes=True, limits=SMALL)),
+    "model": (model(), load_model),
+    "any": (SEGMENT, lambda path: read_features(path, 4, SMALL)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_changed_files(name: str, data: st.DataObject) -> None:
+    content, read = READERS[name]
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(0, 4), "changes")):
+        start = data.draw(st.integers(0, len(changed)), "start")
+        stop = data.draw(st.integers(start, min(len(changed), start + 8)), "stop")
+        changed[start:stop] = data.draw(st.binary(max_size=8), "bytes")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "file"
+        path.write_bytes(changed)
+        with suppress(DataError):
+            read(path)
