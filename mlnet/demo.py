@@ -132,7 +132,7 @@ class LocalNetwork:
                 how = f"ended with status {process.returncode}"
             raise MlnetError(f"node {number + 1} {how}; its last words: {_tail(log) or 'none'}")
         place, _, peer = address.partition("/p2p/")
-        self._display.say(f"node {number + 1} is {short(peer)}, at {place}", "dim")
+        self._display.say(f"node {number + 1}, {short(peer)}, listens at {place}", "dim")
         return LocalNode(process, log, address)
 
 
