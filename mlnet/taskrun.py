@@ -292,7 +292,7 @@ class TaskRun:
             task=self.task,
             attempt=attempt,
             output=str(self._directory / MODEL),
-            rendezvous_timeout_s=self._options.deadlines.rendezvous / 1000,
+            rendezvous_timeout_s=(self._options.deadlines.load + self._options.deadlines.rendezvous) / 1000,
             step_timeout_s=self._options.deadlines.step / 1000,
             threads=self._options.terms.resources.cpus,
             max_parameters=self._options.terms.max_parameters,

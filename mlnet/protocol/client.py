@@ -290,7 +290,8 @@ class Client(Machine):
 
     def _progressed(self, _: TrainingProgressed) -> None:
         if self.phase is Stage.TRAINING and self.winner is None:
-            self.extend(self.deadlines.step + self.deadlines.grace)
+            waits = self.deadlines.step + self.deadlines.grace
+            self.extend(max(self.deadline - self.now, waits))
 
     def _restarted(self, _: Restarted) -> None:
         """Say again what may not have been heard, do again what the former process did not finish."""

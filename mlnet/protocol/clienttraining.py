@@ -182,7 +182,7 @@ def training_limit(client: Client) -> int:
     """ms until the first step of training."""
     size = sum(segment.size for segment in client.dataset.segments)
     waits = client.deadlines
-    return waits.links + waits.fetch(size) + waits.rendezvous + waits.step + waits.grace
+    return waits.links + waits.fetch(size) + waits.load + waits.rendezvous + waits.step + waits.grace
 
 
 def failing_limit(client: Client) -> int:
@@ -193,7 +193,7 @@ def failing_limit(client: Client) -> int:
 def scoring_limit(client: Client) -> int:
     """ms to fetch the model from any of its holders and to score it."""
     size = client.completed.model.size
-    return len(client.members) * client.deadlines.fetch(size) + client.deadlines.step
+    return len(client.members) * client.deadlines.fetch(size) + client.deadlines.load + client.deadlines.step
 
 
 def rewards_limit(client: Client) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -190,3 +191,8 @@ class Report(Command, frozen=True):
 
     what: str
     data: dict[str, object]
+
+
+def speaks(commands: Iterable[Command]) -> bool:
+    """Whether something that was signed leaves this party: what led to it must be on the disk before."""
+    return any(isinstance(command, Send | Publish) for command in commands)

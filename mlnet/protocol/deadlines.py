@@ -17,6 +17,7 @@ class Deadlines(msgspec.Struct, frozen=True):
         ballots: the ballots, and again the orders.
         links: the links to all training segments.
         download: a download, plus 1 s for each 64 KiB.
+        load: until every trainer has loaded its libraries; the machines' matter, not the links'.
         rendezvous: until the trainers have found each other.
         step: without a step of training.
         completion: the results of the others, after the first.
@@ -33,6 +34,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     ballots: int = 10_000
     links: int = 60_000
     download: int = 60_000
+    load: int = 60_000
     rendezvous: int = 60_000
     step: int = 120_000
     completion: int = 20_000
@@ -41,11 +43,11 @@ class Deadlines(msgspec.Struct, frozen=True):
     grace: int = 30_000
 
     def scaled(self, patience: float) -> Deadlines:
-        """All deadlines but that of the offer, multiplied: for slow links, or to fail fast."""
+        """The deadlines that depend on links, multiplied: for slow ones, or to fail fast."""
         scaled = {
             name: max(1, int(getattr(self, name) * patience))
             for name in self.__struct_fields__
-            if name != "offer"
+            if name not in ("load", "offer")
         }
         return msgspec.structs.replace(self, **scaled)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum
 
 from mlnet.protocol.messages import Message, Place
@@ -67,6 +67,10 @@ class Evidence:
     def get(self, type_: str, attempt: int, detail: str, sender: str) -> Message | None:
         """One message, or None."""
         return self._messages.get((type_, attempt, detail), {}).get(sender)
+
+    def counts(self) -> Mapping[str, int]:
+        """How many messages of each sender have been taken in."""
+        return self._count
 
     def prune(self, attempt: int, senders: Collection[str]) -> None:
         """Forget what belongs to an earlier attempt, or to nobody who takes part."""

@@ -252,7 +252,7 @@ class Member(Machine):
 
     def _progressed(self, _: TrainingProgressed) -> None:
         if self.phase is Phase.TRAINING:
-            self.extend(self.deadlines.step)
+            self.extend(max(self.deadline - self.now, self.deadlines.step))
 
     def _finished(self, event: TrainingFinished) -> None:
         if self.phase is Phase.TRAINING:

@@ -313,6 +313,8 @@ BODIES: dict[str, type[Body]] = {
 TYPES: dict[type[Body], str] = {body: name for name, body in BODIES.items()}
 WITHOUT_TASK = frozenset({"NEW_ML_TASK", "PEERS"})
 """Types whose header has neither ``task`` nor ``attempt``."""
+GOSSIPED = frozenset({"NEW_ML_TASK", "INIT_CLUSTER", "CANCEL_TASK"})
+"""Types that go by gossip."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -342,6 +344,11 @@ class Message(msgspec.Struct, frozen=True):
         return place(self.attempt, self.body)
 
 
+def is_gossiped(message: Message) -> bool:
+    """Whether a node passes a message on that came as gossip; anything else is for its receiver or for nobody."""
+    return message.type in GOSSIPED
+
+
 Place = tuple[str, int, str]
 """Type, attempt, and cycle, round, stage or position: two different strings of one sender in it are
 equivocation."""
@@ -358,4 +365,6 @@ def place(attempt: int, body: Body) -> Place:
         detail = f"{body.stage} {body.round}"
     elif isinstance(body, DatasetSegment):
         detail = str(body.position)
+    elif isinstance(body, TaskFailed) and attempt == 0:
+        detail = body.code  # a node that was busy when it heard of the task may take part, and leave, later
     return (TYPES[type(body)], attempt, detail)

@@ -72,15 +72,16 @@ class Node:
         seal: signs as this node.
         terms: of the operator.
         deadlines: see :class:`~mlnet.protocol.deadlines.Deadlines`.
+        ended: ids of tasks that a former process has ended: it has signed its words of them.
     """
 
-    def __init__(self, seal: Seal, terms: Terms, deadlines: Deadlines) -> None:
+    def __init__(self, seal: Seal, terms: Terms, deadlines: Deadlines, ended: Iterable[str] = ()) -> None:
         self.seal = seal
         self.terms = terms
         self.deadlines = deadlines
         self.members: dict[str, Member] = {}
         self.pending: OrderedDict[str, Pending] = OrderedDict()
-        self.ended: OrderedDict[str, None] = OrderedDict()
+        self.ended: OrderedDict[str, None] = OrderedDict.fromkeys(ended)
 
     @property
     def busy(self) -> bool:
@@ -121,17 +122,23 @@ class Node:
             now: ms.
 
         Returns:
-            The last step, with the timers and words that are still due.
+            The last step, with the timers and words that are still due. A member that had ended does once more
+            what its last event led to, since nobody knows how much of it was done.
         """
+        commands: list[Command] = []
         for at, event in events:
             if task not in self.members:
                 if not isinstance(event, Received):
                     return []
                 self.members[task] = self._member(event.message, task_definition.load(_text(event.message)))
-            self.members[task].step(event, at)
+            commands = self.members[task].step(event, at)
         if task not in self.members:
             return []
-        return [self._step(task, Restarted(), now)] if not self.members[task].ended else []
+        if self.members[task].ended:
+            del self.members[task]
+            self._end(task)
+            return [Step(task, None, now, commands)]
+        return [self._step(task, Restarted(), now)]
 
     def refusal(self, client: str, definition: TaskDefinition) -> str:
         """Why this node does not take a task; empty when it does."""
@@ -165,15 +172,20 @@ class Node:
         reason = self.refusal(message.sender, definition)
         if reason:
             self._end(message.task)
-            return [self._decline(message, reason, now)]
+            return [self._decline(message, body, TaskFailed(reason, "ConfigError"), now)]
         if len(self.pending) >= MAX_PENDING:
             return []
         self.pending[message.task] = Pending(message, definition, now + waiting)
-        return [self._decline(message, "busy with another task", now)] if self.busy else []
+        if not self.busy:
+            return []
+        return [self._decline(message, body, TaskFailed("busy with another task", "TooFewNodes"), now)]
 
-    def _decline(self, message: Message, reason: str, now: int) -> Step:
-        """Tell the client why there is no answer, if it is a neighbour; notes to all would be a storm."""
-        note = self.seal.seal(TaskFailed(reason, "TooFewNodes"), task=message.task, attempt=0, sent=now)
+    def _decline(self, message: Message, task: NewMlTask, reason: TaskFailed, now: int) -> Step:
+        """Tell the client why there is no answer, if it is a neighbour; notes to all would be a storm.
+
+        No journal has it: dated like the task, it is the same string if it is said again after a restart.
+        """
+        note = self.seal.seal(reason, task=message.task, attempt=0, sent=task.created)
         send = Send((message.sender,), note, now + self.deadlines.grace, neighbours_only=True)
         return Step(message.task, None, now, [send])
 

@@ -182,7 +182,8 @@ def training_limit(member: Member) -> int:
     """ms until the first step of training."""
     assert member.plan is not None
     size = sum(segment.size for segment in member.plan.segments)
-    return member.deadlines.fetch(size) + member.deadlines.rendezvous + member.deadlines.step
+    waits = member.deadlines
+    return waits.fetch(size) + waits.load + waits.rendezvous + waits.step
 
 
 def failing_limit(member: Member) -> int:
