@@ -59,7 +59,7 @@ CASES: dict[str, tuple[type[errors.MlnetError], Callable[[Path], str], str]] = {
     ),
     "NaN": (
         errors.TaskError,
-        lambda base: changed(lambda d: None).replace("learning_rate: 0.001", "learning_rate: .nan"),
+        lambda base: changed(lambda d: None).replace("learning_rate: 0.003", "learning_rate: .nan"),
         "learning_rate",
     ),
     "a layer of 10^12 units": (

@@ -75,7 +75,7 @@ def test_the_example_is_the_digits_task() -> None:
     )
     assert definition.ml.model.outputs == 10
     assert definition.ml.model.parameter_count(64) == 65 * 128 + 129 * 64 + 65 * 10
-    assert definition.ml.optimizer.parameters == AdamParameters(learning_rate=0.001)
+    assert definition.ml.optimizer.parameters == AdamParameters(learning_rate=0.003)
     assert definition.cluster.waiting_period_ms == 900_000
     assert definition.cluster.requirements.memory_bytes == 2**29
     assert task.warnings(definition) == []
