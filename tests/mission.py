@@ -100,9 +100,10 @@ class Mission:
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
 
-    async def spawn(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def spawn(self, *arguments: str, prefix: Sequence[str] = ()) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
+            *prefix,
             *self.command(*arguments),
             env=self.environment,
             cwd=self.base,
