@@ -18,12 +18,12 @@ from mlnet.protocol.commands import (
     End,
     Record,
     Report,
-    Send,
     SetTimer,
+    speaks,
 )
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
 from mlnet.protocol.messages import Message, Signed
-from mlnet.protocol.node import Node, Step
+from mlnet.protocol.node import MAX_ENDED, Node, Step
 from mlnet.state import State, opened
 from mlnet.taskrun import TaskRun
 from mlnet.timers import Timers
@@ -54,7 +54,7 @@ class NodeServer:
         self._ledger = Ledger(state.ledger)
         handlers = WireHandlers(self._on_message, self._open_tasks, self._find_blob, self._admit, traffic)
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
-        self.node = Node(self.wire.seal, options.terms, options.deadlines)
+        self.node = Node(self.wire.seal, options.terms, options.deadlines, state.buried(MAX_ENDED))
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
         self._runs: dict[str, TaskRun] = {}
         self._journals: dict[str, journal.Journal] = {}
@@ -121,8 +121,7 @@ class NodeServer:
 
     def _carry_out(self, step: Step) -> None:
         if step.event is not None:
-            durable = any(isinstance(command, Send) for command in step.commands)
-            self._journal(step.task).append(step.now, step.event, durable=durable)
+            self._journal(step.task).append(step.now, step.event, durable=speaks(step.commands))
         for command in step.commands:
             self._do(step.task, command)
 
@@ -191,6 +190,7 @@ class NodeServer:
     def _end(self, task: str, command: End) -> None:
         self._observe(task, command)
         self._timers.clear(task)
+        self._state.bury(task)
         book = self._journals.pop(task, None)
         if book is not None:
             book.remove()

@@ -13,6 +13,9 @@ from mlnet.errors import ConfigError
 from mlnet.identity import Identity
 from mlnet.options import runtime_dir
 
+TASK_ID_LENGTH = 64
+"""Characters of a task's id."""
+
 
 class State:
     """Paths of a party.
@@ -28,6 +31,7 @@ class State:
         self.identity = identity
         self.tasks = data_dir / "tasks"
         self.ledger = data_dir / "ledger"
+        self._ended = data_dir / "ended"
         self.runtime = runtime
 
     def task(self, task: str) -> Path:
@@ -43,6 +47,27 @@ class State:
     def discard(self, task: str) -> None:
         """Remove all that a task has left."""
         shutil.rmtree(self.tasks / task, ignore_errors=True)
+
+    def bury(self, task: str) -> None:
+        """Note that a task has ended here, so that no later process signs words of it anew."""
+        line = f"{task}\n".encode()
+        descriptor = os.open(self._ended, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def buried(self, most: int) -> list[str]:
+        """The tasks that ended here last, the latest last; forgets the others."""
+        if not self._ended.exists():
+            return []
+        tasks = [line for line in self._ended.read_text().splitlines() if len(line) == TASK_ID_LENGTH]
+        if len(tasks) > most:
+            shorter = self._ended.with_suffix(".new")
+            shorter.write_text("".join(f"{task}\n" for task in tasks[-most:]))
+            shorter.replace(self._ended)
+        return tasks[-most:]
 
     def unfinished(self) -> list[str]:
         """Tasks with a journal, by id."""

@@ -23,8 +23,8 @@ from mlnet.protocol.commands import (
     FollowProgress,
     PublishSegments,
     Report,
-    Send,
     SetTimer,
+    speaks,
 )
 from mlnet.protocol.events import (
     CancelRequested,
@@ -112,10 +112,15 @@ class Submission:
 
     def take_up(self, events: Iterable[tuple[int, Event]]) -> None:
         """Bring the machine to where a former process left it."""
+        commands: list[Command] = []
         for now, event in events:
-            self.machine.step(event, now)
+            commands = self.machine.step(event, now)
         self._phase = self.machine.phase
-        self._dispatch(Restarted())
+        if not self.machine.ended:
+            self._dispatch(Restarted())
+            return
+        for command in commands:
+            self._do(command)  # how much of it the former process has done, nobody knows
 
     def hurry(self) -> None:
         """End the waiting period now."""
@@ -161,7 +166,7 @@ class Submission:
             return
         now = clock.now()
         commands = self.machine.step(event, now)
-        self._journal.append(now, event, durable=any(isinstance(command, Send) for command in commands))
+        self._journal.append(now, event, durable=speaks(commands))
         for command in commands:
             self._do(command)
         self._note_phase(now)

@@ -14,11 +14,9 @@ from mlnet.identity import Identity
 from mlnet.net.interface import Handlers, Limits
 from mlnet.net.network import DEFAULT_LISTEN, Network
 from mlnet.protocol.commands import Command, Introduce, Publish, Send
-from mlnet.protocol.messages import MAX_ADDRESSES, Message, PeerAddresses, Peers
+from mlnet.protocol.messages import MAX_ADDRESSES, Message, PeerAddresses, Peers, is_gossiped
 from mlnet.seal import Seal
 
-GOSSIPED = frozenset({"NEW_ML_TASK", "INIT_CLUSTER", "CANCEL_TASK"})
-"""Types that are passed on; anything else that comes as gossip is for its receiver alone or for nobody."""
 EXCHANGED_PEERS = 32
 """Peers whose addresses a newcomer is given."""
 OPEN_TASK_SECONDS = 30.0
@@ -140,7 +138,7 @@ class Wire:
             self.network.publish(
                 envelope
             )  # it came from one peer's list of open tasks: the others may lack it
-        return useful if not gossip else message.type in GOSSIPED
+        return useful if not gossip else is_gossiped(message)
 
     def _met(self, body: Peers) -> None:
         for entry in body.peers:

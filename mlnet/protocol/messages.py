@@ -345,7 +345,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def is_gossiped(message: Message) -> bool:
-    """Whether a node passes a message on that came as gossip; anything else is for its receiver or for nobody."""
+    """Whether a message that came as gossip is passed on; anything else is for its receiver or for nobody."""
     return message.type in GOSSIPED
 
 

@@ -122,8 +122,8 @@ class Node:
             now: ms.
 
         Returns:
-            The last step, with the timers and words that are still due. A member that had ended does once more
-            what its last event led to, since nobody knows how much of it was done.
+            The last step, with the timers and words that are still due. A member that had ended does once
+            more what its last event led to, since nobody knows how much of it was done.
         """
         commands: list[Command] = []
         for at, event in events:

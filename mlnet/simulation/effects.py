@@ -1,0 +1,338 @@
+"""Redis servers, replication, trainers and files as models: they take time, and they fail."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from mlnet.protocol.client import Client
+from mlnet.protocol.commands import (
+    Command,
+    FetchModel,
+    FollowProgress,
+    MeasurePings,
+    Offer,
+    Plan,
+    PrepareRedis,
+    PublishSegments,
+    Replicate,
+    ServeStore,
+    StartTraining,
+)
+from mlnet.protocol.events import (
+    Event,
+    ModelRefused,
+    ModelScored,
+    PingsMeasured,
+    RedisPrepared,
+    Replicated,
+    TrainingFinished,
+    TrainingProgressed,
+    TrainingStopped,
+)
+from mlnet.simulation.network import SECOND
+from mlnet.simulation.party import Party, chance
+from mlnet.simulation.regions import one_way_us
+
+if TYPE_CHECKING:
+    from mlnet.simulation.world import World
+
+MILLISECOND = 1000
+TICKS = 4
+"""Steps of training that are reported."""
+
+
+@dataclass
+class Group:
+    """The trainers of one decision."""
+
+    plan: Plan
+    task: str
+    ranks: dict[str, tuple[Party, StartTraining, int]] = field(default_factory=dict)
+    begun: int = 0
+    ticks: int = 0
+    stalled_since: int = 0
+    over: bool = False
+
+
+@dataclass(frozen=True)
+class Odds:
+    """How often effects fail, in a thousand."""
+
+    closed_port: int = 0
+    trainer: int = 0
+    replication: int = 0
+    corrupt: int = 0
+
+
+class Effects:
+    """What commands lead to.
+
+    Args:
+        world: whose parties and time these are.
+        random: decides durations and failures.
+    """
+
+    def __init__(self, world: World, random: Random) -> None:
+        self.world, self._random = world, random
+        self.odds = Odds()
+        self.groups: dict[tuple[str, str], Group] = {}
+        self.following: dict[str, tuple[Party, FollowProgress]] = {}
+        self.published: dict[str, tuple[Party, PublishSegments]] = {}
+        self.accepted: list[tuple[str, str, str]] = []
+
+    def carry_out(self, party: Party, task: str, command: Command) -> None:
+        """Begin an effect; its event comes later."""
+        match command:
+            case PrepareRedis():
+                self._prepare(party, task, command)
+            case MeasurePings():
+                self._measure(party, task, command)
+            case ServeStore():
+                party.serving[task] = command
+            case Replicate():
+                party_deadlines = party.machines()[task].deadlines
+                deadline = self.world.now + party_deadlines.ready * 750
+                self._replicate(party, task, command, deadline, party.incarnation)
+            case StartTraining():
+                self._join(party, task, command)
+            case Offer():
+                party.serving.pop(task, None)
+                party.servers.discard(task)
+                self._left(party, task)
+            case PublishSegments():
+                self.published[task] = (party, command)
+            case FollowProgress():
+                self.following[task] = (party, command)
+            case FetchModel():
+                self._later(party, SECOND, self._fetch, task, command, 0)
+
+    def ended(self, party: Party, task: str) -> None:
+        """A task is over for a party: its server and trainer stop."""
+        self._left(party, task)
+
+    def lost(self, party: Party) -> None:
+        """A party's process is gone, and its children with it."""
+        for group in list(self.groups.values()):
+            if party.peer in group.ranks:
+                self._left(party, group.task)
+
+    # ------------------------------------------------------------------------------------------------ Redis
+
+    def _prepare(self, party: Party, task: str, command: PrepareRedis) -> None:
+        is_open = party.port_open and not chance(self._random, self.odds.closed_port)
+        port = 20_000 + self._random.randrange(20_000)
+        reason = "" if is_open else "behind a firewall"
+        party.servers.add(task)
+        event = RedisPrepared(is_open, f"10.{party.region}.0.1", port, ("/ip4/10.0.0.1/tcp/4001",), reason)
+        self._later(party, self._took(party, 400), self._tell, task, command, event)
+
+    def _measure(self, party: Party, task: str, command: MeasurePings) -> None:
+        pings: dict[str, tuple[int, ...]] = {}
+        longest = MILLISECOND
+        give_up = party.machines()[task].deadlines.pings * 500
+        for peer in command.targets:
+            other = self.world.parties.get(peer)
+            if other is None or not self._answers(party, other, task):
+                longest = max(longest, give_up // max(1, len(command.targets)))
+                pings[peer] = ()
+                continue
+            trip = 2 * one_way_us(party.region, other.region) * max(party.slow, other.slow)
+            samples = [trip + self._random.randrange(trip // 8 + 200) for _ in range(command.samples)]
+            longest = max(longest, sum(samples))
+            pings[peer] = tuple(min(sample, 10**9) for sample in samples)
+        self._later(party, longest, self._tell, task, command, PingsMeasured(command.attempt, pings))
+
+    def _answers(self, party: Party, other: Party, task: str) -> bool:
+        reachable = other.open_to is None or party.peer in other.open_to
+        return reachable and task in other.servers and self.world.network.linked(party, other)
+
+    def _replicate(
+        self, party: Party, task: str, command: Replicate, deadline: int, incarnation: int
+    ) -> None:
+        if party.incarnation != incarnation or task not in party.machines():
+            return
+        master = self.world.parties.get(command.master)
+        served = master.serving.get(task) if master is not None else None
+        serves = served is not None and served.attempt == command.attempt and served.slave == party.peer
+        if master is not None and serves and self.world.network.linked(party, master):
+            reason = "replication broke off" if chance(self._random, self.odds.replication) else ""
+            event = Replicated(command.attempt, reason)
+            self._later(party, self._took(party, 300), self._tell, task, command, event)
+        elif self.world.now >= deadline:
+            self._tell(party, task, command, Replicated(command.attempt, "the master does not answer"))
+        else:
+            self.world.after(SECOND // 2, self._replicate, party, task, command, deadline, incarnation)
+
+    # --------------------------------------------------------------------------------------------- training
+
+    def _join(self, party: Party, task: str, command: StartTraining) -> None:
+        plan = command.plan
+        group = self.groups.setdefault((task, plan.digest), Group(plan, task))
+        wait = party.machines()[task].deadlines.rendezvous * MILLISECOND
+        self._later(party, self._took(party, 800), self._fetched, task, command, group)
+        self.world.after(wait, self._gave_up, party, task, command, group, party.incarnation)
+
+    def _fetched(self, party: Party, task: str, command: StartTraining, group: Group) -> None:
+        """The segments are here, if somebody who has them could be reached."""
+        if task not in party.machines():
+            return
+        held = party.segments.setdefault(task, set())
+        for segment in command.plan.segments:
+            if not self._has_source(party, task, segment.hash, command.plan):
+                reason = f"segment {segment.hash[:12]} cannot be had"
+                self._tell(party, task, command, TrainingStopped(command.attempt, reason))
+                return
+            content = segment.hash
+            if chance(self._random, self.odds.corrupt):
+                content = hashlib.sha256(content.encode()).hexdigest()
+            if not verified(content, segment.hash):
+                reason = f"segment {segment.hash[:12]} has another hash"
+                self._tell(party, task, command, TrainingStopped(command.attempt, reason))
+                return
+            held.add(content)
+            self.accepted.append((party.peer, segment.hash, content))
+        group.ranks[party.peer] = (party, command, party.incarnation)
+        self._tell(party, task, command, TrainingProgressed(command.attempt))
+        if set(group.ranks) == set(group.plan.nodes) and not group.begun and not group.over:
+            group.begun = self.world.now
+            self.world.after(self._tick(group), self._train, group)
+
+    def _has_source(self, party: Party, task: str, digest: str, plan: Plan) -> bool:
+        client, offer = self.published.get(task, (None, None))
+        if (
+            client is not None
+            and offer is not None
+            and digest in offer.hashes
+            and party.peer in offer.members
+        ):
+            if self.world.network.linked(party, client):
+                return True
+        for peer in plan.nodes:
+            other = self.world.parties.get(peer)
+            if other is not None and digest in other.segments.get(task, ()):
+                if self.world.network.linked(party, other):
+                    return True
+        return False
+
+    def _gave_up(
+        self, party: Party, task: str, command: StartTraining, group: Group, incarnation: int
+    ) -> None:
+        if not group.begun and party.incarnation == incarnation:
+            group.over = True
+            reason = "the trainers did not find each other in time"
+            self._tell(party, task, command, TrainingStopped(command.attempt, reason))
+
+    def _train(self, group: Group) -> None:
+        if group.over:
+            return
+        parties = [party for party, _, _ in group.ranks.values()]
+        network = self.world.network
+        if all(network.linked(parties[0], other) for other in parties[1:]) and parties[0].up:
+            group.stalled_since = 0
+            group.ticks += 1
+            if chance(self._random, self.odds.trainer):
+                self._break_off(group, "out of memory")
+                return
+            self._progressed(group)
+            if group.ticks > TICKS:
+                self._finish(group)
+                return
+        elif not group.stalled_since:
+            group.stalled_since = self.world.now
+        elif self.world.now - group.stalled_since > 120 * SECOND:
+            self._break_off(group, "no word from a rank for too long")
+            return
+        self.world.after(self._tick(group), self._train, group)
+
+    def _progressed(self, group: Group) -> None:
+        for party, command, _ in list(group.ranks.values()):
+            self._tell(party, group.task, command, TrainingProgressed(command.attempt))
+        client, follow = self.following.get(group.task, (None, None))
+        if client is None or follow is None:
+            return
+        for peer in (follow.master, follow.slave):
+            server = self.world.parties.get(peer)
+            if server is not None and self.world.network.linked(client, server):
+                self.world.give(client, group.task, TrainingProgressed(follow.attempt))
+                return
+
+    def _finish(self, group: Group) -> None:
+        group.over = True
+        sha256 = hashlib.sha256(f"model {group.plan.digest}".encode()).hexdigest()
+        rows, world = sum(segment.rows for segment in group.plan.segments), len(group.plan.nodes)
+        trained = {
+            peer: rows * (rank + 1) // world - rows * rank // world
+            for rank, peer in enumerate(group.plan.nodes)
+        }
+        for party, command, incarnation in list(group.ranks.values()):
+            if party.incarnation == incarnation:
+                party.models[group.task] = sha256
+            event = TrainingFinished(command.attempt, {"Accuracy": 0.9}, 0.9, sha256, 5000, trained)
+            self._later(party, self._took(party, 100), self._tell, group.task, command, event)
+
+    def _break_off(self, group: Group, reason: str) -> None:
+        group.over = True
+        for party, command, _ in list(group.ranks.values()):
+            event = TrainingStopped(command.attempt, reason)
+            self._later(party, self._took(party, 100), self._tell, group.task, command, event)
+
+    def _left(self, party: Party, task: str) -> None:
+        """A party's trainer is gone: the others notice."""
+        for group in self.groups.values():
+            if group.task == task and party.peer in group.ranks and not group.over:
+                del group.ranks[party.peer]
+                self._break_off(group, "connection closed by peer")
+
+    def _tick(self, group: Group) -> int:
+        slow = max((party.slow for party, _, _ in group.ranks.values()), default=1)
+        return (500 + self._random.randrange(1500)) * MILLISECOND * slow
+
+    # ----------------------------------------------------------------------------------------------- models
+
+    def _fetch(self, party: Party, task: str, command: FetchModel, index: int) -> None:
+        """Ask one holder after the other."""
+        machine = party.machine
+        if not isinstance(machine, Client) or machine.ended:
+            return
+        if index >= len(command.holders):
+            self._tell(party, task, command, ModelRefused("no holder delivered it"))
+            return
+        holder = self.world.parties.get(command.holders[index])
+        if holder is not None and self.world.network.linked(party, holder):
+            content = holder.models.get(task, "")
+            if content and chance(self._random, self.odds.corrupt):
+                content = hashlib.sha256(content.encode()).hexdigest()
+            if content and verified(content, command.sha256):
+                self.accepted.append((party.peer, command.sha256, content))
+                self._tell(party, task, command, ModelScored({"Accuracy": 0.88}, 0.88, "model.safetensors"))
+                return
+        self._later(party, SECOND, self._fetch, task, command, index + 1)
+
+    # ----------------------------------------------------------------------------------------------- inside
+
+    def _took(self, party: Party, milliseconds: int) -> int:
+        return (milliseconds // 2 + self._random.randrange(milliseconds)) * MILLISECOND * party.slow
+
+    def _later(self, party: Party, delay: int, action: object, *arguments: object) -> None:
+        self.world.after(delay, self._if_alive, party, party.incarnation, action, arguments)
+
+    def _if_alive(
+        self, party: Party, incarnation: int, action: object, arguments: tuple[object, ...]
+    ) -> None:
+        if not party.alive or party.incarnation != incarnation:
+            return
+        if party.paused:
+            party.held.append(lambda: self._if_alive(party, incarnation, action, arguments))
+            return
+        action(party, *arguments)  # type: ignore[operator]
+
+    def _tell(self, party: Party, task: str, command: Command, event: Event) -> None:
+        self.world.tell(party, task, command, event)
+
+
+def verified(content: str, digest: str) -> bool:
+    """Whether bytes have the hash that was promised; contents are named by their hash here."""
+    return content == digest

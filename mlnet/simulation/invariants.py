@@ -1,0 +1,349 @@
+"""What must always hold, looked at after each step of an honest party and once more at the end.
+
+The names are those of the protocol's account: agreement, validity, progress, integrity, conservation, restart, hostile
+input, and bounds on memory, queues and messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mlnet.errors import ProtocolError
+from mlnet.protocol import committee, election, rewards, segments
+from mlnet.protocol.client import Client
+from mlnet.protocol.commands import Command, FetchModel, Publish, Record, Send, StartTraining
+from mlnet.protocol.events import Event
+from mlnet.protocol.evidence import PER_SENDER, SENDERS, Evidence
+from mlnet.protocol.machine import DEADLINE, Machine
+from mlnet.protocol.member import Member
+from mlnet.protocol.messages import (
+    MAX_ATTEMPTS,
+    ClusterDatabaseSelection,
+    CommitteeVoting,
+    DatasetSelection,
+    HashVotes,
+    InitCluster,
+    Message,
+    Rewards,
+    TrainingCompleted,
+)
+from mlnet.protocol.node import MAX_ENDED, MAX_PENDING, Node, Step
+from mlnet.simulation.party import Party
+from mlnet.simulation.world import World
+
+SENDS_PER_MEMBER = 40
+"""Envelopes that one party may address to one other in one attempt of one task."""
+
+
+class Violation(Exception):
+    """An invariant does not hold.
+
+    Attributes:
+        invariant: its name.
+        problem: what was seen.
+    """
+
+    def __init__(self, invariant: str, problem: str) -> None:
+        self.invariant, self.problem = invariant, problem
+        super().__init__(f"{invariant}: {problem}")
+
+
+class Course(NamedTuple):
+    """What honest parties have done in a task so far.
+
+    Attributes:
+        bound: digests that the client bound.
+        used: digests under which nodes trained, published or rewarded.
+        splits: that were settled or signed by the client.
+        receipts: settled amounts by node.
+    """
+
+    bound: set[str]
+    used: set[str]
+    splits: list[dict[str, int]]
+    receipts: dict[str, int]
+
+
+class Invariants:
+    """Looks at each step of a world.
+
+    Args:
+        world: the world; hostile parties in it are not looked at.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.tasks: dict[str, Course] = {}
+        self._signed: dict[tuple[str, str, str, int, str], str] = {}
+        self._sends: dict[tuple[str, str, int], int] = {}
+        self._state: dict[str, tuple[object, ...]] = {}
+        world.watches.append(self)
+        world.signing.append(self._signs)
+
+    # ----------------------------------------------------------------------------------------- at each step
+
+    def stepped(self, party: Party, event: Event, steps: list[Step]) -> None:
+        """See :class:`mlnet.simulation.world.Watch`."""
+        if party.hostile:
+            return
+        machines = party.machines()
+        for task, machine in machines.items():
+            if any(step.task == task for step in steps):
+                self._waits(party, task, machine)
+                self._bounds(party, machine.evidence)
+        if isinstance(party.machine, Node):
+            if len(party.machine.pending) > MAX_PENDING or len(party.machine.ended) > MAX_ENDED:
+                raise Violation("bounds", f"{party.name} remembers too many tasks")
+            working = sum(not member.idle for member in party.machine.members.values())
+            if working > party.machine.terms.tasks:
+                raise Violation("bounds", f"{party.name} works on {working} tasks at a time")
+        self._state[party.peer] = _fingerprint(party)
+
+    def refused(self, party: Party, event: Event, error: ProtocolError) -> None:
+        """See :class:`mlnet.simulation.world.Watch`."""
+        before = self._state.get(party.peer)
+        if not party.hostile and before is not None and _fingerprint(party) != before:
+            raise Violation(
+                "hostile input", f"{party.name} refused a message and changed all the same: {error}"
+            )
+
+    def does(self, party: Party, task: str, command: Command) -> None:
+        """See :class:`mlnet.simulation.world.Watch`."""
+        if party.hostile:
+            return
+        match command:
+            case Send() | Publish():
+                self._said(party, task, command.message)
+                if isinstance(command, Send):
+                    self._storm(party, task, command)
+            case StartTraining():
+                self._uses(party, task, command.plan.digest)
+                self._plan(party, task, command)
+            case Record():
+                self._record(party, task, command)
+            case FetchModel():
+                if not command.holders:
+                    raise Violation("progress", f"{party.name} fetches a model from nobody")
+
+    def _said(self, party: Party, task: str, message: Message) -> None:
+        if message.sender != party.peer:
+            return
+        body = message.body
+        if isinstance(body, DatasetSelection):
+            self._binds(party, task, body)
+        elif isinstance(body, TrainingCompleted | Rewards):
+            self._uses(party, task, body.digest)
+            if isinstance(body, Rewards):
+                self._splits(party, task, body)
+
+    def _course(self, task: str) -> Course:
+        return self.tasks.setdefault(task, Course(set(), set(), [], {}))
+
+    def _binds(self, party: Party, task: str, body: DatasetSelection) -> None:
+        course = self._course(task)
+        course.bound.add(body.digest)
+        if len(course.bound) > 1:
+            raise Violation("agreement", f"{party.name} bound two decisions: {sorted(course.bound)}")
+        client = party.machine
+        if isinstance(client, Client):
+            check_decision(client)
+
+    def _uses(self, party: Party, task: str, digest: str) -> None:
+        course = self._course(task)
+        course.used.add(digest)
+        if len(course.used) > 1 and self._client_is_honest(task):
+            raise Violation("agreement", f"{party.name} is the second to use another decision: {course.used}")
+        if self._client_is_honest(task) and digest not in course.bound:
+            raise Violation("agreement", f"{party.name} uses {digest[:12]}, which the client has not bound")
+
+    def _plan(self, party: Party, task: str, command: StartTraining) -> None:
+        client = self._client(task)
+        if client is None or not self._client_is_honest(task):
+            return
+        offered = [segment.hash for segment in client.dataset.segments]
+        used = [segment.hash for segment in command.plan.segments]
+        if len(set(used)) != len(used) or not set(used) <= set(offered):
+            raise Violation("integrity", f"{party.name} trains on segments that the client does not have")
+        if client.order and tuple(used) != client.order[: client.definition.training_segments]:
+            raise Violation("integrity", f"{party.name} trains on segments out of the voted order")
+
+    def _splits(self, party: Party, task: str, body: Rewards) -> None:
+        if sum(body.split.values()) != body.payment:
+            raise Violation("conservation", f"{party.name} signed a split of {sum(body.split.values())}")
+        if isinstance(party.machine, Client):
+            course = self._course(task)
+            course.splits.append(body.split)
+            if party.machine.definition.payment_micro != body.payment:
+                raise Violation("conservation", f"{party.name} pays {body.payment}")
+
+    def _record(self, party: Party, task: str, command: Record) -> None:
+        course = self._course(task)
+        if command.split and command.amount != command.split.get(party.peer, 0):
+            raise Violation("conservation", f"{party.name} wrote down {command.amount}, not its part")
+        if command.state != "settled":
+            return
+        known = course.receipts.setdefault(party.peer, command.amount)
+        if known != command.amount:
+            raise Violation("conservation", f"{party.name} has two receipts: {known} and {command.amount}")
+        if self._client_is_honest(task) and command.split not in course.splits:
+            raise Violation("conservation", f"{party.name} settled a split that the client did not sign")
+
+    def _storm(self, party: Party, task: str, command: Send) -> None:
+        key = (party.peer, task, command.message.attempt)
+        self._sends[key] = self._sends.get(key, 0) + len(command.to)
+        members = max(8, len(command.to))
+        if self._sends[key] > SENDS_PER_MEMBER * members + 4096 * (party.is_node is False):
+            raise Violation("no storm", f"{party.name} sent {self._sends[key]} envelopes in one attempt")
+
+    def _waits(self, party: Party, task: str, machine: Machine) -> None:
+        if machine.ended:
+            return
+        if not str(machine.waiting):
+            raise Violation("progress", f"{party.name} cannot say what it waits for in {machine.phase}")
+        due = party.timers.get((task, DEADLINE))
+        if due is None or due != machine.deadline:
+            raise Violation("progress", f"{party.name} waits in {machine.phase} without a deadline")
+        if due > machine.now + machine.deadlines.offer + machine.definition.cluster.waiting_period_ms:
+            raise Violation("progress", f"{party.name} waits in {machine.phase} for ever")
+
+    def _bounds(self, party: Party, evidence: Evidence) -> None:
+        senders = {sender: count for sender, count in evidence.counts().items() if count > PER_SENDER}
+        if senders or len(evidence.counts()) > SENDERS:
+            raise Violation("bounds", f"{party.name} keeps too many messages: {senders}")
+
+    def _signs(self, message: Message) -> None:
+        party = self.world.parties.get(message.sender)
+        if party is None or party.hostile or not message.task:
+            return
+        key = (message.sender, message.task, *message.place)
+        known = self._signed.setdefault(key, message.envelope.yaml)
+        if known != message.envelope.yaml:
+            raise Violation(
+                "restart", f"{party.name} signed a second {message.type}, attempt {message.attempt}"
+            )
+
+    # ------------------------------------------------------------------------------------------- at the end
+
+    def finish(self) -> None:
+        """Nothing is under way any more: look at what has become of everybody."""
+        for party in self.world.parties.values():
+            if party.hostile or not party.alive:
+                continue
+            if isinstance(party.machine, Client):
+                self._ended(party, party.machine)
+            elif party.machine.members or party.machine.pending:
+                left = {**party.machine.members, **party.machine.pending}
+                raise Violation(
+                    "progress", f"{party.name} still has {len(left)} tasks when nothing happens any more"
+                )
+            if party.servers or party.models:
+                raise Violation("progress", f"{party.name} has not released all that its tasks held")
+            if party.outstanding:
+                raise Violation("bounds", f"{party.name} still sends {party.outstanding} envelopes")
+        for peer, digest, content in self.world.effects.accepted:
+            if digest != content:
+                raise Violation("integrity", f"{self.world.names[peer]} used what has another hash")
+
+    def _ended(self, party: Party, client: Client) -> None:
+        end = self.world.ends.get((party.peer, client.task))
+        if end is None:
+            if party.disk or not client.ended:
+                raise Violation("progress", f"{party.name} has no end: {client.phase}, {client.waiting}")
+            return
+        if end.state == "failed" and not (end.reason and end.code):
+            raise Violation("progress", f"{party.name} failed without a reason")
+
+    def _client(self, task: str) -> Client | None:
+        for party in self.world.clients():
+            if isinstance(party.machine, Client) and party.machine.task == task:
+                return party.machine
+        return None
+
+    def _client_is_honest(self, task: str) -> bool:
+        client = self._client(task)
+        return client is not None and not self.world.parties[client.me].hostile
+
+
+def check_decision(client: Client) -> None:
+    """Derive the decision that a client has bound once more, from nothing but the messages that it holds.
+
+    Raises:
+        Violation: it does not follow, or breaks its bounds.
+    """
+    cluster, terms = client.attempted, client.definition.cluster
+    decided = cluster.decision().ready
+    seated = decided.committee
+    if not terms.min_committee_size <= len(seated) <= terms.max_committee_size:
+        raise Violation("validity", f"{len(seated)} members sit on the committee")
+    if not terms.min_nodes <= len(client.members) <= terms.max_nodes:
+        raise Violation("validity", f"the cluster has {len(client.members)} members")
+    inits = {peer: message.body for peer, message in cluster.inits.items()}
+    closed = [peer for peer in seated if not _is_open(inits[peer])]
+    if closed:
+        raise Violation("validity", f"{closed} sit on the committee with a closed port")
+    votes = {0: {peer: _vote(cluster.inits[peer]) for peer in cluster.candidates}}
+    for message in client.evidence.of_type("COMMITTEE_VOTING", client.attempt):
+        if isinstance(message.body, CommitteeVoting):
+            votes.setdefault(message.body.cycle, {})[message.sender] = _vote(message)
+    poll = committee.poll(
+        cluster.candidates, votes, seats=terms.max_committee_size, least=terms.min_committee_size
+    )
+    if tuple(sorted(seated)) != poll.committee:
+        raise Violation("validity", "the committee does not follow from the votes")
+    pings = {}
+    for peer, message in client.evidence.of("CLUSTER_DATABASE_SELECTION", client.attempt).items():
+        if peer in poll.committee and isinstance(message.body, ClusterDatabaseSelection):
+            pings[peer] = message.body.pings
+    ranking = election.rank(pings)
+    if (decided.master, decided.slave, decided.committee) != (ranking.master, ranking.slave, ranking.order):
+        raise Violation("validity", "master and slave do not follow from the pings")
+    told = client.evidence.of("CLUSTER_READY", client.attempt)
+    agreeing = sum(
+        1 for peer in seated if peer in told and getattr(told[peer].body, "digest", "") == decided.digest
+    )
+    if 2 * agreeing <= len(seated):
+        raise Violation("validity", f"only {agreeing} of {len(seated)} announced the decision that was bound")
+
+
+def check_rewards(client: Client) -> None:
+    """Derive order and split of a completed task once more.
+
+    Raises:
+        Violation: they do not follow.
+    """
+    hashes = tuple(segment.hash for segment in client.dataset.segments)
+    held = client.attempted.ballots()
+    secrets = client.attempted.secrets({peer: held[peer] for peer in client.paid if peer in held}, hashes)
+    if segments.order(secrets, hashes) != client.order:
+        raise Violation("validity", "the order of the segments does not follow from the ballots")
+    for message in held.values():
+        if isinstance(message.body, HashVotes) and message.sender in client.paid:
+            promise = client.attempted.measurements()[message.sender].body
+            opened = segments.commitment(bytes.fromhex(message.body.secret))
+            if not isinstance(promise, ClusterDatabaseSelection) or opened != promise.commitment:
+                raise Violation("validity", "a ballot counts that does not open its commitment")
+    due = rewards.split(client.definition.payment_micro, client.completed.contributions, client.paid)
+    if client.split != due or sum(due.values()) != client.definition.payment_micro:
+        raise Violation("conservation", "the split does not follow from what was trained")
+
+
+def _is_open(body: object) -> bool:
+    return isinstance(body, InitCluster) and body.redis.open
+
+
+def _vote(message: Message) -> committee.Vote:
+    return committee.Vote(getattr(message.body, "vote", 0), message.envelope.digest)
+
+
+def _fingerprint(party: Party) -> tuple[object, ...]:
+    """What a refused message must leave as it was."""
+    machine = party.machine
+    machines: Iterable[tuple[str, Machine]] = party.machines().items()
+    states = tuple(
+        (task, one.phase, one.attempt, one.deadline, len(one.said()), sum(one.evidence.counts().values()))
+        for task, one in machines
+    )
+    bound = tuple(one.bound for _, one in machines if isinstance(one, Client | Member))
+    known = (tuple(machine.pending), len(machine.ended)) if isinstance(machine, Node) else ()
+    return (states, bound, known, MAX_ATTEMPTS)

@@ -1,0 +1,186 @@
+"""One process of the world: its machine, its clock, its disk, its place in the network."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from mlnet.protocol.client import Client
+from mlnet.protocol.commands import Command, End, ServeStore
+from mlnet.protocol.events import Event
+from mlnet.protocol.machine import Machine, Seal
+from mlnet.protocol.messages import Message
+from mlnet.protocol.node import Node, Step
+from mlnet.protocol.phases import Stage
+
+EPOCH_MS = 1_700_000_000_000
+"""What a right clock shows when the world begins."""
+PPM = 1_000_000
+MAX_SEEN = 16_384
+"""Gossiped envelopes that a party remembers."""
+MAX_HELD = 4096
+"""Events that wait for a paused process."""
+
+
+@dataclass
+class Clock:
+    """A clock that is off by ``skew`` ms at the start and runs ``drift`` parts in a million fast."""
+
+    skew: int = 0
+    drift: int = 0
+
+    def read(self, now: int) -> int:
+        """What it shows (ms since 1970) at a time of the world (us)."""
+        return EPOCH_MS + self.skew + now * (PPM + self.drift) // PPM // 1000
+
+    def when(self, reading: int) -> int:
+        """The first time of the world (us) at which it shows so many ms."""
+        passed = (reading - EPOCH_MS - self.skew) * 1000
+        return -(-passed * PPM // (PPM + self.drift))
+
+
+@dataclass
+class Record:
+    """What a disk holds of one task: its events, and how many of them survive a loss of power."""
+
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    durable: int = 0
+
+
+class Party:
+    """A node or a client.
+
+    Args:
+        name: for people.
+        seal: its identity.
+        machine: its state.
+        region: index into :data:`mlnet.simulation.regions.REGIONS`.
+        reborn: makes the machine of a process that has just started.
+
+    Attributes:
+        incarnation: counts the starts of the process; what an earlier one has under way is void.
+        slow: its delays and work take so many times as long.
+        rate: bytes a second of its uplink.
+        open_to: peers that reach its Redis port; None for everybody.
+        hostile: the checks of honest parties do not apply.
+    """
+
+    def __init__(
+        self, name: str, seal: Seal, machine: Node | Client, region: int, reborn: Callable[[], Node | Client]
+    ) -> None:
+        self.name, self.seal, self.machine, self.region = name, seal, machine, region
+        self.peer = seal.peer_id
+        self.reborn = reborn
+        self.clock = Clock()
+        self.alive, self.paused, self.incarnation = True, False, 0
+        self.slow = 1
+        self.rate = 12_500_000
+        self.port_open = True
+        self.open_to: frozenset[str] | None = None
+        self.hostile = False
+        self.neighbours: list[Party] = []
+        self.timers: dict[tuple[str, str], int] = {}
+        self.disk: dict[str, Record] = {}
+        self.buried: dict[str, None] = {}
+        self.held: list[Callable[[], None]] = []
+        self.serving: dict[str, ServeStore] = {}
+        self.servers: set[str] = set()
+        self.models: dict[str, str] = {}
+        self.segments: dict[str, set[str]] = {}
+        self.seen: OrderedDict[str, None] = OrderedDict()
+        self.busy_until = 0
+        self.sent_messages = self.sent_bytes = self.got_messages = self.got_bytes = 0
+        self.outstanding = 0
+
+    @property
+    def up(self) -> bool:
+        """Whether the process is there and does something."""
+        return self.alive and not self.paused
+
+    @property
+    def is_node(self) -> bool:
+        """Whether this is a node, not a client."""
+        return isinstance(self.machine, Node)
+
+    def machines(self) -> dict[str, Machine]:
+        """The state machines of this party by task."""
+        if isinstance(self.machine, Client):
+            return {self.machine.task: self.machine}
+        return dict(self.machine.members)
+
+    def open_tasks(self, now: int) -> list[Message]:
+        """Announcements that a newcomer may still answer, at a time of the world (us)."""
+        if isinstance(self.machine, Client):
+            open_ = self.machine.phase is Stage.GATHERING and self.machine.deadline > 0
+            return [self.machine.announcement] if open_ else []
+        return self.machine.open_tasks(self.clock.read(now))
+
+    def step(self, task: str, event: Event, now: int) -> list[Step]:
+        """Step the machine as a driver does: an event, then what it wants done."""
+        if isinstance(self.machine, Client):
+            if self.machine.ended:
+                return []
+            return [Step(task, event, now, self.machine.step(event, now))]
+        return self.machine.step(task, event, now)
+
+    def write(self, step: Step, *, durable: bool) -> None:
+        """Put a step's event on the disk before its commands are carried out."""
+        if step.event is None:
+            return
+        record = self.disk.setdefault(step.task, Record())
+        record.events.append((step.now, step.event))
+        if durable:
+            record.durable = len(record.events)
+
+    def first_sight(self, message: Message) -> bool:
+        """Whether a gossiped message has not been here before."""
+        text = message.envelope.yaml
+        if text in self.seen:
+            return False
+        self.seen[text] = None
+        if len(self.seen) > MAX_SEEN:
+            self.seen.popitem(last=False)
+        return True
+
+    def release(self, task: str) -> None:
+        """Let go of all that a task holds here."""
+        self.serving.pop(task, None)
+        self.servers.discard(task)
+        self.models.pop(task, None)
+        self.segments.pop(task, None)
+
+    def forget(self, task: str) -> None:
+        """The task has ended: its id stays on the disk, its record leaves it."""
+        self.buried[task] = None
+        self.release(task)
+        self.disk.pop(task, None)
+        for key in [key for key in self.timers if key[0] == task]:
+            del self.timers[key]
+
+    def crash(self, *, power: bool) -> None:
+        """End the process at once; with ``power`` also lose what was written but not forced to the disk."""
+        self.alive = self.paused = False
+        self.incarnation += 1
+        self.timers.clear()
+        self.held.clear()
+        self.seen.clear()
+        self.serving.clear()
+        self.servers.clear()
+        self.segments.clear()
+        if power:
+            for task, record in list(self.disk.items()):
+                del record.events[record.durable :]
+                if not record.events:
+                    del self.disk[task]
+
+
+def ends(commands: list[Command]) -> bool:
+    """Whether a task is over with these commands."""
+    return any(isinstance(command, End) for command in commands)
+
+
+def chance(random: Random, per_mille: int) -> bool:
+    """True so many times in a thousand."""
+    return per_mille > 0 and random.randrange(1000) < per_mille

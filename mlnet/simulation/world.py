@@ -1,0 +1,341 @@
+"""The world: one heap of events, the parties, and what becomes of the commands of their machines."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Literal, Protocol
+
+from mlnet.errors import ProtocolError, RemoteProtocolError
+from mlnet.protocol.client import Client
+from mlnet.protocol.commands import (
+    CancelTimer,
+    Command,
+    End,
+    Introduce,
+    Publish,
+    Report,
+    Send,
+    SetTimer,
+    speaks,
+)
+from mlnet.protocol.events import Event, Received, Restarted, TimerFired
+from mlnet.protocol.messages import Message
+from mlnet.protocol.node import Node, Step
+from mlnet.simulation.effects import Effects
+from mlnet.simulation.mint import Mint
+from mlnet.simulation.network import Network, Quality
+from mlnet.simulation.party import MAX_HELD, Party
+from mlnet.simulation.trace import Trace
+
+Welcome = Literal["", "known", "new"]
+"""What a party makes of a message: nothing, something, or a task that it had not heard of."""
+
+
+class Watch(Protocol):
+    """Looks on, and raises what it does not like."""
+
+    def does(self, party: Party, task: str, command: Command) -> None:
+        """A party is about to carry a command out."""
+        ...
+
+    def stepped(self, party: Party, event: Event, steps: list[Step]) -> None:
+        """A party has taken an event in, and lives."""
+        ...
+
+    def refused(self, party: Party, event: Event, error: ProtocolError) -> None:
+        """A party would not take an event in."""
+        ...
+
+
+class Mischief(Protocol):
+    """What a hostile party does otherwise than the protocol says."""
+
+    def commands(self, party: Party, task: str, commands: list[Command]) -> Iterator[Command]:
+        """What it does in place of the commands of its machine."""
+        ...
+
+    def effect(self, party: Party, command: Command, event: Event) -> Event | None:
+        """What it makes of an effect; None keeps it from its machine."""
+        ...
+
+    def heard(self, party: Party, message: Message) -> None:
+        """A message has come in."""
+        ...
+
+
+class World:
+    """Parties on one event heap.
+
+    Args:
+        seed: of all that is left to chance; text, so that it is the same whatever the hash seed.
+        mint: of the seals.
+        quality: of the network's paths.
+        keep: lines of the dialogue that are kept.
+
+    Attributes:
+        now: microseconds since the world began.
+        steps: events that parties have taken in.
+        doomed: commands that a party carries out before its process ends.
+        orders: whether what travels between two parties arrives in the order in which it was sent.
+    """
+
+    def __init__(self, seed: str, mint: Mint, quality: Quality, *, keep: int | None = 4000) -> None:
+        self.seed, self.mint = seed, mint
+        self.now = 0
+        self.steps = 0
+        self.orders = True
+        self.parties: dict[str, Party] = {}
+        self.names: dict[str, str] = {}
+        self.trace = Trace(keep)
+        self.network = Network(self, quality, Random(f"{seed} network"))
+        self.effects = Effects(self, Random(f"{seed} effects"))
+        self.watches: list[Watch] = []
+        self.hooks: list[Callable[[Party, Event], None]] = []
+        self.mischief: dict[str, Mischief] = {}
+        self.doomed: dict[str, int] = {}
+        self.ends: dict[tuple[str, str], End] = {}
+        self.reports: list[tuple[str, int, Report]] = []
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
+        self._order = 0
+        mint.signed = self._signed
+        self.signing: list[Callable[[Message], None]] = []
+
+    # ------------------------------------------------------------------------------------------------ time
+
+    def at(self, when: int, action: Callable[..., None], *arguments: object) -> None:
+        """Have something happen at a time (us)."""
+        self._order += 1
+        heapq.heappush(self._heap, (max(when, self.now), self._order, action, arguments))
+
+    def after(self, delay: int, action: Callable[..., None], *arguments: object) -> None:
+        """Have something happen so many microseconds from now."""
+        self.at(self.now + delay, action, *arguments)
+
+    def run(self, *, until_step: int | None = None, until: int | None = None) -> None:
+        """Let time pass until nothing happens any more, a step has been made, or a time (us) has come."""
+        heap = self._heap
+        while heap and (until_step is None or self.steps < until_step):
+            if until is not None and heap[0][0] > until:
+                self.now = until
+                return
+            self.now, _, action, arguments = heapq.heappop(heap)
+            action(*arguments)
+
+    # --------------------------------------------------------------------------------------------- parties
+
+    def add(self, party: Party) -> Party:
+        """A party joins."""
+        self.parties[party.peer] = party
+        self.names[party.peer] = party.name
+        return party
+
+    def clients(self) -> list[Party]:
+        """Those with a task of their own."""
+        return [party for party in self.parties.values() if not party.is_node]
+
+    def nodes(self) -> list[Party]:
+        """Those that work for others."""
+        return [party for party in self.parties.values() if party.is_node]
+
+    def connect(self, one: Party, other: Party) -> None:
+        """Make two parties neighbours."""
+        if one is not other and other not in one.neighbours:
+            one.neighbours.append(other)
+            other.neighbours.append(one)
+
+    def announce(self, party: Party) -> None:
+        """A client gives its task to the network."""
+        assert isinstance(party.machine, Client)
+        self.give(party, party.machine.task, Received(party.machine.announcement))
+
+    def crash(self, party: Party, *, power: bool) -> None:
+        """End a party's process."""
+        if party.alive:
+            self.note(party, "loses power" if power else "crashes")
+            party.crash(power=power)
+            self.effects.lost(party)
+
+    def restart(self, party: Party) -> None:
+        """Start the process of a party again; its disk tells it where it stood."""
+        if party.alive:
+            return
+        self.note(party, "starts again")
+        party.alive = True
+        if isinstance(party.machine, Client) and party.machine.task in party.buried:
+            return  # a client's process ends with its task
+        party.machine = party.reborn()
+        now = party.clock.read(self.now)
+        if isinstance(party.machine, Client):
+            self._resume(party, party.machine, now)
+        else:
+            self._restore(party, party.machine, now)
+        for neighbour in party.neighbours:
+            if self.network.linked(party, neighbour):
+                self.network.greet(party, neighbour)
+        self.network.kick()
+
+    def pause(self, party: Party) -> None:
+        """Stop a process without ending it."""
+        if party.up:
+            self.note(party, "is paused")
+            party.paused = True
+
+    def resume(self, party: Party) -> None:
+        """Let a paused process go on; what has come meanwhile comes now."""
+        if not party.paused:
+            return
+        self.note(party, "goes on")
+        party.paused = False
+        held, party.held = party.held, []
+        for action in held:
+            action()
+        self.network.kick()
+
+    def note(self, party: Party, text: str) -> None:
+        """Write into the dialogue what happens to a party."""
+        self.trace.note(self.steps, self.now, party.name, text)
+
+    # -------------------------------------------------------------------------------------------- machines
+
+    def give(self, party: Party, task: str, event: Event) -> Welcome:
+        """Step a party's machine and carry out what it wants."""
+        if not party.alive:
+            return ""
+        if party.paused:
+            if len(party.held) < MAX_HELD:
+                party.held.append(lambda: self._give_later(party, task, event, party.incarnation))
+            return ""
+        self.steps += 1
+        self.trace.took(self.steps, self.now, party.name, event)
+        known = _knows(party, task)
+        try:
+            steps = party.step(task, event, party.clock.read(self.now))
+        except RemoteProtocolError as error:
+            for watch in self.watches:
+                watch.refused(party, event, error)
+            return ""
+        for step in steps:
+            self._carry_out(party, step)
+        self._stepped(party, event, steps)
+        for hook in self.hooks:
+            hook(party, event)
+        return "new" if not known and _knows(party, task) else "known"
+
+    def receive(self, party: Party, source: Party, message: Message) -> Welcome:
+        """A message has reached a party: open it, then step the machine."""
+        try:
+            opened = party.seal.open(message.envelope)
+        except RemoteProtocolError:
+            self.network.blame(party, source)
+            return ""
+        if opened.sender == party.peer or not opened.task:
+            return ""
+        if isinstance(party.machine, Client) and opened.task != party.machine.task:
+            return "known"  # a client passes on what is not for it
+        mischief = self.mischief.get(party.peer)
+        if mischief is not None:
+            mischief.heard(party, opened)
+        welcome = self.give(party, opened.task, Received(opened))
+        if not welcome:
+            self.network.blame(party, source)
+        return welcome
+
+    def tell(self, party: Party, task: str, command: Command, event: Event) -> None:
+        """An effect that a party's command had gives its event."""
+        mischief = self.mischief.get(party.peer)
+        changed = mischief.effect(party, command, event) if mischief is not None else event
+        if changed is not None and task in party.machines():
+            self.give(party, task, changed)
+
+    def _give_later(self, party: Party, task: str, event: Event, incarnation: int) -> None:
+        if party.incarnation == incarnation:
+            self.give(party, task, event)
+
+    def _carry_out(self, party: Party, step: Step) -> None:
+        party.write(step, durable=speaks(step.commands))
+        commands: Iterator[Command] = iter(step.commands)
+        mischief = self.mischief.get(party.peer)
+        if mischief is not None:
+            commands = mischief.commands(party, step.task, step.commands)
+        for command in commands:
+            if party.peer in self.doomed:
+                if self.doomed[party.peer] == 0:
+                    del self.doomed[party.peer]
+                    self.crash(party, power=False)
+                    return
+                self.doomed[party.peer] -= 1
+            self.trace.did(self.steps, self.now, party.name, command)
+            for watch in self.watches:
+                watch.does(party, step.task, command)
+            self.do(party, step.task, command)
+
+    def do(self, party: Party, task: str, command: Command) -> None:
+        """Carry a command out."""
+        match command:
+            case Send():
+                self.network.send(party, command)
+            case Publish():
+                self.network.publish(party, command.message)
+            case SetTimer():
+                party.timers[task, command.name] = command.at
+                due = party.clock.when(command.at)
+                self.at(due, self._fire, party, task, command, party.incarnation)
+            case CancelTimer():
+                party.timers.pop((task, command.name), None)
+            case Report():
+                self.reports.append((party.name, self.now, command))
+            case Introduce():
+                pass
+            case End():
+                self.ends[party.peer, task] = command
+                self.effects.ended(party, task)
+                party.forget(task)
+            case _:
+                self.effects.carry_out(party, task, command)
+
+    def _fire(self, party: Party, task: str, command: SetTimer, incarnation: int) -> None:
+        if party.incarnation == incarnation and party.timers.get((task, command.name)) == command.at:
+            del party.timers[task, command.name]
+            self.give(party, task, TimerFired(command.name))
+
+    def _resume(self, party: Party, machine: Client, now: int) -> None:
+        record = party.disk.get(machine.task)
+        if record is None:
+            self.announce(party)
+            return
+        commands: list[Command] = []
+        for at, event in list(record.events):
+            commands = machine.step(event, at)
+        if machine.ended:
+            self._carry_out(party, Step(machine.task, None, now, commands))
+        else:
+            self.give(party, machine.task, Restarted())
+
+    def _restore(self, party: Party, machine: Node, now: int) -> None:
+        for task in sorted(party.disk):
+            steps = machine.restore(task, list(party.disk[task].events), now)
+            if task not in machine.members and not steps:
+                party.forget(task)
+            for step in steps:
+                self.steps += 1
+                if step.event is not None:
+                    self.trace.took(self.steps, self.now, party.name, step.event)
+                self._carry_out(party, step)
+                self._stepped(party, step.event or Restarted(), [step])
+
+    def _stepped(self, party: Party, event: Event, steps: list[Step]) -> None:
+        if party.alive:
+            for watch in self.watches:
+                watch.stepped(party, event, steps)
+
+    def _signed(self, message: Message) -> None:
+        self.trace.signed(message)
+        for look in self.signing:
+            look(message)
+
+
+def _knows(party: Party, task: str) -> bool:
+    machine = party.machine
+    return isinstance(machine, Node) and (task in machine.members or task in machine.pending)
