@@ -195,7 +195,7 @@ def submit(
         from mlnet.directories import default_data_dir
         from mlnet.options import ClientOptions
         from mlnet.protocol.deadlines import Deadlines
-        from mlnet.submitting import Job, submit
+        from mlnet.submitting import submit
         from mlnet.wire import WireOptions
 
         options = ClientOptions(
@@ -204,7 +204,7 @@ def submit(
             deadlines=Deadlines().scaled(patience),
             allowed=frozenset(allow_node) if allow_node else None,
         )
-        job = Job(definition_file(file), output, waiting_period, resume, show_messages=show_messages)
+        job = ending.Job(definition_file(file), output, waiting_period, resume, show_messages=show_messages)
         return await submit(options, job, display, controls)
 
     raise typer.Exit(ending.carry_out(carried_out, json=json))
@@ -225,15 +225,8 @@ def demo(
     from mlnet.display import Display
 
     async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
-        return await demonstrate(
-            definition_file(file),
-            nodes,
-            display,
-            controls,
-            output=output,
-            waiting_period=waiting_period,
-            show_messages=show_messages,
-        )
+        job = ending.Job(definition_file(file), output, waiting_period, show_messages=show_messages)
+        return await demonstrate(job, nodes, display, controls)
 
     raise typer.Exit(ending.carry_out(carried_out, json=json))
 

@@ -1,4 +1,4 @@
-"""What the user may do to a task while it runs: Enter ends the waiting, Ctrl-C gives up."""
+"""What the user wants of a task, and may do while it runs: Enter ends the waiting, Ctrl-C gives up."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlnet import clock, console
@@ -20,6 +22,27 @@ ASK_SECONDS = 5.0
 """For the second Ctrl-C that cancels a task whose training is under way."""
 BY_USER = "cancelled by its user"
 LINE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user wants done.
+
+    Attributes:
+        file: the task definition; not used to resume.
+        output: directory for the model and the result; None for the default.
+        waiting_period: in place of the definition's.
+        resume: beginning of the id of a task that a former process has left.
+        enough: answers that end the waiting period; None for as many as the definition says.
+        show_messages: whether every message is shown.
+    """
+
+    file: Path
+    output: Path | None = None
+    waiting_period: str | None = None
+    resume: str | None = None
+    enough: int | None = None
+    show_messages: bool = False
 
 
 class Interrupted(Exception):

@@ -10,17 +10,16 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from mlnet import processes
-from mlnet.controls import Controls
+from mlnet import console, errors, processes, task
+from mlnet.controls import Controls, Job
 from mlnet.display import Display
-from mlnet.errors import MlnetError
+from mlnet.errors import MlnetError, TaskError
 from mlnet.result import Result
 from mlnet.wording import count, short
 
@@ -127,10 +126,7 @@ class LocalNetwork:
         except TimeoutError:
             address = ""
         if not address:
-            how = f"did not listen within {START_SECONDS:.0f} s"
-            if process.returncode is not None:
-                how = f"ended with status {process.returncode}"
-            raise MlnetError(f"node {number + 1} {how}; its last words: {_tail(log) or 'none'}")
+            raise _failure(number + 1, process.returncode, _tail(log))
         place, _, peer = address.partition("/p2p/")
         self._display.say(f"node {number + 1}, {short(peer)}, listens at {place}", "dim")
         return LocalNode(process, log, address)
@@ -144,6 +140,18 @@ async def _announced(process: asyncio.subprocess.Process) -> str:
             return found[1].decode()
     await process.wait()
     return ""
+
+
+def _failure(number: int, status: int | None, words: str) -> MlnetError:
+    """The error of a node that did not start, of the kind that its exit code tells."""
+    if status is None:
+        return MlnetError(f"node {number} did not listen within {START_SECONDS:.0f} s; it said: {words}")
+    kinds = (
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MlnetError)
+    )
+    kind = next((kind for kind in kinds if kind.exit_code == status and kind is not TaskError), MlnetError)
+    words = words.rpartition(f"{console.NAME}: error: ")[2]
+    return kind(f"node {number} did not start: {words or f'it ended with status {status}'}")
 
 
 def _tail(log: Path) -> str:
@@ -196,19 +204,19 @@ def _restore(variable: str, value: str | None) -> None:
         os.environ[variable] = value
 
 
-async def demonstrate(file: Path, nodes: int, display: Display, controls: Controls, **wishes: Any) -> Result:
+async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls) -> Result:
     """Start a network, have it carry out one task, and end it.
 
     Args:
-        file: the task definition.
-        nodes: how many.
+        job: the task.
+        nodes: how many; the waiting ends when all of them have answered.
         display: shows the course of it all.
         controls: the user's.
-        wishes: further attributes of :class:`~mlnet.submitting.Job`.
 
     Raises:
         MlnetError: a node did not start, or the task could not be begun.
     """
+    task.load_file(job.file)
     async with local_network(display) as network:
         began = time.monotonic()
         display.begin(
@@ -219,12 +227,12 @@ async def demonstrate(file: Path, nodes: int, display: Display, controls: Contro
         await asyncio.gather(network.start(nodes), loading)
         seconds = time.monotonic() - began
         from mlnet.options import ClientOptions
-        from mlnet.submitting import Job, submit
+        from mlnet.submitting import submit
         from mlnet.wire import WireOptions
 
         wire = WireOptions(listen=(LISTEN,), peers=network.addresses)
         options = ClientOptions(network.directory / "client", wire)
-        result = await submit(options, Job(file, enough=nodes, **wishes), display, controls)
+        result = await submit(options, replace(job, enough=nodes), display, controls)
         for death in network.deaths():
             display.verbatim(death)
     return _with_start(result, seconds)

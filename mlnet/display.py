@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mlnet import sections
 from mlnet.protocol.commands import Report
+from mlnet.protocol.messages import ClusterReady
 from mlnet.result import Result
 from mlnet.wording import clean, duration, printable, share
 
@@ -30,6 +31,8 @@ EPOCH_LINES = 10
 """About how many epochs have a line of their own."""
 STRIP = ("gathering", "voting", "measuring", "ready", "ballots", "order", "training", "scoring", "rewards")
 """Phases that the footer shows."""
+LOADING = "the nodes fetch their segments, load PyTorch and meet over the new Redis pair"
+"""What goes on before the first step of training."""
 HEADED = {"order": "ballots", "failing": "training"}
 """Phases without a section, and the one that they belong to."""
 
@@ -133,8 +136,7 @@ class Display:
         self._headings: set[str] = set()
         self._training = Training()
         self._phases = Phases(clock)
-        self._decision: dict[str, Any] = {}
-        self._pair = ("", "")
+        self._roles: dict[str, str] = {}
         self._now: Now | None = None
         self._live = self._footer_view() if drawn else None
 
@@ -175,6 +177,10 @@ class Display:
             self._head(_SECTIONS[report.what][0] if report.what in _SECTIONS else report.what)
             self._print(self._section(report.what, data))
 
+    def decided(self, ready: ClusterReady) -> None:
+        """Know who is what in the cluster, without a word about it."""
+        self._roles = sections.roles(ready.master, ready.slave, ready.committee, ready.nodes)
+
     def say(self, text: str, style: str = "") -> None:
         """Show a line of this program's own."""
         self._print(sections.line(text, style))
@@ -208,9 +214,8 @@ class Display:
         if what == "trained":
             self._show_epoch(self._training.finished())
         elif what == "ranking":
-            self._pair = (data["master"], data["slave"])
-        elif what == "bound":
-            self._decision = dict(data)
+            members = data["members"]
+            self._roles = sections.roles(data["master"], data["slave"], members, members)
         elif what == "retry":
             self._headings -= {"voting", "measuring", "ready"}
 
@@ -220,9 +225,7 @@ class Display:
 
     def _section(self, what: str, data: Mapping[str, Any]) -> RenderableType:
         if what == "rewards":
-            decided = self._decision
-            seated, nodes = decided.get("committee", ()), decided.get("nodes", ())
-            return sections.rewards(data, sections.roles(*self._pair, seated, nodes))
+            return sections.rewards(data, self._roles)
         if what in _SECTIONS:
             return _SECTIONS[what][1](data)
         return sections.noted(data) if what == "note" else sections.unknown(what, data)
@@ -250,7 +253,9 @@ class Display:
         if self._phases.present == "training" and self._training.steps:
             rows.append(self._bar())
         grid = Table.grid(padding=(0, 1))
-        self._spinner.update(text=Text(clean(self._now(), self._console.width - 4)))
+        loading = self._phases.present == "training" and not self._training.steps
+        now = LOADING if loading else self._now()
+        self._spinner.update(text=Text(clean(now, self._console.width - 4)))
         grid.add_row(self._spinner)
         rows.append(grid)
         return Group(*rows)

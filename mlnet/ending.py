@@ -11,13 +11,13 @@ from typing import TypeAlias
 import msgspec
 
 from mlnet import console
-from mlnet.controls import Controls, Interrupted, controlled
+from mlnet.controls import Controls, Interrupted, Job, controlled
 from mlnet.display import Display
 from mlnet.errors import MlnetError, TaskCancelled
 from mlnet.result import Result
 from mlnet.wording import clean
 
-__all__ = ["Command", "Controls", "Result", "carry_out", "document"]
+__all__ = ["Command", "Controls", "Job", "Result", "carry_out", "document"]
 
 Command: TypeAlias = Callable[[Display, Controls], Awaitable[Result]]
 

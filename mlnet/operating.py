@@ -74,12 +74,19 @@ class Operation:
 def welcome(peer: str, addresses: tuple[str, ...]) -> str:
     """What a node says once it listens: who it is, and how others reach it."""
     best = addresses[0] if addresses else ""
-    only = "" if _reachable(best) else "  (only from this machine: it has no other address)\n"
-    return (
-        f"node {peer}\nlistens at {', '.join(addresses)}\n"
-        f"another machine joins with\n  {JOIN}{best}\n"
-        f"a model is trained with\n  {console.NAME} submit --peer {best}\n{only}"
-    )
+    others = ", ".join(address.partition("/p2p/")[0] for address in addresses[1:])
+    lines = [
+        f"node {peer}",
+        "another machine joins with",
+        f"  {JOIN}{best}",
+        "a model is trained with",
+        f"  {console.NAME} submit --peer {best}",
+    ]
+    if others:
+        lines.append(f"also listens at {others}")
+    if not _reachable(best):
+        lines.append("(from this machine only: there is no other address)")
+    return "\n".join(lines) + "\n"
 
 
 def _reachable(address: str) -> bool:

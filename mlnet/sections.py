@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -266,7 +266,7 @@ def unknown(what: str, data: Mapping[str, Any]) -> RenderableType:
     return line(f"{what}: {', '.join(f'{name} {value}' for name, value in data.items())}", "dim")
 
 
-def roles(master: str, slave: str, seated: Iterable[str], nodes: Sequence[str]) -> dict[str, str]:
+def roles(master: str, slave: str, seated: Iterable[str], nodes: Iterable[str]) -> dict[str, str]:
     """What each node of a cluster is."""
     found = dict.fromkeys(nodes, "worker") | dict.fromkeys(seated, "committee")
     pair = ((master, "committee, master"), (slave, "committee, slave"))

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from pathlib import Path
 
 from mlnet import client, traffic
-from mlnet.controls import Controls, entered
+from mlnet.controls import Controls, Job, entered
 from mlnet.display import Display
 from mlnet.options import ClientOptions
 from mlnet.protocol.commands import Report
 from mlnet.result import Result
 from mlnet.submission import Submission
 from mlnet.wording import TASK_LENGTH
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the user wants done.
-
-    Attributes:
-        file: the task definition; not used to resume.
-        output: directory for the model and the result; None for the default.
-        waiting_period: in place of the definition's.
-        resume: beginning of the id of a task that a former process has left.
-        enough: answers that end the waiting period; None for as many as the definition says.
-        show_messages: whether every message is shown.
-    """
-
-    file: Path
-    output: Path | None = None
-    waiting_period: str | None = None
-    resume: str | None = None
-    enough: int | None = None
-    show_messages: bool = False
 
 
 async def submit(options: ClientOptions, job: Job, display: Display, controls: Controls) -> Result:
@@ -65,6 +42,8 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
             )
         else:
             submission = await connected.resume(job.resume, observe=observe)
+            if submission.machine.bound:
+                display.decided(submission.machine.attempted.decision().ready)
         controls.submission = submission
         cluster = submission.machine.definition.cluster
         bounds = f"{cluster.min_nodes} to {cluster.max_nodes} nodes within {cluster.waiting_period}"

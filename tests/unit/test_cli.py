@@ -281,8 +281,9 @@ def test_a_node_says_how_others_join_by_its_best_address() -> None:
     text = welcome(PEER, (ADDRESS, f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}"))
     assert f"  mlnet-node start --peer {ADDRESS}\n" in text
     assert f"  mlnet-node submit --peer {ADDRESS}\n" in text
-    assert "only from this machine" not in text
+    assert "also listens at /ip4/127.0.0.1/tcp/4001\n" in text
+    assert "from this machine only" not in text
 
 
 def test_a_node_that_only_this_machine_reaches_says_so() -> None:
-    assert "only from this machine" in welcome(PEER, (f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}",))
+    assert "from this machine only" in welcome(PEER, (f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}",))

@@ -237,14 +237,35 @@ def test_the_footer_shows_phases_with_their_time_and_what_is_awaited() -> None:
     display = Display(screen, live=True, width=100, clock=clock)
     display.enter("gathering")
     clock.now = 65.0
-    display.enter("training")
+    display.enter("voting")
     clock.now = 68.2
-    with display, display.following(lambda: "waits for \x1b[2JTRAINING_COMPLETED"):
+    with display, display.following(lambda: "waits for \x1b[2Jvotes"):
         pass
     text = screen.getvalue()
     assert "gather 1:05" in text
-    assert "train 3.2 s" in text
-    assert "waits for ?[2JTRAINING_COMPLETED" in text
+    assert "vote 3.2 s" in text
+    assert "waits for ?[2Jvotes" in text
+
+
+def test_before_its_first_step_the_footer_says_why_training_takes_so_long() -> None:
+    screen = Screen()
+    display = Display(screen, live=True, width=100)
+    display.enter("training")
+    with display, display.following(lambda: "waits for TRAINING_COMPLETED"):
+        pass
+    assert "load PyTorch" in screen.getvalue()
+
+
+def test_a_task_that_is_taken_up_again_still_knows_the_roles() -> None:
+    world = finished()
+    ready = world.client(world.clients[0]).attempted.decision().ready
+    rewards = next(report for report in course(world) if report.what == "rewards")
+    stream = io.StringIO()
+    with Display(stream, width=110) as display:
+        display.decided(ready)
+        display.report(rewards)
+    assert "committee, master" in after(stream.getvalue(), f"   {short(ready.master)}  ")
+    assert "committee, slave" in after(stream.getvalue(), f"   {short(ready.slave)}  ")
 
 
 def test_without_a_terminal_nothing_but_lines_is_written() -> None:
