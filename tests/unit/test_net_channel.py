@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mlnet.net.channel import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, SERVER_OPTIONS
 from mlnet.net.interface import CHUNK_BYTES, MAX_ENVELOPE_BYTES
 
-CHANNEL, SERVER = dict(CHANNEL_OPTIONS), dict(SERVER_OPTIONS)
+CHANNEL: dict[str, Any] = dict(CHANNEL_OPTIONS)
+SERVER: dict[str, Any] = dict(SERVER_OPTIONS)
 
 
 def test_a_silent_peer_is_noticed_within_fifteen_seconds() -> None:
