@@ -99,6 +99,7 @@ def opened(data_dir: Path) -> Iterator[State]:
             )
             raise ConfigError(message) from error
         identity = Identity.load_or_create(data_dir / "identity.key")
+        _drop_unbegun(data_dir / "tasks")
         runtime = runtime_dir(identity.peer_id)
         _empty(runtime)
         try:
@@ -107,6 +108,13 @@ def opened(data_dir: Path) -> Iterator[State]:
             shutil.rmtree(runtime, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+def _drop_unbegun(tasks: Path) -> None:
+    """Remove what was prepared for tasks that were never announced."""
+    for directory in tasks.iterdir() if tasks.is_dir() else ():
+        if not (directory / "journal").exists():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _empty(directory: Path) -> None:

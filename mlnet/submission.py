@@ -11,7 +11,15 @@ from pathlib import Path
 
 from mlnet import clock, data, store
 from mlnet import task as task_definition
-from mlnet.errors import DataError, HashMismatch, MlnetError, StoreError, TrainingError, TransportError
+from mlnet.errors import (
+    DataError,
+    HashMismatch,
+    MlnetError,
+    RemoteProtocolError,
+    StoreError,
+    TrainingError,
+    TransportError,
+)
 from mlnet.journal import Journal
 from mlnet.net.interface import REDIS_PROTOCOL
 from mlnet.protocol.client import Client
@@ -94,7 +102,6 @@ class Submission:
         self._seconds: dict[str, float] = {}
         self._phase = machine.phase
         self._scorer: asyncio.Task[Trainer] | None = None
-        self._made_output = False
 
     @property
     def gathering(self) -> bool:
@@ -146,12 +153,16 @@ class Submission:
         self._timers.close()
         result = self._document(end)
         if end.state == "completed":
-            result.write(self.output / "result.json")
-        elif self._made_output:
-            shutil.rmtree(self.output, ignore_errors=True)
+            self._deliver(result)
         self._journal.remove()
         self._state.discard(self.task)
         return result
+
+    def _deliver(self, result: Result) -> None:
+        """Give the model and the document to the user, in this order: the document says that all is there."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        shutil.move(self._state.task(self.task) / MODEL, self.output / MODEL)
+        result.write(self.output / "result.json")
 
     async def close(self) -> None:
         """Stop; a task that has not ended can be resumed."""
@@ -165,7 +176,13 @@ class Submission:
         if self._ended.done():
             return
         now = clock.now()
-        commands = self.machine.step(event, now)
+        try:
+            commands = self.machine.step(event, now)
+        except RemoteProtocolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours is the user's to hear of, not only a log's
+            self._ended.set_exception(error)
+            return
         self._journal.append(now, event, durable=speaks(commands))
         for command in commands:
             self._do(command)
@@ -237,7 +254,7 @@ class Submission:
         try:
             path = await self._fetched(command)
             scored = await self._score(path, [self._files[digest] for digest in command.held_out])
-            event = ModelScored(scored.metrics, scored.accuracy, str(path))
+            event = ModelScored(scored.metrics, scored.accuracy, str(self.output / MODEL))
         except MlnetError as error:
             event = ModelRefused(str(error))
         self._dispatch(event)
@@ -262,8 +279,6 @@ class Submission:
 
     async def _fetched(self, command: FetchModel) -> Path:
         """The model, from the first holder that delivers what it promised."""
-        self._made_output = not self.output.exists()
-        self.output.mkdir(parents=True, exist_ok=True)
         problems = []
         for holder in command.holders:
             try:
@@ -271,7 +286,7 @@ class Submission:
                     f"mlnet:{command.sha256}",
                     digest=command.sha256,
                     size=command.size,
-                    destination=self.output / MODEL,
+                    destination=self._state.task(self.task) / MODEL,
                     policy=data.LinkPolicy(),
                     fetch_blob=Holders(self._wire, [holder]),
                     algorithm="sha256",

@@ -158,4 +158,5 @@ class Wire:
         mine = PeerAddresses(self.seal.peer_id, self.addresses())
         greeting = self.seal.seal(Peers((mine, *others)), sent=clock.now())
         for message in (greeting, *self._handlers.open_tasks()):
+            self._handlers.on_traffic(False, peer, message)
             self.network.send(message.envelope, peer, timeout=OPEN_TASK_SECONDS)

@@ -173,12 +173,12 @@ class Client(Machine):
         """Start the next attempt, without some peers."""
         for peer in without:
             self.dropped.setdefault(peer, reason)
-        if self.attempt:
-            self.report("retry", attempt=self.attempt + 1, without=tuple(without), reason=reason)
         chosen = clientforming.choose(self)
         least = self.definition.cluster.min_nodes
         if self.attempt == MAX_ATTEMPTS:
             return self.fail(f"no cluster after {MAX_ATTEMPTS} attempts; the last: {reason}", "NodeLost")
+        if self.attempt:
+            self.report("retry", attempt=self.attempt + 1, without=tuple(without), reason=reason)
         if len(chosen) < least:
             return self.fail(clientforming.shortage(self, len(chosen)), "TooFewNodes")
         self.attempt += 1

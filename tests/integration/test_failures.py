@@ -27,6 +27,14 @@ async def free_again(net: Mission) -> None:
     assert result.state == "completed", result.reason
 
 
+async def line_with(process: asyncio.subprocess.Process, words: bytes, seconds: float = 90.0) -> None:
+    """Read what a command shows until a line has these words."""
+    assert process.stderr is not None
+    async with asyncio.timeout(seconds):
+        while words not in (line := await process.stderr.readline()):
+            assert line, f"the command ended before it showed {words.decode()}"
+
+
 @pytest.mark.parametrize("phase", ["measuring", "ready", "ballots"])
 async def test_a_node_that_is_killed_while_the_cluster_forms(phase: str) -> None:
     """Before the task is bound the cluster forms without it; the moment after, the task fails by name."""
@@ -132,11 +140,8 @@ async def test_an_interrupted_submit_cancels_its_task_and_frees_the_nodes() -> N
         process = await net.spawn(
             "submit", str(net.definition()), "--peer", net.peers[0], "--json", "--output", "o"
         )
-        assert process.stderr is not None
-        async with asyncio.timeout(60):
-            answers = 0
-            while answers < 2:
-                answers += b"votes" in await process.stderr.readline()
+        for _ in range(2):
+            await line_with(process, b"votes")
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             out, err = await process.communicate()
@@ -154,11 +159,7 @@ async def test_a_client_that_is_killed_leaves_free_nodes(phase: str) -> None:
         process = await net.spawn(
             "submit", str(file), "--peer", net.peers[0], "--output", "o", "--patience", "0.05"
         )
-        assert process.stderr is not None
-        awaited = b"votes" if phase == "gathering" else b"Training"
-        async with asyncio.timeout(60):
-            while awaited not in await process.stderr.readline():
-                pass
+        await line_with(process, b"votes" if phase == "gathering" else b"Training")
         process.kill()
         await process.communicate()
         await free_again(net)
@@ -169,10 +170,7 @@ async def test_a_killed_client_takes_its_task_up_again_and_gets_the_model() -> N
         process = await net.spawn(
             "submit", str(net.definition(max_nodes=3)), "--peer", net.peers[0], "--output", "out"
         )
-        assert process.stderr is not None
-        async with asyncio.timeout(90):
-            while b"epoch 1 " not in await process.stderr.readline():
-                pass
+        await line_with(process, b"epoch 1 ")
         process.kill()
         await process.communicate()
         tasks = [path.name for path in (net.base / "home" / "mlnet" / "client" / "tasks").iterdir()]
@@ -208,10 +206,7 @@ async def test_a_node_that_was_killed_withdraws_when_it_comes_back() -> None:
 async def test_a_demonstration_that_is_interrupted_leaves_nothing() -> None:
     async with mission(0) as net:
         process = await net.spawn("demo", "--nodes", "2", "--output", "out")
-        assert process.stderr is not None
-        async with asyncio.timeout(60):
-            while b"listens at" not in await process.stderr.readline():
-                pass
+        await line_with(process, b"listens at")
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             _, err = await process.communicate()
