@@ -31,5 +31,9 @@ setup(
     options={"build_ext": {"cython_c_in_temp": True}},
     ext_modules=[]
     if MODE == "skip"
-    else [extension("borda"), extension("pingmatrix"), extension("segmenthash", "sha256.h")],
+    else [
+        extension("borda", "borda.h"),
+        extension("pingmatrix", "pingmatrix.h", "pingmatrix_avx2.h"),
+        extension("segmenthash", "sha256.h"),
+    ],
 )

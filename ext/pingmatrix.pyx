@@ -1,71 +1,86 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Compiled half of mlnet.kernels.pingmatrix, which checks the arguments and describes their meaning."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from cpython cimport array
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdlib cimport calloc, free, malloc
 
 import array
 
-cdef Py_ssize_t INSERTION_LIMIT = 32
+cdef extern from "pingmatrix.h" nogil:
+    enum:
+        MLNET_TILE
+    ctypedef struct mlnet_samples:
+        const char *data
+        Py_ssize_t n, k, stride_i, stride_j, stride_k
+    ctypedef struct mlnet_scratch:
+        int64_t *row
+    const char *mlnet_median_select(bint portable)
+    void mlnet_prepare(mlnet_scratch *scratch, Py_ssize_t k)
+    void mlnet_tiles(
+        const mlnet_samples *samples, Py_ssize_t i, Py_ssize_t j, mlnet_scratch *scratch, int64_t *out
+    )
+
+ENGINE = mlnet_median_select(False).decode()
+"""Which code this processor runs: ``avx2`` or ``portable``."""
 
 
-cdef int ascending(const void *a, const void *b) noexcept nogil:
-    cdef int64_t x = (<const int64_t *>a)[0]
-    cdef int64_t y = (<const int64_t *>b)[0]
-    return (x > y) - (x < y)
+def select_engine(bint portable):
+    """Takes the portable code or the fastest one, to compare them; not while another thread aggregates."""
+    global ENGINE
+    ENGINE = mlnet_median_select(portable).decode()
 
 
-cdef int64_t lower_median(
-    const int64_t[:, :, :] samples, Py_ssize_t i, Py_ssize_t j, int64_t *scratch
-) noexcept nogil:
-    """The lower median of the samples from i to j, -1 if there is none; scratch has room for all."""
-    cdef Py_ssize_t count = 0
-    cdef Py_ssize_t place, k
-    cdef int64_t sample
-    if samples.shape[2] <= INSERTION_LIMIT:
-        for k in range(samples.shape[2]):
-            sample = samples[i, j, k]
-            if sample >= 0:
-                place = count
-                while place > 0 and scratch[place - 1] > sample:
-                    scratch[place] = scratch[place - 1]
-                    place -= 1
-                scratch[place] = sample
-                count += 1
-    else:
-        for k in range(samples.shape[2]):
-            sample = samples[i, j, k]
-            if sample >= 0:
-                scratch[count] = sample
-                count += 1
-        qsort(scratch, count, sizeof(int64_t), ascending)
-    return scratch[(count - 1) // 2] if count > 0 else -1
+cdef class Job:
+    """One call of aggregate, to whose result several threads may each add tiles."""
+
+    cdef const int64_t[:, :, :] samples
+    cdef mlnet_samples layout
+    cdef array.array result
+    cdef object tiles
+
+    def __cinit__(self, const int64_t[:, :, :] samples):
+        cdef Py_ssize_t n = samples.shape[0]
+        self.samples = samples
+        self.layout.data = <const char *>&samples[0, 0, 0]
+        self.layout.n = n
+        self.layout.k = samples.shape[2]
+        self.layout.stride_i = samples.strides[0]
+        self.layout.stride_j = samples.strides[1]
+        self.layout.stride_k = samples.strides[2]
+        self.result = array.clone(array.array("q"), n * n, zero=False)
+        starts = range(0, n, MLNET_TILE)
+        self.tiles = iter([(i, j) for i in starts for j in starts if i <= j])
+
+    def work(self):
+        """Finishes tiles until none is left."""
+        cdef int64_t *out = <int64_t *>self.result.data.as_longlongs
+        cdef Py_ssize_t i, j
+        cdef mlnet_scratch *scratch = <mlnet_scratch *>calloc(1, sizeof(mlnet_scratch))
+        if scratch is NULL:
+            raise MemoryError
+        try:
+            scratch.row = <int64_t *>malloc(self.layout.k * sizeof(int64_t))
+            if scratch.row is NULL:
+                raise MemoryError
+            mlnet_prepare(scratch, self.layout.k)
+            for i, j in self.tiles:
+                with nogil:
+                    mlnet_tiles(&self.layout, i, j, scratch, out)
+        finally:
+            free(scratch.row)
+            free(scratch)
 
 
-def aggregate(const int64_t[:, :, :] samples):
+def aggregate(const int64_t[:, :, :] samples, Py_ssize_t threads=1):
     """The aggregated matrix of (n, n, k) samples, flat; n and k are positive."""
-    cdef Py_ssize_t n = samples.shape[0]
-    cdef Py_ssize_t i, j
-    cdef int64_t there, back, worse
-    cdef array.array result = array.clone(array.array("q"), n * n, zero=True)
-    cdef int64_t *out = <int64_t *>result.data.as_longlongs
-    cdef int64_t *scratch = <int64_t *>malloc(samples.shape[2] * sizeof(int64_t))
-    if scratch is NULL:
-        raise MemoryError
-    with nogil:
-        for i in range(n):
-            for j in range(n):
-                if i != j:
-                    out[i * n + j] = lower_median(samples, i, j, scratch)
-        for i in range(n):
-            for j in range(i):
-                there, back = out[i * n + j], out[j * n + i]
-                if there < 0 or back < 0:
-                    worse = -1
-                else:
-                    worse = max(there, back)
-                out[i * n + j] = worse
-                out[j * n + i] = worse
-    free(scratch)
-    return result
+    cdef Job job = Job(samples)
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            for future in [pool.submit(job.work) for _ in range(threads)]:
+                future.result()
+    else:
+        job.work()
+    return job.result

@@ -37,10 +37,26 @@ def load_kernel(name: str, implementation: Implementation) -> Any:
     )
 
 
-@pytest.fixture(scope="module", params=["fastest", "portable"])
-def sha256_engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs every test that asks for it with the processor's SHA-256 instructions and without them."""
-    kernel = load_kernel("segmenthash", "compiled")
-    kernel.select_engine(portable=request.param == "portable")
-    yield
+def engines(name: str, portable: bool) -> Iterator[Any]:
+    kernel = load_kernel(name, "compiled")
+    kernel.select_engine(portable=portable)
+    yield kernel
     kernel.select_engine(portable=False)
+
+
+@pytest.fixture(scope="module", params=["fastest", "portable"])
+def sha256_engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The compiled kernel, with the processor's SHA-256 instructions and without them."""
+    yield from engines("segmenthash", request.param == "portable")
+
+
+@pytest.fixture(scope="module", params=["fastest", "portable"])
+def median_engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The compiled kernel, with the processor's vectors and without them."""
+    yield from engines("pingmatrix", request.param == "portable")
+
+
+@pytest.fixture(scope="module", params=["fastest", "portable"])
+def borda_engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The compiled kernel, with the processor's vectors and without them."""
+    yield from engines("borda", request.param == "portable")

@@ -68,10 +68,9 @@ def rank_by_distance(
     if n == 0:
         return Ranking([], [])
     points, unreachable, total = _impl.rank_by_distance(view)
-    return Ranking(
-        points,
-        sorted(range(n), key=lambda peer: (-points[peer], unreachable[peer], total[peer], ranks[peer])),
-    )
+    falling = [-count for count in points]
+    ranked = sorted(zip(falling, unreachable, total, ranks, range(n), strict=True))
+    return Ranking(points, [peer for *_, peer in ranked])
 
 
 def score(ballots: AnyBuffer | Sequence[Sequence[int]]) -> list[int]:

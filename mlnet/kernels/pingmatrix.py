@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlnet.kernels import IMPLEMENTATION
+from mlnet.kernels._threads import THREADS
 from mlnet.kernels._views import integers
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ else:
     from mlnet.kernels import reference as _impl  # type: ignore[no-redef]
 
 __all__ = ["aggregate"]
+
+_THREADED_SAMPLES = 1 << 18  # takes longer than it takes to start a thread
 
 
 def aggregate(samples: AnyBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryview[Any]:
@@ -46,5 +49,6 @@ def aggregate(samples: AnyBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryv
     if shape[2] == 0:
         distances = array("q", [0 if i == j else -1 for i in range(n) for j in range(n)])
     else:
-        distances = _impl.aggregate(view)
+        large = n * n * shape[2] >= _THREADED_SAMPLES
+        distances = _impl.aggregate(view, THREADS if large else 1)
     return memoryview(distances).cast("B").cast("q", (n, n))

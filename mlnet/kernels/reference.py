@@ -13,7 +13,7 @@ from typing import cast
 LEAF_SIZE = 1 << 20
 
 
-def aggregate(samples: memoryview) -> array[int]:
+def aggregate(samples: memoryview, threads: int = 1) -> array[int]:
     """The aggregated matrix of (n, n, k) samples, flat; n and k are positive."""
     rows = cast(list[list[list[int]]], samples.tolist())
     n = len(rows)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
-import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from mlnet.kernels import IMPLEMENTATION
+from mlnet.kernels._threads import THREADS
 from mlnet.kernels._views import octets
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ LEAF_SIZE = 1 << 20
 _HASH_SIZE = 32
 _MOST_LEAVES = 1 << 43  # 2^63 bytes
 _READ_SIZE = 4 * LEAF_SIZE
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_THREADS = min(_CORES, 8)  # a few saturate the memory, and each holds a block
+_THREADS = THREADS
 
 
 def digest(data: AnyBuffer) -> bytes:

@@ -52,15 +52,32 @@ def test_the_whole_range_of_int64() -> None:
     assert table(two_peers([smallest], [0])) == [[0, -1], [-1, 0]]
 
 
-def test_more_samples_than_are_sorted_by_insertion() -> None:
-    samples = np.random.default_rng(7).integers(-3, 1000, (4, 4, 101))
-    present = np.where(samples < 0, 2**62, samples)
+def by_numpy(samples: np.ndarray[Any, Any]) -> list[list[int]]:
+    largest = np.iinfo(np.int64).max
     counts = (samples >= 0).sum(axis=2)
-    medians = np.take_along_axis(np.sort(present, axis=2), (counts[..., None] - 1) // 2, axis=2)[..., 0]
-    expected = np.maximum(medians, medians.T)
+    ordered = np.sort(np.where(samples < 0, largest, samples), axis=2)
+    medians = np.take_along_axis(ordered, np.maximum(counts[..., None] - 1, 0) // 2, axis=2)[..., 0]
+    medians[counts == 0] = -1
+    expected = np.where(np.minimum(medians, medians.T) < 0, -1, np.maximum(medians, medians.T))
     np.fill_diagonal(expected, 0)
+    return cast("list[list[int]]", expected.tolist())
 
-    assert table(samples) == expected.tolist()
+
+def test_many_samples_of_a_pair() -> None:
+    samples = np.random.default_rng(7).integers(-3, 1000, (4, 4, 101))
+    assert table(samples) == by_numpy(samples)
+
+
+def test_enough_samples_for_several_threads() -> None:
+    samples = np.random.default_rng(6).integers(-2, 10**6, (200, 200, 9))
+    assert samples.size > pingmatrix._THREADED_SAMPLES
+    assert table(samples) == by_numpy(samples)
+
+
+def test_elements_that_are_not_aligned() -> None:
+    samples = np.random.default_rng(10).integers(-2, 50, (9, 9, 9))
+    shifted = memoryview(b"x" + samples.tobytes())[1:].cast("q", samples.shape)
+    assert table(shifted) == by_numpy(samples)
 
 
 def test_any_strides_and_read_only_buffers() -> None:
