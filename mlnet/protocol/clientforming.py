@@ -100,14 +100,18 @@ def without_silent_voters(client: Client) -> Stage:
     return client.name_members(client.attempted.silent_voters(), "did not vote in time")
 
 
-def without_unmeasured(client: Client) -> Stage:
+def without_unmeasured(client: Client) -> Stage | None:
     """The deadline of the pings has come."""
+    if _pass_on(client, client.attempted.unmeasured()):
+        return None
     return client.name_members(client.attempted.unmeasured(), "sent no ping times in time")
 
 
-def without_unready(client: Client) -> Stage:
+def without_unready(client: Client) -> Stage | None:
     """The deadline of READY has come. All wait for the slave, so a silent slave alone is to blame."""
     missing, slave = _unready(client), client.attempted.decision().ready.slave
+    if _pass_on(client, missing):
+        return None
     if slave in missing:
         return client.name_members([slave], "did not replicate the master in time")
     return client.name_members(missing, "did not announce the decision that follows from the evidence")
@@ -141,6 +145,20 @@ def pings_limit(client: Client) -> int:
 def ready_limit(client: Client) -> int:
     """ms for replication and the READY of all."""
     return client.deadlines.ready
+
+
+def _pass_on(client: Client, missing: tuple[str, ...]) -> bool:
+    """Before it drops the silent, a client gives them once all the evidence that it has: a hostile member
+    may have told its part to the client alone, to have the blame fall on those who wait for it."""
+    if not client.once(f"pass on in {client.phase.value}"):
+        return False
+    evidence = client.evidence
+    for type_ in ("COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY"):
+        for message in evidence.of_type(type_, client.attempt):
+            if message.sender in client.committee or type_ == "COMMITTEE_VOTING":
+                client.forward(message, missing, until=client.now + client.deadlines.ready, via=client.members)
+    client.extend(client.deadlines.ready)
+    return True
 
 
 def _unready(client: Client) -> tuple[str, ...]:

@@ -85,7 +85,9 @@ def resume(client: Client) -> None:
 
 
 def no_order(client: Client) -> Stage:
-    """The committee does not agree with the ballots that are here."""
+    """The committee does not agree with the ballots that are here, or lacks some: name those that count."""
+    if client.round == 1:
+        return second_round(client)
     return client.fail("the committee does not agree on the order of the segments", "NodeLost")
 
 

@@ -65,6 +65,7 @@ class Odds:
     trainer: int = 0
     replication: int = 0
     corrupt: int = 0
+    hang: int = 0
 
 
 class Effects:
@@ -236,6 +237,8 @@ class Effects:
             if chance(self._random, self.odds.trainer):
                 self._break_off(group, "out of memory")
                 return
+            if chance(self._random, self.odds.hang):
+                return  # nobody ever hears of them again
             self._progressed(group)
             if group.ticks > TICKS:
                 self._finish(group)

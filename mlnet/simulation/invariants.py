@@ -12,8 +12,8 @@ from typing import NamedTuple
 from mlnet.errors import ProtocolError
 from mlnet.protocol import committee, election, rewards, segments
 from mlnet.protocol.client import Client
-from mlnet.protocol.commands import Command, FetchModel, Publish, Record, Send, StartTraining
-from mlnet.protocol.events import Event
+from mlnet.protocol.commands import Command, FetchModel, Publish, Record, Report, Send, StartTraining
+from mlnet.protocol.events import Event, Received
 from mlnet.protocol.evidence import PER_SENDER, SENDERS, Evidence
 from mlnet.protocol.machine import DEADLINE, Machine
 from mlnet.protocol.member import Member
@@ -21,6 +21,7 @@ from mlnet.protocol.messages import (
     MAX_ATTEMPTS,
     ClusterDatabaseSelection,
     CommitteeVoting,
+    DatasetSegment,
     DatasetSelection,
     HashVotes,
     InitCluster,
@@ -32,7 +33,7 @@ from mlnet.protocol.node import MAX_ENDED, MAX_PENDING, Node, Step
 from mlnet.simulation.party import Party
 from mlnet.simulation.world import World
 
-SENDS_PER_MEMBER = 40
+SENDS_PER_MEMBER = 25
 """Envelopes that one party may address to one other in one attempt of one task."""
 
 
@@ -77,6 +78,8 @@ class Invariants:
         self.tasks: dict[str, Course] = {}
         self._signed: dict[tuple[str, str, str, int, str], str] = {}
         self._sends: dict[tuple[str, str, int], int] = {}
+        self._told: dict[tuple[str, str, str, int, str], str] = {}
+        self._liars: dict[tuple[str, int], set[str]] = {}
         self._state: dict[str, tuple[object, ...]] = {}
         world.watches.append(self)
         world.signing.append(self._signs)
@@ -87,6 +90,8 @@ class Invariants:
         """See :class:`mlnet.simulation.world.Watch`."""
         if party.hostile:
             return
+        if isinstance(event, Received) and isinstance(party.machine, Client):
+            self._heard(party.machine, event.message)
         machines = party.machines()
         for task, machine in machines.items():
             if any(step.task == task for step in steps):
@@ -99,6 +104,13 @@ class Invariants:
             if working > party.machine.terms.tasks:
                 raise Violation("bounds", f"{party.name} works on {working} tasks at a time")
         self._state[party.peer] = _fingerprint(party)
+
+    def _heard(self, client: Client, message: Message) -> None:
+        key = (client.task, message.sender, *message.place)
+        if message.attempt != client.attempt or client.bound:
+            return  # what does not count cannot contradict
+        if self._told.setdefault(key, message.envelope.yaml) != message.envelope.yaml:
+            self._liars.setdefault((client.task, message.attempt), set()).add(message.sender)
 
     def refused(self, party: Party, event: Event, error: ProtocolError) -> None:
         """See :class:`mlnet.simulation.world.Watch`."""
@@ -122,6 +134,8 @@ class Invariants:
                 self._plan(party, task, command)
             case Record():
                 self._record(party, task, command)
+            case Report(what="rewards") if command.data.get("settled") is True:
+                self._settles(party)
             case FetchModel():
                 if not command.holders:
                     raise Violation("progress", f"{party.name} fetches a model from nobody")
@@ -132,6 +146,8 @@ class Invariants:
         body = message.body
         if isinstance(body, DatasetSelection):
             self._binds(party, task, body)
+        elif isinstance(body, DatasetSegment):
+            self._hands_out(party)
         elif isinstance(body, TrainingCompleted | Rewards):
             self._uses(party, task, body.digest)
             if isinstance(body, Rewards):
@@ -148,6 +164,32 @@ class Invariants:
         client = party.machine
         if isinstance(client, Client):
             check_decision(client)
+            liars = self._liars.get((task, client.attempt), set()) & set(client.members)
+            if liars:
+                names = [self.world.names[peer] for peer in sorted(liars)]
+                raise Violation("hostile input", f"{names} contradicted themselves and are members all the same")
+
+    @staticmethod
+    def _hands_out(party: Party) -> None:
+        """More than half of the committee has computed the order by which the client hands out segments."""
+        client = party.machine
+        if not isinstance(client, Client):
+            return
+        sent = client.evidence.of("HASH_VOTES", client.attempt, f"order {client.round}")
+        agreeing = sum(getattr(sent[peer].body, "ranking", ()) == client.order for peer in sent)
+        if 2 * agreeing <= len(client.committee):
+            raise Violation("validity", f"{agreeing} of {len(client.committee)} computed the order that is used")
+        check_order(client)
+
+    @staticmethod
+    def _settles(party: Party) -> None:
+        client = party.machine
+        if not isinstance(client, Client):
+            return
+        sent = client.evidence.of("REWARDS", client.attempt)
+        agreeing = [peer for peer in client.committee if getattr(sent.get(peer), "body", None)]
+        if 2 * len(agreeing) <= len(client.committee):
+            raise Violation("conservation", f"{party.name} settles with {len(agreeing)} signatures")
 
     def _uses(self, party: Party, task: str, digest: str) -> None:
         course = self._course(task)
@@ -158,11 +200,14 @@ class Invariants:
             raise Violation("agreement", f"{party.name} uses {digest[:12]}, which the client has not bound")
 
     def _plan(self, party: Party, task: str, command: StartTraining) -> None:
+        member = party.machines().get(task)
+        used = [segment.hash for segment in command.plan.segments]
+        if isinstance(member, Member) and member.order and list(member.order[: len(used)]) != used:
+            raise Violation("integrity", f"{party.name} trains on other segments than the committee's order says")
         client = self._client(task)
         if client is None or not self._client_is_honest(task):
             return
         offered = [segment.hash for segment in client.dataset.segments]
-        used = [segment.hash for segment in command.plan.segments]
         if len(set(used)) != len(used) or not set(used) <= set(offered):
             raise Violation("integrity", f"{party.name} trains on segments that the client does not have")
         if client.order and tuple(used) != client.order[: client.definition.training_segments]:
@@ -186,14 +231,23 @@ class Invariants:
         known = course.receipts.setdefault(party.peer, command.amount)
         if known != command.amount:
             raise Violation("conservation", f"{party.name} has two receipts: {known} and {command.amount}")
+        signed = [message for message in command.evidence if getattr(message.body, "split", {}) == command.split]
+        client = self._client(task)
+        if client is not None and self._client_is_honest(task) and client.cluster is not None:
+            agreeing = {message.sender for message in signed} & set(client.committee)
+            if 2 * len(agreeing) <= len(client.committee) or client.me not in {m.sender for m in signed}:
+                raise Violation("conservation", f"{party.name} settled with {len(agreeing)} signatures")
         if self._client_is_honest(task) and command.split not in course.splits:
             raise Violation("conservation", f"{party.name} settled a split that the client did not sign")
 
     def _storm(self, party: Party, task: str, command: Send) -> None:
         key = (party.peer, task, command.message.attempt)
         self._sends[key] = self._sends.get(key, 0) + len(command.to)
-        members = max(8, len(command.to))
-        if self._sends[key] > SENDS_PER_MEMBER * members + 4096 * (party.is_node is False):
+        machine = party.machines().get(task)
+        cluster = machine.cluster if isinstance(machine, Client | Member) else None
+        others = len(machine.answers) if isinstance(machine, Client) else 1
+        others += len(cluster.members) if cluster is not None else len(command.to)
+        if self._sends[key] > SENDS_PER_MEMBER * (others + 1):
             raise Violation("no storm", f"{party.name} sent {self._sends[key]} envelopes in one attempt")
 
     def _waits(self, party: Party, task: str, machine: Machine) -> None:
@@ -237,6 +291,8 @@ class Invariants:
                 raise Violation(
                     "progress", f"{party.name} still has {len(left)} tasks when nothing happens any more"
                 )
+            elif party.disk:
+                raise Violation("progress", f"{party.name} still has the journal of a task that has ended")
             if party.servers or party.models:
                 raise Violation("progress", f"{party.name} has not released all that its tasks held")
             if party.outstanding:
@@ -306,8 +362,8 @@ def check_decision(client: Client) -> None:
         raise Violation("validity", f"only {agreeing} of {len(seated)} announced the decision that was bound")
 
 
-def check_rewards(client: Client) -> None:
-    """Derive order and split of a completed task once more.
+def check_order(client: Client) -> None:
+    """Derive the order of the segments once more, from the ballots that count.
 
     Raises:
         Violation: they do not follow.
@@ -323,6 +379,14 @@ def check_rewards(client: Client) -> None:
             opened = segments.commitment(bytes.fromhex(message.body.secret))
             if not isinstance(promise, ClusterDatabaseSelection) or opened != promise.commitment:
                 raise Violation("validity", "a ballot counts that does not open its commitment")
+
+
+def check_rewards(client: Client) -> None:
+    """Derive the split of a completed task once more.
+
+    Raises:
+        Violation: it does not follow.
+    """
     due = rewards.split(client.definition.payment_micro, client.completed.contributions, client.paid)
     if client.split != due or sum(due.values()) != client.definition.payment_micro:
         raise Violation("conservation", "the split does not follow from what was trained")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlnet.simulation.effects import Odds
 from mlnet.simulation.network import Quality
 
 NODE_FAULTS = ("crash", "power", "disk", "pause", "slow")
 NETWORK_FAULTS = ("partition", "partial", "one-way", "break", "flap")
+
+_GOOD, _NEVER = Quality(), Odds()
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Profile:
         must_complete: every task ends with a model.
     """
 
-    quality: Quality = Quality()
+    quality: Quality = _GOOD
     faults: tuple[str, ...] = ()
     rate: int = 2
-    odds: Odds = Odds()
+    odds: Odds = _NEVER
     skew: int = 0
     drift: int = 0
     hostile: tuple[str, ...] = ()
@@ -51,11 +53,14 @@ _HOSTILE_NODES = (
     "forge",
     "garbage",
     "flood",
+    "usurp",
     "silent",
+    "selective",
     "pings",
     "port",
     "result",
     "ballot",
+    "ready",
     "vote",
 )
 _HOSTILE_CLIENTS = ("two-lists", "two-datasets", "silent-client", "wrong-links", "two-orders")
@@ -70,9 +75,10 @@ PROFILES = {
     "partitions": Profile(faults=("partition", "partial", "one-way")),
     "crashes": Profile(faults=("crash",)),
     "power": Profile(faults=("power",)),
+    "reboots": Profile(faults=("crash", "power"), rate=8),
     "disks": Profile(faults=("disk", "crash")),
     "pauses": Profile(faults=("pause", "slow")),
-    "effects": Profile(odds=Odds(closed_port=200, trainer=60, replication=150, corrupt=20)),
+    "effects": Profile(odds=Odds(closed_port=200, trainer=60, replication=150, corrupt=20, hang=60)),
     "busy": Profile(tasks=3, faults=("crash",), rate=1),
     "chaos": Profile(
         _LOSSY, NODE_FAULTS + NETWORK_FAULTS, 4, Odds(100, 30, 100, 10), skew=60_000, drift=300, tasks=2
@@ -84,3 +90,20 @@ PROFILES = {
 }
 MIXED = tuple(PROFILES)
 """What ``--faults mixed`` goes through, seed by seed."""
+
+
+def profile(name: str) -> Profile:
+    """A profile by name; ``hostile:KIND`` is the profile ``hostile`` with one kind of hostile party only.
+
+    Raises:
+        KeyError: there is no such profile.
+    """
+    base, _, kind = name.partition(":")
+    found = PROFILES[base]
+    if not kind:
+        return found
+    if kind in found.hostile:
+        return replace(found, hostile=(kind,))
+    if kind in found.client:
+        return replace(found, client=(kind,))
+    raise KeyError(name)

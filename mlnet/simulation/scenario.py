@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,7 +21,7 @@ from mlnet.simulation.invariants import Invariants, Violation, check_rewards
 from mlnet.simulation.mint import Mint
 from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import Clock, Party
-from mlnet.simulation.profiles import MIXED, PROFILES, Profile
+from mlnet.simulation.profiles import MIXED, Profile, profile
 from mlnet.simulation.regions import REGIONS
 from mlnet.simulation.world import World
 
@@ -72,7 +74,7 @@ class Scenario:
     @property
     def profile(self) -> Profile:
         """The profile that it comes to."""
-        return PROFILES[self.profile_name]
+        return profile(self.profile_name)
 
 
 @dataclass
@@ -101,6 +103,11 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
     nodes: int = 0
+
+
+def _place(error: BaseException) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 class Run:
@@ -141,6 +148,8 @@ class Run:
                 self._finish()
         except Violation as found:
             violation = found
+        except Exception as error:  # noqa: BLE001 - whatever a machine raises is a fault of the protocol's
+            violation = Violation("no crash", f"{type(error).__name__}: {error} at {_place(error)}")
         return self._outcome(violation, until_step)
 
     def add_node(self, name: str) -> Party:
