@@ -261,3 +261,29 @@ def rewards(data_dir: DataDir = None, json: Json = False) -> None:
     from mlnet.directories import default_data_dir
 
     reading.print_rewards(data_dir or default_data_dir("node"), json=json)
+
+
+@app.command(short_help="Run the protocol under faults, in virtual time.")
+def simulate(
+    nodes: Annotated[int | None, typer.Option(min=1, max=100_000, help="Default: 3 to 10, by the seed.")] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, max=64, help="At once. Default: by the faults.")] = None,
+    faults: Annotated[str, typer.Option(metavar="PROFILE", help="Such as calm, loss, chaos, mixed.")] = "mixed",
+    seed: Annotated[int, typer.Option(min=0, help="Of the first run.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, each with the next seed.")] = 1,
+    until: Annotated[
+        int | None, typer.Option(min=1, metavar="STEP", help="Show one run up to a step.")
+    ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Of the definition's cluster part; repeatable."),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="At a time. Default: all cores.")] = None,
+    json: Json = False,
+) -> None:
+    """Run the state machines of nodes and clients under faults, and check what must always hold."""
+    from mlnet.simulation.command import Request, keys
+    from mlnet.simulation.command import simulate as run
+    from mlnet.simulation.scenario import Scenario
+
+    scenario = Scenario(seed, faults, nodes, tasks, keys(cluster) if cluster else None)
+    raise typer.Exit(run(Request(scenario, seeds, until, processes, json)))
