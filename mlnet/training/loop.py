@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 
 from mlnet import task
 from mlnet.data.segments import permutation, read_segment
@@ -27,6 +26,7 @@ from mlnet.training.architecture import Architecture
 from mlnet.training.model import Model, build, save_model
 from mlnet.training.optimizer import Optimization
 from mlnet.training.plan import Finished, Progress, Segment, TrainingPlan
+from mlnet.training.replica import replicate
 
 _PROGRESS_SECONDS = 0.1
 _DRIFT = 1e-3
@@ -61,7 +61,7 @@ def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
     torch.manual_seed(int.from_bytes(shards.seed(plan.seed, "dropout", plan.rank)[:8], "big") >> 1)
     model = build(description, optimization.initializer, shards.seed(plan.seed, "weights"))
     optimizer = Optimization(model.parameters(), definition.ml.optimizer)
-    replica = DistributedDataParallel(model)
+    replica = replicate(model)
     criterion = functional.cross_entropy if description.classifier else squared_error
     steps = shards.steps(cut, optimization.batch_size)
     ticker = Ticker(optimization.epochs, steps, report)
