@@ -112,7 +112,9 @@ class TaskClient:
         text = read_definition(file, waiting_period)
         definition = task_definition.load(text)
         created = clock.now() if created is None else created
-        announcement = self.wire.seal.seal(NewMlTask(text, self.wire.addresses(), created), sent=created)
+        peers = len(self.wire.network.known_peers())
+        body = NewMlTask(text, self.wire.addresses(), created, peers)
+        announcement = self.wire.seal.seal(body, sent=created)
         task = announcement.task
         directory = self._state.task(task)
         try:

@@ -209,7 +209,12 @@ class World:
             self.give(peer, task, TimerFired(command.name))
 
     def _deliver(self, sender: str, receiver: str, message: Message) -> None:
-        if receiver not in self.parties or self.loses(self.names[sender], self.names[receiver], message):
+        if receiver not in self.parties:
+            return
+        machine = self.parties[receiver].machine
+        if isinstance(machine, Client) and machine.task != message.task:
+            return  # a client's driver gives its machine only what belongs to its task
+        if self.loses(self.names[sender], self.names[receiver], message):
             return
         self.at(LATENCY, lambda: self.give(receiver, message.task, Received(message)))
 

@@ -181,6 +181,9 @@ class Client(Machine):
             self.report("retry", attempt=self.attempt + 1, without=tuple(without), reason=reason)
         if len(chosen) < least:
             return self.fail(clientforming.shortage(self, len(chosen)), "TooFewNodes")
+        if not self.attempt:
+            closed = self.seal.seal(ClusterMembers(()), task=self.task, attempt=0, sent=self.now)
+            self.emit(Publish(closed))
         self.attempt += 1
         body = ClusterMembers(tuple(Signed.of(self.answers[peer].envelope) for peer in chosen))
         named = self.say(body, self.answers, until=self.now + self.deadlines.members)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from mlnet.protocol.machine import Wait
-from mlnet.protocol.messages import DatasetSelection
+from mlnet.protocol.messages import DatasetSelection, NewMlTask
 from mlnet.protocol.phases import Stage
 
 if TYPE_CHECKING:
@@ -18,8 +19,15 @@ MAX_ANSWERS = 4096
 def gather(client: Client) -> Wait | Stage:
     """Wait for nodes until the waiting period ends, enough have answered, or the user wants to go on."""
     most = client.definition.cluster.max_nodes
-    if len(client.answers) >= most or client.hurried:
+    if client.hurried:
         return client.name_members()
+    if len(client.answers) >= most:
+        task = client.announcement.body
+        if not isinstance(task, NewMlTask) or task.peers <= most:
+            return client.name_members()
+        if client.once("draw") and client.deadline > client.now + client.deadlines.draw:
+            client.extend(client.deadlines.draw)
+        return Wait(f"more nodes, among which {most} are drawn")
     return Wait(f"nodes: {len(client.answers)} of at most {most} have answered")
 
 
@@ -29,10 +37,15 @@ def gathered(client: Client) -> Stage:
 
 
 def choose(client: Client) -> tuple[str, ...]:
-    """Who takes part in the next attempt: first come, or those of the last attempt who were not dropped."""
+    """Who takes part in the next attempt: drawn from those who answered, or those of the last attempt who were
+    not dropped. Nobody else can foresee the draw, so that nothing is won by an early answer."""
     pool = tuple(client.answers) if client.cluster is None else client.members
     fit = [peer for peer in pool if peer not in client.dropped]
-    return tuple(fit[: client.definition.cluster.max_nodes])
+    most = client.definition.cluster.max_nodes
+    if len(fit) > most:
+        secret = client.seal.secret(f"draw {client.task}")
+        fit.sort(key=lambda peer: hashlib.sha256(secret + peer.encode()).digest())
+    return tuple(fit[:most])
 
 
 def shortage(client: Client, left: int) -> str:

@@ -9,6 +9,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     """The deadlines of a task, after which whoever is missing is left out, or the task ends.
 
     Attributes:
+        draw: more answers, once there are enough, in a network that has more.
         members: CLUSTER_MEMBERS, after the waiting period.
         cycle: the votes of one cycle.
         pings: the measurements.
@@ -26,6 +27,7 @@ class Deadlines(msgspec.Struct, frozen=True):
         grace: how much longer a member waits for the client's word than the client waits for the member's.
     """
 
+    draw: int = 2_000
     members: int = 30_000
     cycle: int = 10_000
     pings: int = 20_000

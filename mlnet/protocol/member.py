@@ -149,6 +149,9 @@ class Member(Machine):
             return
         if self.ended:
             return
+        if isinstance(body, ClusterMembers) and message.attempt == 0:
+            self._closed(body)
+            return
         members = self._named(message) if isinstance(body, ClusterMembers) else {}
         if isinstance(body, DatasetSelection):
             for signed in body.ballots:
@@ -160,6 +163,13 @@ class Member(Machine):
             self._expose(message.sender)
         elif verdict is Verdict.NEW:
             self._took(message, members)
+
+    def _closed(self, body: ClusterMembers) -> None:
+        """The waiting period is over; who has not answered yet is not needed."""
+        if body.members:
+            raise RemoteProtocolError("CLUSTER_MEMBERS of attempt 0 names members")
+        if self.phase is Phase.PREPARING:
+            self.enter(self.finish("released", "the client has enough nodes"))
 
     def _takes_part(self, message: Message) -> bool:
         if message.sender == self.client:

@@ -72,11 +72,13 @@ class NewMlTask(Body, frozen=True):
         definition: the task definition, as the user wrote it.
         addresses: multiaddrs of the client.
         created: when, ms since 1970 by the client's clock.
+        peers: nodes in the network, as the client estimates; see :mod:`mlnet.protocol.answering`.
     """
 
     definition: Annotated[str, Meta(max_length=65536)]
     addresses: Addresses
     created: Annotated[int, Meta(ge=0, le=2**53)]
+    peers: Annotated[int, Meta(ge=0, le=2**40)] = 0
 
 
 class Redis(Body, frozen=True):
@@ -112,7 +114,10 @@ class InitCluster(Body, frozen=True):
 
 
 class ClusterMembers(Body, frozen=True):
-    """client -> the nodes that it names: the INIT_CLUSTER envelopes that take part in this attempt."""
+    """client -> the nodes that it names: the INIT_CLUSTER envelopes that take part in this attempt.
+
+    In attempt 0 it names nobody and goes to every node by gossip: the waiting period is over.
+    """
 
     members: Annotated[tuple[Signed, ...], Meta(max_length=MAX_NODES)]
 
@@ -314,7 +319,7 @@ TYPES: dict[type[Body], str] = {body: name for name, body in BODIES.items()}
 WITHOUT_TASK = frozenset({"NEW_ML_TASK", "PEERS"})
 """Types whose header has neither ``task`` nor ``attempt``."""
 GOSSIPED = frozenset({"NEW_ML_TASK", "INIT_CLUSTER", "CANCEL_TASK"})
-"""Types that go by gossip."""
+"""Types that go by gossip, beside the CLUSTER_MEMBERS of attempt 0."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -346,7 +351,8 @@ class Message(msgspec.Struct, frozen=True):
 
 def is_gossiped(message: Message) -> bool:
     """Whether a message that came as gossip is passed on; anything else is for its receiver or for nobody."""
-    return message.type in GOSSIPED
+    closes = isinstance(message.body, ClusterMembers) and not (message.attempt or message.body.members)
+    return closes or message.type in GOSSIPED
 
 
 Place = tuple[str, int, str]

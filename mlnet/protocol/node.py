@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 from mlnet import task as task_definition
 from mlnet.errors import RemoteProtocolError, TaskError
-from mlnet.protocol.commands import Command, Send
+from mlnet.protocol.answering import EIGHTHS, eighth
+from mlnet.protocol.commands import Command, Send, SetTimer
 from mlnet.protocol.deadlines import Deadlines
-from mlnet.protocol.events import Event, Received, Restarted
+from mlnet.protocol.events import Event, Received, Restarted, TimerFired
 from mlnet.protocol.machine import Seal
 from mlnet.protocol.member import Member
 from mlnet.protocol.messages import Message, NewMlTask, Resources, TaskFailed
@@ -28,6 +30,13 @@ MAX_ENDED = 8192
 """Ended tasks that a node remembers, so that an old announcement finds it deaf."""
 CLOCK_SKEW = 300_000
 """ms by which a client's clock may be behind or ahead of this node's."""
+
+
+ANSWER = "answer"
+"""Timer of a task that is not answered yet."""
+CLOSING = frozenset({"CANCEL_TASK", "TASK_FAILED", "CLUSTER_MEMBERS"})
+"""Types by which a client ends the waiting for those who have not answered."""
+_load = lru_cache(maxsize=64)(task_definition.load)
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -58,10 +67,11 @@ class Step(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A task that this node has heard of and not answered."""
+    """A task that this node has heard of and not answered, and when it may."""
 
     message: Message
     definition: TaskDefinition
+    since: int
     until: int
 
 
@@ -105,12 +115,14 @@ class Node:
             steps.append(self._step(task, event, now))
         elif isinstance(event, Received) and isinstance(event.message.body, NewMlTask):
             steps.extend(self._heard(event.message, event.message.body, now))
-        elif isinstance(event, Received) and event.message.type in ("CANCEL_TASK", "TASK_FAILED"):
+        elif isinstance(event, Received) and event.message.type in CLOSING:
             pending = self.pending.get(task)
             if pending is not None and pending.message.sender == event.message.sender:
                 del self.pending[task]
                 self._end(task)
         steps.extend(self._take_pending(now))
+        if task in self.pending and isinstance(event, TimerFired):
+            steps.append(Step(task, None, now, [SetTimer(ANSWER, self.pending[task].until)]))
         return steps
 
     def restore(self, task: str, events: Iterable[tuple[int, Event]], now: int) -> list[Step]:
@@ -130,7 +142,7 @@ class Node:
             if task not in self.members:
                 if not isinstance(event, Received):
                     return []
-                self.members[task] = self._member(event.message, task_definition.load(_text(event.message)))
+                self.members[task] = self._member(event.message, _load(_text(event.message)))
             commands = self.members[task].step(event, at)
         if task not in self.members:
             return []
@@ -161,7 +173,7 @@ class Node:
         if message.task in self.pending or message.task in self.ended or message.sender == self.seal.peer_id:
             return []
         try:
-            definition = task_definition.load(body.definition)
+            definition = _load(body.definition)
         except TaskError as error:
             raise RemoteProtocolError(
                 f"the definition of task {message.task[:12]} is not valid: {error}"
@@ -175,10 +187,18 @@ class Node:
             return [self._decline(message, body, TaskFailed(reason, "ConfigError"), now)]
         if len(self.pending) >= MAX_PENDING:
             return []
-        self.pending[message.task] = Pending(message, definition, now + waiting)
+        turn = eighth(
+            message.task, self.seal.peer_id, wanted=definition.cluster.max_nodes, network=body.peers
+        )
+        until = now + waiting
+        since = until if turn is None else now + turn * waiting // EIGHTHS
+        self.pending[message.task] = Pending(message, definition, since, until)
+        if since > now:
+            return [Step(message.task, None, now, [SetTimer(ANSWER, since)])]
         if not self.busy:
             return []
-        return [self._decline(message, body, TaskFailed("busy with another task", "TooFewNodes"), now)]
+        busy = self._decline(message, body, TaskFailed("busy with another task", "TooFewNodes"), now)
+        return [busy, Step(message.task, None, now, [SetTimer(ANSWER, until)])]
 
     def _decline(self, message: Message, task: NewMlTask, reason: TaskFailed, now: int) -> Step:
         """Tell the client why there is no answer, if it is a neighbour; notes to all would be a storm.
@@ -195,7 +215,7 @@ class Node:
             if now >= pending.until:
                 del self.pending[task]
                 self._end(task)
-            elif not self.busy:
+            elif now >= pending.since and not self.busy:
                 del self.pending[task]
                 self.members[task] = self._member(pending.message, pending.definition)
                 steps.append(self._step(task, Received(pending.message), now))

@@ -187,7 +187,8 @@ class Invariants:
         if not isinstance(client, Client):
             return
         sent = client.evidence.of("REWARDS", client.attempt)
-        agreeing = [peer for peer in client.committee if getattr(sent.get(peer), "body", None)]
+        bodies = [sent[peer].body for peer in client.committee if peer in sent]
+        agreeing = [body for body in bodies if isinstance(body, Rewards) and body.split == client.split]
         if 2 * len(agreeing) <= len(client.committee):
             raise Violation("conservation", f"{party.name} settles with {len(agreeing)} signatures")
 

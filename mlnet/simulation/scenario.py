@@ -47,6 +47,9 @@ ml:
   evaluation-metrics: [Accuracy]
 """
 
+KNOWN = 1024
+"""Peers whose addresses a party of the real network keeps, so that it can know of no more."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -58,6 +61,7 @@ class Scenario:
         nodes: how many; None leaves it to the seed.
         tasks: how many; None leaves it to the profile.
         cluster: keys of the definition's ``cluster`` part; None leaves them to the seed.
+        known: nodes that a client knows of; None for all, up to the bound of what a peer remembers.
     """
 
     seed: int
@@ -65,6 +69,7 @@ class Scenario:
     nodes: int | None = None
     tasks: int | None = None
     cluster: dict[str, object] | None = None
+    known: int | None = None
 
     @property
     def profile_name(self) -> str:
@@ -186,7 +191,7 @@ class Run:
         clock = self._clock()
         start = self.random.randrange(2 * SECOND)
         created = clock.read(start)
-        body = NewMlTask(self.text, ("/ip4/10.0.0.2/tcp/4001",), created)
+        body = NewMlTask(self.text, ("/ip4/10.0.0.2/tcp/4001",), created, self._estimate())
         announcement = seal.seal(body, sent=created)
         dataset = self._dataset(announcement.task)
 
@@ -200,6 +205,11 @@ class Run:
         for node in self.random.sample(nodes, min(8, len(nodes))):
             self.world.connect(party, node)
         self.world.at(start, self.world.announce, party)
+
+    def _estimate(self) -> int:
+        """Nodes that a client knows of."""
+        count = len(self.world.nodes())
+        return min(count, KNOWN) if self.scenario.known is None else self.scenario.known
 
     @staticmethod
     def _dataset(task: str) -> Dataset:

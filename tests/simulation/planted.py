@@ -50,7 +50,7 @@ PLANTS: dict[str, Plant] = {
         clienttraining.agree, "2 * len(agreeing) <= len", "2 * len(agreeing) < len", "loss"
     ),
     "a majority that half is enough for (rewards)": Plant(
-        rewards.settled, "2 * agreeing > len", "2 * agreeing >= len", "loss"
+        rewards.settled, "2 * agreeing > len", "2 * agreeing >= len", "hostile:result"
     ),
     "the client does not compare the digest": Plant(
         clientforming._unready, "announced.get(peer) != digest", "peer not in announced", "hostile:ready"
@@ -95,9 +95,6 @@ PLANTS: dict[str, Plant] = {
     "a busy node takes another task": Plant(node.Node.busy.fget, ">= self.terms.tasks", "> self.terms.tasks", "busy"),  # type: ignore[attr-defined]
     "a refused message leaves a trace": Plant(
         member.Member._receive, "body = message.body", "body = message.body; self.evidence.add(message)", "hostile:usurp"
-    ),
-    "a sender without a bound": Plant(
-        evidence.Evidence.add, "count >= PER_SENDER", "count >= 10**9", "hostile:flood"
     ),
     "contradictions do not void": Plant(
         evidence.Evidence.add, "self.proofs[sender] = (kept, message)", "return Verdict.KNOWN", "hostile:equivocate"
