@@ -8,8 +8,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mlnet import __version__, console
-from mlnet.arguments import (
+from mlnet import __version__
+from mlnet.errors import MlnetError
+from mlnet.terminal import console
+from mlnet.terminal.arguments import (
     DEFAULT_FILE,
     definition_file,
     parse_amount,
@@ -17,7 +19,6 @@ from mlnet.arguments import (
     parse_ports,
     parse_size,
 )
-from mlnet.errors import MlnetError
 
 ABOUT = "A peer-to-peer network that trains models: run a node, or have a model trained."
 
@@ -142,12 +143,12 @@ def start(
 
     import asyncio
 
-    from mlnet import operating
     from mlnet.data.links import LinkPolicy
-    from mlnet.directories import default_data_dir
     from mlnet.options import NodeOptions, offered
     from mlnet.protocol.deadlines import Deadlines
     from mlnet.protocol.node import Terms
+    from mlnet.terminal import operating
+    from mlnet.terminal.directories import default_data_dir
     from mlnet.wire import WireOptions
 
     options = NodeOptions(
@@ -188,14 +189,14 @@ def submit(
     show_messages: ShowMessages = False,
 ) -> None:
     """Have a model trained by the network, and watch. Enter ends the waiting for nodes; Ctrl-C gives up."""
-    from mlnet import ending
-    from mlnet.display import Display
+    from mlnet.terminal import ending
+    from mlnet.terminal.display import Display
 
     async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
-        from mlnet.directories import default_data_dir
         from mlnet.options import ClientOptions
         from mlnet.protocol.deadlines import Deadlines
-        from mlnet.submitting import submit
+        from mlnet.terminal.directories import default_data_dir
+        from mlnet.terminal.submitting import submit
         from mlnet.wire import WireOptions
 
         options = ClientOptions(
@@ -220,9 +221,9 @@ def demo(
     show_messages: ShowMessages = False,
 ) -> None:
     """Run a whole network on this machine, have it train one model, and end it."""
-    from mlnet import ending
-    from mlnet.demo import demonstrate
-    from mlnet.display import Display
+    from mlnet.terminal import ending
+    from mlnet.terminal.demo import demonstrate
+    from mlnet.terminal.display import Display
 
     async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
         job = ending.Job(definition_file(file), output, waiting_period, show_messages=show_messages)
@@ -237,7 +238,7 @@ def validate(
     no_data: Annotated[bool, typer.Option("--no-data", help="Do not read the dataset.")] = False,
 ) -> None:
     """Check a task definition and its dataset, and say what they amount to."""
-    from mlnet import validating
+    from mlnet.terminal import validating
 
     validating.validate(definition_file(file), read_data=not no_data)
 
@@ -249,7 +250,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Apply a model to new rows: each one's class and its probability, or the values of a regression."""
-    from mlnet import reading
+    from mlnet.terminal import reading
 
     reading.print_predictions(model, data, json=json)
 
@@ -257,17 +258,21 @@ def predict(
 @app.command()
 def rewards(data_dir: DataDir = None, json: Json = False) -> None:
     """Show what this node has earned."""
-    from mlnet import reading
-    from mlnet.directories import default_data_dir
+    from mlnet.terminal import reading
+    from mlnet.terminal.directories import default_data_dir
 
     reading.print_rewards(data_dir or default_data_dir("node"), json=json)
 
 
 @app.command(short_help="Run the protocol under faults, in virtual time.")
 def simulate(
-    nodes: Annotated[int | None, typer.Option(min=1, max=100_000, help="Default: 3 to 10, by the seed.")] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Default: 3 to 10, by the seed.")
+    ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, max=64, help="At once. Default: by the faults.")] = None,
-    faults: Annotated[str, typer.Option(metavar="PROFILE", help="Such as calm, loss, chaos, mixed.")] = "mixed",
+    faults: Annotated[
+        str, typer.Option(metavar="PROFILE", help="Such as calm, loss, chaos, mixed.")
+    ] = "mixed",
     seed: Annotated[int, typer.Option(min=0, help="Of the first run.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, each with the next seed.")] = 1,
     until: Annotated[

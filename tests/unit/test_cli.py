@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from mlnet import cli, validating
-from mlnet.arguments import definition_file, parse_amount, parse_peer_id, parse_ports, parse_size
+from mlnet import cli
 from mlnet.errors import DataError, MlnetError, TaskError
 from mlnet.identity import Identity
 from mlnet.ledger import Ledger, Receipt
-from mlnet.operating import welcome
 from mlnet.protocol.messages import Signed
+from mlnet.terminal import validating
+from mlnet.terminal.arguments import definition_file, parse_amount, parse_peer_id, parse_ports, parse_size
+from mlnet.terminal.operating import welcome
 
 EXAMPLE = Path(cli.__file__).with_name("examples") / "client-task-definition.yaml"
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
@@ -53,7 +54,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    commands = ("start", "submit", "demo", "validate", "predict", "rewards")
+    commands = ("start", "submit", "demo", "validate", "predict", "rewards", "simulate")
     assert [line.split()[0] for line in out.partition("Commands:")[2].strip().splitlines()] == list(commands)
 
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from mlnet import console
-from mlnet.controls import Controls, Interrupted, controlled, entered
 from mlnet.submission import Submission
+from mlnet.terminal import console
+from mlnet.terminal.controls import Controls, Interrupted, controlled, entered
 
 
 @dataclass

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlnet.controls import Controls, Job
-from mlnet.demo import _failure, _with_start, demonstrate
-from mlnet.display import Display
 from mlnet.errors import ConfigError, MlnetError, NoRedisBinary, TaskError
 from mlnet.result import ModelFile, Result
+from mlnet.terminal.controls import Controls, Job
+from mlnet.terminal.demo import _failure, _with_start, demonstrate
+from mlnet.terminal.display import Display
 
 
 @pytest.mark.parametrize(

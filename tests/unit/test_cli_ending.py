@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from mlnet.controls import Controls, Interrupted
-from mlnet.display import Display
-from mlnet.ending import carry_out
 from mlnet.errors import MlnetError, PeerUnreachable, TaskError
 from mlnet.result import Accuracy, ModelFile, Result
+from mlnet.terminal.controls import Controls, Interrupted
+from mlnet.terminal.display import Display
+from mlnet.terminal.ending import carry_out
 
 DONE = Result(
     task="ab" * 32,

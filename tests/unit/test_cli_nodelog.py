@@ -6,11 +6,12 @@ import datetime
 
 from protocol_world import World
 
-from mlnet import traffic, yaml12
-from mlnet.nodelog import NodeLog
+from mlnet import yaml12
+from mlnet.terminal import traffic
 from mlnet.protocol.commands import End, Publish, Record, Report, Send
 from mlnet.protocol.messages import Message
-from mlnet.wording import short
+from mlnet.terminal.nodelog import NodeLog
+from mlnet.terminal.wording import short
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, tzinfo=datetime.UTC)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import pytest
 from protocol_world import World
 
-from mlnet.display import Display
 from mlnet.protocol.commands import Report
 from mlnet.result import Accuracy, ModelFile, Result
-from mlnet.wording import short
+from mlnet.terminal.display import Display
+from mlnet.terminal.wording import short
 
 
 class Screen(io.StringIO):

@@ -10,7 +10,7 @@ import typer
 
 from mlnet import task
 from mlnet.task_schema import Dense, TaskDefinition
-from mlnet.wording import amount, clean, count
+from mlnet.terminal.wording import amount, clean, count
 
 Fact = tuple[str, str]
 

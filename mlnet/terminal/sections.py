@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlnet.result import Result
-from mlnet.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
+from mlnet.terminal.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
 
 MAX_MATRIX = 10
 """Members of the largest committee whose ping matrix fits a terminal."""

@@ -10,12 +10,12 @@ from typing import TypeAlias
 
 import msgspec
 
-from mlnet import console
-from mlnet.controls import Controls, Interrupted, Job, controlled
-from mlnet.display import Display
 from mlnet.errors import MlnetError, TaskCancelled
 from mlnet.result import Result
-from mlnet.wording import clean
+from mlnet.terminal import console
+from mlnet.terminal.controls import Controls, Interrupted, Job, controlled
+from mlnet.terminal.display import Display
+from mlnet.terminal.wording import clean
 
 __all__ = ["Command", "Controls", "Job", "Result", "carry_out", "document"]
 

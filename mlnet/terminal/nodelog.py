@@ -16,7 +16,7 @@ from mlnet.protocol.messages import (
     TaskFailed,
     TrainingCompleted,
 )
-from mlnet.wording import TASK_LENGTH, amount, clean, count, share, short, shorts
+from mlnet.terminal.wording import TASK_LENGTH, amount, clean, count, share, short, shorts
 
 MAX_REMEMBERED = 4096
 

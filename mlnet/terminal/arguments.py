@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+import mlnet
+
 DEFAULT_FILE = "client-task-definition.yaml"
 MAX_PORT = 65_535
 _AMOUNT = re.compile(r"\d{1,12}(?:\.\d{1,6})?")
@@ -57,4 +59,4 @@ def definition_file(named: Path | None) -> Path:
     if named is not None:
         return named
     here = Path(DEFAULT_FILE)
-    return here if here.exists() else Path(__file__).with_name("examples") / DEFAULT_FILE
+    return here if here.exists() else Path(mlnet.__file__).with_name("examples") / DEFAULT_FILE

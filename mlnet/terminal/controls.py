@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlnet import clock, console
-from mlnet.wording import TASK_LENGTH, count, duration
+from mlnet import clock
+from mlnet.terminal import console
+from mlnet.terminal.wording import TASK_LENGTH, count, duration
 
 if TYPE_CHECKING:
     from mlnet.submission import Submission

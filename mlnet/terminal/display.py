@@ -17,11 +17,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from mlnet import sections
 from mlnet.protocol.commands import Report
 from mlnet.protocol.messages import ClusterReady
 from mlnet.result import Result
-from mlnet.wording import clean, duration, printable, share
+from mlnet.terminal import sections
+from mlnet.terminal.wording import clean, duration, printable, share
 
 PLAIN_WIDTH = 110
 """Columns where there is no terminal."""

@@ -8,7 +8,7 @@ import msgspec
 
 from mlnet import yaml12
 from mlnet.protocol.messages import VERSION, WITHOUT_TASK, Message
-from mlnet.wording import short
+from mlnet.terminal.wording import short
 
 
 def observer(write: Callable[[str], None]) -> Callable[[bool, str, Message], None]:

@@ -7,11 +7,12 @@ import signal
 import sys
 from collections.abc import Callable
 
-from mlnet import console, node, traffic
-from mlnet.nodelog import NodeLog
+from mlnet import node
 from mlnet.options import NodeOptions
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.messages import Message
+from mlnet.terminal import console, traffic
+from mlnet.terminal.nodelog import NodeLog
 
 JOIN = f"{console.NAME} start --peer "
 """How the line begins with which another machine joins; the address follows."""

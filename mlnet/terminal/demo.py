@@ -16,12 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from mlnet import console, errors, processes, task
-from mlnet.controls import Controls, Job
-from mlnet.display import Display
+from mlnet import errors, processes, task
 from mlnet.errors import MlnetError, TaskError
 from mlnet.result import Result
-from mlnet.wording import count, short
+from mlnet.terminal import console
+from mlnet.terminal.controls import Controls, Job
+from mlnet.terminal.display import Display
+from mlnet.terminal.wording import count, short
 
 START_SECONDS = 60.0
 """For a node to load its libraries and to listen."""
@@ -223,11 +224,11 @@ async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls
             f"Starting {count(nodes, 'node')}", f"each a process, with its files below {network.directory}"
         )
         controls.doing = "waits for the nodes to listen"
-        loading = asyncio.to_thread(import_module, "mlnet.submitting")
+        loading = asyncio.to_thread(import_module, "mlnet.terminal.submitting")
         await asyncio.gather(network.start(nodes), loading)
         seconds = time.monotonic() - began
         from mlnet.options import ClientOptions
-        from mlnet.submitting import submit
+        from mlnet.terminal.submitting import submit
         from mlnet.wire import WireOptions
 
         wire = WireOptions(listen=(LISTEN,), peers=network.addresses)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from mlnet import client, traffic
-from mlnet.controls import Controls, Job, entered
-from mlnet.display import Display
+from mlnet import client
 from mlnet.options import ClientOptions
 from mlnet.protocol.commands import Report
 from mlnet.result import Result
 from mlnet.submission import Submission
-from mlnet.wording import TASK_LENGTH
+from mlnet.terminal import traffic
+from mlnet.terminal.controls import Controls, Job, entered
+from mlnet.terminal.display import Display
+from mlnet.terminal.wording import TASK_LENGTH
 
 
 async def submit(options: ClientOptions, job: Job, display: Display, controls: Controls) -> Result:

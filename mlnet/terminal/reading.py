@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from mlnet.ledger import Ledger, Receipt
-from mlnet.wording import TASK_LENGTH, amount, short
+from mlnet.terminal.wording import TASK_LENGTH, amount, short
 
 if TYPE_CHECKING:
     from mlnet.training.predict import Prediction

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mlnet.errors import MlnetError
-from mlnet.wording import clean
+from mlnet.terminal.wording import clean
 
 NAME = "mlnet-node"
 INTERRUPTED = 130
