@@ -34,6 +34,6 @@ setup(
     else [
         extension("borda", "borda.h"),
         extension("pingmatrix", "pingmatrix.h", "pingmatrix_avx2.h"),
-        extension("segmenthash", "sha256.h"),
+        extension("segmenthash", "segmentfile.h", "sha256.h"),
     ],
 )

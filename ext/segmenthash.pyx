@@ -4,11 +4,15 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
-cdef extern from "sha256.h" nogil:
+import os
+
+cdef extern from "segmentfile.h" nogil:
     enum:
         MLNET_LEAF_SIZE
+        MLNET_FILE_ENDED
     const char *mlnet_sha256_select(bint portable)
     void mlnet_leaf_hashes(const uint8_t *data, size_t size, uint8_t *hashes)
+    int mlnet_file_leaf_hashes(int file, long long start, size_t size, bint mapped, uint8_t *hashes)
     void mlnet_tree_root(const uint8_t *hashes, size_t count, uint8_t *root)
 
 ENGINE = mlnet_sha256_select(False).decode()
@@ -31,6 +35,20 @@ def leaf_hashes(const uint8_t[::1] data):
     cdef const uint8_t *start = &data[0]
     with nogil:
         mlnet_leaf_hashes(start, size, out)
+    return hashes
+
+
+def file_leaf_hashes(int file, long long start, Py_ssize_t size, bint mapped):
+    """The same for a part of a file that starts with a leaf; where ``mapped``, nobody can shorten the file meanwhile."""
+    cdef bytes hashes = PyBytes_FromStringAndSize(NULL, 32 * ((size + MLNET_LEAF_SIZE - 1) // MLNET_LEAF_SIZE))
+    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(hashes)
+    cdef int error
+    with nogil:
+        error = mlnet_file_leaf_hashes(file, start, size, mapped, out)
+    if error == MLNET_FILE_ENDED:
+        raise EOFError
+    if error:
+        raise OSError(error, os.strerror(error))
     return hashes
 
 

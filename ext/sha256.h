@@ -1,7 +1,7 @@
 /* SHA-256 (FIPS 180-4) and the Merkle tree of RFC 6962 over leaves of 1 MiB.
  *
- * On x86-64 processors with SHA instructions, found at run time, full leaves are hashed in pairs: one stream leaves
- * half of the unit's slots idle, since each round waits for the one before. Elsewhere the code is portable.
+ * On x86-64 processors with SHA instructions, found at run time, three full leaves are hashed at once: each round of a
+ * stream waits for the round before, and three keep the unit busy. Elsewhere the code is portable.
  */
 #ifndef MLNET_SHA256_H
 #define MLNET_SHA256_H
@@ -16,7 +16,7 @@
 #include <immintrin.h>
 #endif
 
-enum { MLNET_LEAF_SIZE = 1 << 20, MLNET_BLOCK = 64, MLNET_HASH = 32 };
+enum { MLNET_LEAF_SIZE = 1 << 20, MLNET_BLOCK = 64, MLNET_HASH = 32, MLNET_STREAMS = 3 };
 
 static const uint32_t mlnet_sha256_initial[8] = {0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au,
                                                  0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u};
@@ -152,26 +152,36 @@ MLNET_TARGET static void mlnet_compress_ni(uint32_t state[8], const uint8_t *dat
     mlnet_ni_store(state, abef, cdgh);
 }
 
-/* Two independent streams of the same length, interleaved. */
-MLNET_TARGET static void mlnet_compress_ni_pair(uint32_t state_a[8], const uint8_t *a, uint32_t state_b[8],
-                                                const uint8_t *b, size_t blocks) {
-    __m128i a0, a1, ma[4], b0, b1, mb[4];
-    mlnet_ni_load(state_a, &a0, &a1);
-    mlnet_ni_load(state_b, &b0, &b1);
-    for (; blocks > 0; blocks--, a += MLNET_BLOCK, b += MLNET_BLOCK) {
-        const __m128i a0_before = a0, a1_before = a1, b0_before = b0, b1_before = b1;
-#define MLNET_TWO(i)                       \
-    MLNET_NI_ROUNDS(i, a0, a1, ma, a);     \
-    MLNET_NI_ROUNDS(i, b0, b1, mb, b)
-        MLNET_NI_ALL(MLNET_TWO);
-#undef MLNET_TWO
-        a0 = _mm_add_epi32(a0, a0_before);
-        a1 = _mm_add_epi32(a1, a1_before);
-        b0 = _mm_add_epi32(b0, b0_before);
-        b1 = _mm_add_epi32(b1, b1_before);
+/* Three independent streams of the same length, interleaved. The instructions of AVX save moves between registers, of
+ * which there are too few for a fourth. */
+__attribute__((target("sha,avx"))) static void mlnet_compress_ni_three(uint32_t state[MLNET_STREAMS][8],
+                                                                       const uint8_t *const start[MLNET_STREAMS],
+                                                                       size_t blocks) {
+    __m128i abef[MLNET_STREAMS], cdgh[MLNET_STREAMS], m[MLNET_STREAMS][4];
+    const uint8_t *data[MLNET_STREAMS];
+    for (int i = 0; i < MLNET_STREAMS; i++) {
+        mlnet_ni_load(state[i], &abef[i], &cdgh[i]);
+        data[i] = start[i];
     }
-    mlnet_ni_store(state_a, a0, a1);
-    mlnet_ni_store(state_b, b0, b1);
+    for (; blocks > 0; blocks--) {
+        __m128i abef_before[MLNET_STREAMS], cdgh_before[MLNET_STREAMS];
+        for (int i = 0; i < MLNET_STREAMS; i++) {
+            abef_before[i] = abef[i];
+            cdgh_before[i] = cdgh[i];
+        }
+#define MLNET_THREE(i)                                    \
+    MLNET_NI_ROUNDS(i, abef[0], cdgh[0], m[0], data[0]);  \
+    MLNET_NI_ROUNDS(i, abef[1], cdgh[1], m[1], data[1]);  \
+    MLNET_NI_ROUNDS(i, abef[2], cdgh[2], m[2], data[2])
+        MLNET_NI_ALL(MLNET_THREE);
+#undef MLNET_THREE
+        for (int i = 0; i < MLNET_STREAMS; i++) {
+            abef[i] = _mm_add_epi32(abef[i], abef_before[i]);
+            cdgh[i] = _mm_add_epi32(cdgh[i], cdgh_before[i]);
+            data[i] += MLNET_BLOCK;
+        }
+    }
+    for (int i = 0; i < MLNET_STREAMS; i++) mlnet_ni_store(state[i], abef[i], cdgh[i]);
 }
 
 static int mlnet_detect_ni(void) {
@@ -180,7 +190,7 @@ static int mlnet_detect_ni(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1u << 29)) != 0;
 }
 
-static int mlnet_use_ni = 0;
+static int mlnet_use_ni = 0, mlnet_use_three = 0;
 #endif /* MLNET_SHA_NI */
 
 /* Takes the fastest code for this processor or the portable code; to be called before any other function, and not
@@ -188,6 +198,7 @@ static int mlnet_use_ni = 0;
 static const char *mlnet_sha256_select(int portable) {
 #ifdef MLNET_SHA_NI
     mlnet_use_ni = !portable && mlnet_detect_ni();
+    mlnet_use_three = mlnet_use_ni && __builtin_cpu_supports("avx");
     if (mlnet_use_ni) return "sha-ni";
 #else
     (void)portable;
@@ -236,32 +247,38 @@ static void mlnet_prefixed(uint8_t prefix, const uint8_t *data, size_t size, uin
 }
 
 #ifdef MLNET_SHA_NI
-/* The hashes of two full leaves, one after the other in memory. */
-static void mlnet_leaf_pair(const uint8_t *data, uint8_t *hashes) {
+/* The hashes of two or three full leaves, one after the other in memory. */
+static void mlnet_leaves_at_once(const uint8_t *data, int count, uint8_t *hashes) {
     enum { BLOCKS = MLNET_LEAF_SIZE / MLNET_BLOCK - 1, DONE = MLNET_BLOCK - 1 + BLOCKS * MLNET_BLOCK };
-    uint32_t state[2][8];
-    uint8_t first[2][MLNET_BLOCK] = {{0}, {0}};
-    for (int leaf = 0; leaf < 2; leaf++) {
-        memcpy(state[leaf], mlnet_sha256_initial, sizeof state[leaf]);
-        memcpy(first[leaf] + 1, data + (size_t)leaf * MLNET_LEAF_SIZE, MLNET_BLOCK - 1);
+    uint32_t state[MLNET_STREAMS][8];
+    uint8_t prefixed[MLNET_STREAMS][MLNET_BLOCK] = {{0}, {0}, {0}};
+    const uint8_t *first[MLNET_STREAMS], *rest[MLNET_STREAMS];
+    for (int i = 0; i < MLNET_STREAMS; i++) {
+        /* Of two leaves, the second goes twice: that takes less time than one after the other. */
+        const uint8_t *leaf = data + (size_t)(i < count ? i : count - 1) * MLNET_LEAF_SIZE;
+        memcpy(state[i], mlnet_sha256_initial, sizeof state[i]);
+        memcpy(prefixed[i] + 1, leaf, MLNET_BLOCK - 1);
+        first[i] = prefixed[i];
+        rest[i] = leaf + MLNET_BLOCK - 1;
     }
-    mlnet_compress_ni_pair(state[0], first[0], state[1], first[1], 1);
-    mlnet_compress_ni_pair(state[0], data + MLNET_BLOCK - 1, state[1], data + MLNET_LEAF_SIZE + MLNET_BLOCK - 1, BLOCKS);
-    for (int leaf = 0; leaf < 2; leaf++)
-        mlnet_finish(state[leaf], data + (size_t)leaf * MLNET_LEAF_SIZE + DONE, MLNET_LEAF_SIZE - DONE,
-                     MLNET_LEAF_SIZE + 1, hashes + leaf * MLNET_HASH);
+    mlnet_compress_ni_three(state, first, 1);
+    mlnet_compress_ni_three(state, rest, BLOCKS);
+    for (int i = 0; i < count; i++)
+        mlnet_finish(state[i], data + (size_t)i * MLNET_LEAF_SIZE + DONE, MLNET_LEAF_SIZE - DONE, MLNET_LEAF_SIZE + 1,
+                     hashes + i * MLNET_HASH);
 }
 #endif
 
 /* The hashes of the leaves of `size` > 0 bytes; the last leaf may be short. */
 static void mlnet_leaf_hashes(const uint8_t *data, size_t size, uint8_t *hashes) {
 #ifdef MLNET_SHA_NI
-    if (mlnet_use_ni)
-        for (; size >= 2 * (size_t)MLNET_LEAF_SIZE; hashes += 2 * MLNET_HASH) {
-            mlnet_leaf_pair(data, hashes);
-            data += 2 * (size_t)MLNET_LEAF_SIZE;
-            size -= 2 * (size_t)MLNET_LEAF_SIZE;
-        }
+    while (mlnet_use_three && size >= 2 * (size_t)MLNET_LEAF_SIZE) {
+        const int count = size >= 3 * (size_t)MLNET_LEAF_SIZE ? 3 : 2;
+        mlnet_leaves_at_once(data, count, hashes);
+        data += (size_t)count * MLNET_LEAF_SIZE;
+        size -= (size_t)count * MLNET_LEAF_SIZE;
+        hashes += count * MLNET_HASH;
+    }
 #endif
     while (size > 0) {
         size_t leaf = size < MLNET_LEAF_SIZE ? size : MLNET_LEAF_SIZE;

@@ -7,6 +7,7 @@ Its arguments are the validated ones that :mod:`mlnet.kernels.pingmatrix`, :mod:
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from typing import cast
 
@@ -79,6 +80,21 @@ def leaf_hashes(data: memoryview) -> bytes:
     for start in range(0, len(data), LEAF_SIZE):
         leaf = hashlib.sha256(b"\0")
         leaf.update(data[start : start + LEAF_SIZE])
+        hashes += leaf.digest()
+    return bytes(hashes)
+
+
+def file_leaf_hashes(file: int, start: int, size: int, mapped: bool) -> bytes:
+    """The same for a part of a file that starts with a leaf; whether it may be mapped does not matter."""
+    hashes = bytearray()
+    for place in range(start, start + size, LEAF_SIZE):
+        leaf = hashlib.sha256(b"\0")
+        end = min(place + LEAF_SIZE, start + size)
+        while place < end:
+            if not (piece := os.pread(file, end - place, place)):
+                raise EOFError
+            leaf.update(piece)
+            place += len(piece)
         hashes += leaf.digest()
     return bytes(hashes)
 

@@ -8,15 +8,20 @@ every core.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import hmac
 import io
+import os
+import stat
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from mlnet.kernels import IMPLEMENTATION
+from mlnet.kernels._lease import Lease
 from mlnet.kernels._threads import THREADS
 from mlnet.kernels._views import octets
 
@@ -37,7 +42,7 @@ LEAF_SIZE = 1 << 20
 
 _HASH_SIZE = 32
 _MOST_LEAVES = 1 << 43  # 2^63 bytes
-_READ_SIZE = 4 * LEAF_SIZE
+_MOST_AT_ONCE = 12  # leaves; several pieces a thread even out what else the cores do
 _THREADS = THREADS
 
 
@@ -54,26 +59,20 @@ def digest(data: AnyBuffer) -> bytes:
 def digest_file(path: StrPath) -> bytes:
     """The root over a file's bytes, read ahead of the hashing in a fixed amount of memory; 32 bytes.
 
+    On Linux, a file that belongs to the caller and that nobody is writing is mapped instead of copied.
+    Whoever opens it for writing meanwhile waits for a moment.
+
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or became shorter meanwhile.
     """
-    hashes = bytearray()
-    pending: deque[tuple[bytearray, Future[bytes]]] = deque()
-    with io.FileIO(path) as file, ThreadPoolExecutor(_THREADS) as pool:
-        spare = [bytearray(_READ_SIZE) for _ in range(_THREADS + 2)]
-        while True:
-            if not spare:
-                block, future = pending.popleft()
-                hashes += future.result()
-                spare.append(block)
-            block = spare.pop()
-            size = _fill(file, block)
-            pending.append((block, pool.submit(_impl.leaf_hashes, memoryview(block)[:size])))
-            if size < _READ_SIZE:
-                break
-        for _, future in pending:
-            hashes += future.result()
-    return _impl.root(memoryview(hashes))
+    with io.FileIO(path) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return _digest_stream(file)
+        try:
+            return _impl.root(memoryview(_file_leaf_hashes(file.fileno(), status.st_size)))
+        except EOFError:
+            raise OSError(errno.EIO, "The file became shorter while it was read", os.fspath(path)) from None
 
 
 class Hasher:
@@ -219,17 +218,56 @@ def _joined_leaf_hashes(view: memoryview) -> bytes:
     threads = min(_THREADS, leaves // 2)
     if threads < 2:
         return _impl.leaf_hashes(view)
-    # Even numbers of leaves, which the compiled kernel hashes in pairs.
-    step = -(-leaves // (2 * threads)) * 2 * LEAF_SIZE
+    step = _piece_size(leaves, threads)
     with ThreadPoolExecutor(threads) as pool:
         return b"".join(
             pool.map(_impl.leaf_hashes, [view[start : start + step] for start in range(0, len(view), step)])
         )
 
 
-def _fill(file: io.FileIO, block: bytearray) -> int:
-    """Reads until the block is full or the file ends; returns the bytes read."""
-    view, size = memoryview(block), 0
-    while size < len(block) and (got := file.readinto(view[size:])):
-        size += got
-    return size
+def _file_leaf_hashes(file: int, size: int) -> bytes:
+    """Leaf hashes of a regular file of a known size, a few pieces ahead of the one that is waited for."""
+    leaves = -(-size // LEAF_SIZE)
+    threads = max(1, min(_THREADS, leaves // 2))
+    step = _piece_size(leaves, threads)
+    hashes = bytearray()
+    pending: deque[Future[bytes]] = deque()
+    lease = Lease(file)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, size, step):
+                if len(pending) > threads:
+                    hashes += pending.popleft().result()
+                if lease.taken and lease.contested:
+                    while pending:
+                        hashes += pending.popleft().result()
+                    lease.release()
+                _read_ahead(file, start + step * threads, step)
+                piece = min(step, size - start)
+                pending.append(pool.submit(_impl.file_leaf_hashes, file, start, piece, lease.taken))
+            while pending:
+                hashes += pending.popleft().result()
+    finally:
+        lease.release()
+    return bytes(hashes)
+
+
+def _read_ahead(file: int, start: int, size: int) -> None:
+    """Lets the system fetch a part of a file, unless its end is in memory."""
+    try:
+        os.preadv(file, [bytearray(1)], start + size - 1, os.RWF_NOWAIT)
+    except (AttributeError, OSError):
+        with contextlib.suppress(AttributeError, OSError):  # it is only advice
+            os.posix_fadvise(file, start, size, os.POSIX_FADV_WILLNEED)
+
+
+def _digest_stream(file: io.FileIO) -> bytes:
+    hasher = Hasher()
+    while piece := file.read(_MOST_AT_ONCE * LEAF_SIZE):
+        hasher.update(piece)
+    return hasher.digest()
+
+
+def _piece_size(leaves: int, threads: int) -> int:
+    """Bytes that a thread takes at once: threes of leaves, which the compiled kernel hashes together."""
+    return min(_MOST_AT_ONCE, -(-leaves // (3 * threads)) * 3) * LEAF_SIZE

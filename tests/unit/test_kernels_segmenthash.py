@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mlnet.kernels import segmenthash
+from mlnet.kernels._lease import Lease
 from mlnet.kernels.segmenthash import LEAF_SIZE, Hasher
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -103,7 +107,7 @@ def test_padding_at_every_length_around_a_block() -> None:
 def test_the_engines_of_the_compiled_kernel_agree_with_hashlib() -> None:
     from mlnet.kernels import _segmenthash
 
-    for size in (*SIZES, 2 * LEAF_SIZE, 2 * LEAF_SIZE + 1, len(DATA)):
+    for size in (*SIZES, *(n * LEAF_SIZE for n in range(2, 8)), 2 * LEAF_SIZE + 1, len(DATA)):
         hashes = _segmenthash.leaf_hashes(memoryview(DATA)[:size])
         assert hashes == b"".join(
             leaf_hash(DATA[start : min(start + LEAF_SIZE, size)]) for start in range(0, size, LEAF_SIZE)
@@ -157,12 +161,81 @@ def test_the_number_of_threads_does_not_matter(
     threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(segmenthash, "_THREADS", threads)
-    monkeypatch.setattr(segmenthash, "_READ_SIZE", LEAF_SIZE)
+    monkeypatch.setattr(segmenthash, "_MOST_AT_ONCE", 1)
     path = tmp_path / "segment"
     path.write_bytes(DATA)
 
     assert segmenthash.digest(DATA) == expected_root(DATA)
     assert segmenthash.digest_file(path) == expected_root(DATA)
+
+
+def test_a_file_that_cannot_be_leased_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(DATA)
+    with path.open("r+b"):
+        assert segmenthash.digest_file(path) == expected_root(DATA)
+    monkeypatch.delattr("fcntl.F_SETLEASE", raising=False)
+    monkeypatch.delattr("os.RWF_NOWAIT", raising=False)
+    assert segmenthash.digest_file(path) == expected_root(DATA)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="there are no leases here")
+def test_nobody_writes_to_a_file_under_lease(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(DATA[:10])
+    with path.open("rb") as file:
+        lease = Lease(file.fileno())
+        assert (lease.taken, lease.contested) == (True, False)
+        with pytest.raises(BlockingIOError):
+            os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        assert (lease.taken, lease.contested) == (True, True)
+        lease.release()
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="there are no leases here")
+def test_a_lease_that_someone_waits_for_is_released(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(DATA)
+    leases = []
+
+    class ContestedLease(Lease):
+        def __init__(self, file: int) -> None:
+            super().__init__(file)
+            leases.append(self)
+            with pytest.raises(BlockingIOError):
+                os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+
+        def release(self) -> None:
+            super().release()
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    monkeypatch.setattr(segmenthash, "Lease", ContestedLease)
+    assert segmenthash.digest_file(path) == expected_root(DATA)
+    assert [lease.taken for lease in leases] == [False]
+
+
+def test_a_file_that_became_shorter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(DATA)
+
+    class LateLease(Lease):
+        def __init__(self, file: int) -> None:
+            os.truncate(path, LEAF_SIZE)
+            super().__init__(file)
+
+    monkeypatch.setattr(segmenthash, "Lease", LateLease)
+    with pytest.raises(OSError, match="became shorter"):
+        segmenthash.digest_file(path)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(path.write_bytes, DATA)
+        assert segmenthash.digest_file(path) == expected_root(DATA)
+        assert written.result() == len(DATA)
 
 
 def pieces(data: bytes, sizes: list[int]) -> Iterator[bytes]:
