@@ -361,6 +361,7 @@ def _cluster(root: Section) -> Cluster:
         "max-nodes",
         "max-committee-size",
         "min-committee-size",
+        "sealed-votes",
         "requirements",
     )
     section = root.section("cluster", names, optional=True)
@@ -386,6 +387,7 @@ def _cluster(root: Section) -> Cluster:
         max_nodes=high,
         max_committee_size=most,
         min_committee_size=least,
+        sealed_votes=section.flag("sealed-votes", default.sealed_votes),
         requirements=Requirements(
             requirements.size("memory", needs.memory), requirements.integer("cpus", 0, MAX_CPUS, needs.cpus)
         ),

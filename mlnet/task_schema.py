@@ -318,6 +318,7 @@ class Cluster(_Part, frozen=True):
         max_nodes: so many end the waiting period early.
         max_committee_size: seats of the committee.
         min_committee_size: fewer candidates end the task; at least 2, a master and a slave.
+        sealed_votes: the votes of the committee are committed to before the members are named.
         requirements: what a node must offer.
     """
 
@@ -326,6 +327,7 @@ class Cluster(_Part, frozen=True):
     max_nodes: int = 64
     max_committee_size: int = 5
     min_committee_size: int = 2
+    sealed_votes: bool = True
     requirements: Requirements = Requirements()
 
     @property

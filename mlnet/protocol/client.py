@@ -236,7 +236,7 @@ class Client(Machine):
                 peer=peer,
                 open=body.redis.open,
                 host=body.redis.host,
-                vote=body.vote,
+                vote=None if self.definition.cluster.sealed_votes else body.vote,
                 reason=body.redis.reason,
             )
         elif peer not in self.answers and self.cluster is not None:

@@ -6,10 +6,11 @@ Node, client and audit all ask this class, so that whoever holds the messages co
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mlnet.protocol import committee, election, segments
+from mlnet.protocol import committee, election, sealedvotes, segments
 from mlnet.protocol.evidence import Evidence
 from mlnet.protocol.messages import (
     ClusterDatabaseSelection,
@@ -72,12 +73,12 @@ class Cluster:
         """The vote, as far as the messages that are here reach."""
         if self._poll is not None:
             return self._poll
-        votes: dict[int, dict[str, committee.Vote]] = {
-            0: {
+        votes: dict[int, dict[str, committee.Vote]] = {}
+        if not self._terms.sealed_votes:
+            votes[0] = {
                 peer: committee.Vote(self.init(peer).vote, self.inits[peer].envelope.digest)
                 for peer in self.candidates
             }
-        }
         while True:
             poll = committee.poll(
                 self.candidates,
@@ -88,15 +89,15 @@ class Cluster:
             if not poll.voters or poll.cycle in votes:
                 break
             votes[poll.cycle] = {
-                peer: committee.Vote(message.body.vote, message.envelope.digest)
+                peer: committee.Vote(message.body.vote, self._lot(message, message.body))
                 for peer, message in self._votes(poll.cycle).items()
                 if isinstance(message.body, CommitteeVoting)
             }
         if not poll.voters:
             self._poll = poll
-            self._cast = [
-                votes[cycle.number][peer].envelope for cycle in poll.cycles[1:] for peer in cycle.votes
-            ]
+            cast = poll.cycles if self._terms.sealed_votes else poll.cycles[1:]
+            sent = [(self._votes(cycle.number), cycle.votes) for cycle in cast]
+            self._cast = [messages[peer].envelope.digest for messages, votes_ in sent for peer in votes_]
         return poll
 
     def silent_voters(self) -> tuple[str, ...]:
@@ -192,7 +193,25 @@ class Cluster:
         )
 
     def _votes(self, cycle: int) -> dict[str, Message]:
-        return self._evidence.of("COMMITTEE_VOTING", self.attempt, str(cycle))
+        """The votes of a cycle; where votes are sealed, those that open their commitment."""
+        sent = self._evidence.of("COMMITTEE_VOTING", self.attempt, str(cycle))
+        if not self._terms.sealed_votes:
+            return sent
+        return {
+            peer: message
+            for peer, message in sent.items()
+            if peer in self.inits
+            and isinstance(message.body, CommitteeVoting)
+            and sealedvotes.opens(
+                message.body.opening, self.init(peer).commitments, cycle, message.body.vote
+            )
+        }
+
+    def _lot(self, message: Message, body: CommitteeVoting) -> str:
+        """What a vote adds to the hash that breaks ties."""
+        if self._terms.sealed_votes:
+            return hashlib.sha256(bytes.fromhex(body.opening)).hexdigest()
+        return message.envelope.digest
 
     def _counted(self) -> list[str]:
         return self._cast + [message.envelope.digest for message in self.measurements().values()]

@@ -14,7 +14,7 @@ from mlnet.protocol.messages import MAX_CYCLES
 
 
 class Vote(NamedTuple):
-    """A vote, and the SHA-256 (hex) of the envelope that carries it."""
+    """A vote, and the SHA-256 (hex) of the envelope that carries it, or of its opening if it was sealed."""
 
     vote: Literal[0, 1]
     envelope: str

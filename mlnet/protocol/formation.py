@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from mlnet.protocol import segments
+from mlnet.protocol import sealedvotes, segments
 from mlnet.protocol.commands import MeasurePings, Replicate, ServeStore
 from mlnet.protocol.machine import Wait
 from mlnet.protocol.messages import (
@@ -36,9 +36,10 @@ def answer(member: Member) -> Wait | Phase:
     if not member.has_said("INIT_CLUSTER"):
         body = InitCluster(
             Redis(redis.open, redis.host, redis.port, redis.reason),
-            _coin(member, 0),
+            0 if _sealed(member) else _coin(member, 0),
             redis.addresses,
             member.resources,
+            _commitments(member) if _sealed(member) else (),
         )
         member.say(body, [member.client], until=member.deadline, gossip=True)
     return Wait("CLUSTER_MEMBERS", (member.client,))
@@ -48,7 +49,8 @@ def vote(member: Member) -> Wait | Phase:
     """Vote while there are more candidates than seats."""
     poll = member.attempted.poll()
     while member.me in poll.voters and not member.has_said("COMMITTEE_VOTING", str(poll.cycle)):
-        body = CommitteeVoting(poll.cycle, _coin(member, poll.cycle))
+        opening = _vote_secret(member, poll.cycle).hex() if _sealed(member) else ""
+        body = CommitteeVoting(poll.cycle, _coin(member, poll.cycle), opening)
         member.say(body, (*member.others, member.client), until=member.deadline, via=member.others)
         poll = member.attempted.poll()
     if poll.voters:
@@ -190,4 +192,20 @@ def following_limit(member: Member) -> int:
 
 def _coin(member: Member, cycle: int) -> Literal[0, 1]:
     """An unbiased bit that nobody else can predict; of one cycle always the same."""
-    return 1 if member.seal.secret(f"vote {member.task} {member.attempt} {cycle}")[-1] & 1 else 0
+    attempt = 0 if _sealed(member) else member.attempt
+    return 1 if member.seal.secret(f"vote {member.task} {attempt} {cycle}")[-1] & 1 else 0
+
+
+def _sealed(member: Member) -> bool:
+    return member.definition.cluster.sealed_votes
+
+
+def _vote_secret(member: Member, cycle: int) -> bytes:
+    return member.seal.secret(f"sealed vote {member.task} {cycle}")
+
+
+def _commitments(member: Member) -> tuple[str, ...]:
+    return tuple(
+        sealedvotes.commitment(_vote_secret(member, cycle), cycle, _coin(member, cycle))
+        for cycle in range(MAX_CYCLES)
+    )

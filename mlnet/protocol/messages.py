@@ -105,12 +105,21 @@ class Resources(Body, frozen=True):
 
 
 class InitCluster(Body, frozen=True):
-    """free node -> client: I would take part. ``vote`` is the vote of cycle 0."""
+    """free node -> client: I would take part.
+
+    Attributes:
+        redis: its open port.
+        vote: the vote of cycle 0; without meaning when votes are sealed.
+        addresses: multiaddrs of the node.
+        resources: what it offers.
+        commitments: to its votes, one a cycle, when they are sealed; see :mod:`mlnet.protocol.sealedvotes`.
+    """
 
     redis: Redis
     vote: Literal[0, 1]
     addresses: Addresses
     resources: Resources
+    commitments: Annotated[tuple[Digest, ...], Meta(max_length=MAX_CYCLES)] = ()
 
 
 class ClusterMembers(Body, frozen=True):
@@ -123,10 +132,17 @@ class ClusterMembers(Body, frozen=True):
 
 
 class CommitteeVoting(Body, frozen=True):
-    """candidate -> the other members and the client: its vote in a cycle after the first."""
+    """candidate -> the other members and the client: its vote in a cycle.
 
-    cycle: Annotated[int, Meta(ge=1, lt=MAX_CYCLES)]
+    Attributes:
+        cycle: after the first; sealed votes begin with cycle 0.
+        vote: 0 or 1.
+        opening: the secret of its commitment, hex, when votes are sealed.
+    """
+
+    cycle: Annotated[int, Meta(ge=0, lt=MAX_CYCLES)]
     vote: Literal[0, 1]
+    opening: Annotated[str, Meta(max_length=64)] = ""
 
 
 class ClusterDatabaseSelection(Body, frozen=True):

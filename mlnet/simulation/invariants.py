@@ -6,6 +6,7 @@ input, and bounds on memory, queues and messages.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -339,10 +340,12 @@ def check_decision(client: Client) -> None:
     closed = [peer for peer in seated if not _is_open(inits[peer])]
     if closed:
         raise Violation("validity", f"{closed} sit on the committee with a closed port")
-    votes = {0: {peer: _vote(cluster.inits[peer]) for peer in cluster.candidates}}
+    sealed = terms.sealed_votes
+    votes = {} if sealed else {0: {peer: _vote(cluster.inits[peer]) for peer in cluster.candidates}}
     for message in client.evidence.of_type("COMMITTEE_VOTING", client.attempt):
-        if isinstance(message.body, CommitteeVoting):
-            votes.setdefault(message.body.cycle, {})[message.sender] = _vote(message)
+        body = message.body
+        if isinstance(body, CommitteeVoting) and (not sealed or _opens(body, inits[message.sender])):
+            votes.setdefault(body.cycle, {})[message.sender] = _vote(message)
     poll = committee.poll(
         cluster.candidates, votes, seats=terms.max_committee_size, least=terms.min_committee_size
     )
@@ -397,8 +400,16 @@ def _is_open(body: object) -> bool:
     return isinstance(body, InitCluster) and body.redis.open
 
 
+def _opens(body: CommitteeVoting, init: object) -> bool:
+    promised = init.commitments[body.cycle] if isinstance(init, InitCluster) and init.commitments else ""
+    opened = bytes.fromhex(body.opening) + bytes((body.cycle, body.vote))
+    return hashlib.sha256(b"mlnet-vote-1\0" + opened).hexdigest() == promised
+
+
 def _vote(message: Message) -> committee.Vote:
-    return committee.Vote(getattr(message.body, "vote", 0), message.envelope.digest)
+    opening = getattr(message.body, "opening", "")
+    lot = hashlib.sha256(bytes.fromhex(opening)).hexdigest() if opening else message.envelope.digest
+    return committee.Vote(getattr(message.body, "vote", 0), lot)
 
 
 def _fingerprint(party: Party) -> tuple[object, ...]:

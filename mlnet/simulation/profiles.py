@@ -30,6 +30,7 @@ class Profile:
         real: signatures are Ed25519.
         tasks: announced at about the same time.
         must_complete: every task ends with a model.
+        waiting: the waiting period; empty leaves it to the seed.
     """
 
     quality: Quality = _GOOD
@@ -44,6 +45,7 @@ class Profile:
     real: bool = False
     tasks: int = 1
     must_complete: bool = False
+    waiting: str = ""
 
 
 _LOSSY = Quality(loss=50, duplicate=20, reorder=50, jitter=1000)
@@ -75,7 +77,7 @@ PROFILES = {
     "partitions": Profile(faults=("partition", "partial", "one-way")),
     "crashes": Profile(faults=("crash",)),
     "power": Profile(faults=("power",)),
-    "reboots": Profile(faults=("crash", "power"), rate=8),
+    "reboots": Profile(faults=("crash", "power"), rate=25, waiting="1m"),
     "disks": Profile(faults=("disk", "crash")),
     "pauses": Profile(faults=("pause", "slow")),
     "effects": Profile(odds=Odds(closed_port=200, trainer=60, replication=150, corrupt=20, hang=60)),

@@ -177,11 +177,12 @@ class Run:
         if cluster is None:
             seats = 2 + self.random.randrange(4)
             cluster = {
-                "waiting-period": self.random.choice(("5s", "10s", "30s")),
+                "waiting-period": self.random.choice((self.profile.waiting or "5s", "10s", "30s")),
                 "min-nodes": 2,
                 "max-nodes": self.random.choice((4, 8, 64)),
                 "max-committee-size": seats,
                 "min-committee-size": 2,
+                "sealed-votes": self.random.randrange(3) > 0,
             }
         keys = ", ".join(f"{key}: {str(value).lower()}" for key, value in cluster.items())
         return f"version: 1\npayment: {{best-model-payment-amount: 100}}\n{MODEL}cluster: {{{keys}}}\n"

@@ -63,7 +63,8 @@ def line(text: str, style: str = "", mark: str = " ") -> RenderableType:
 def answered(data: Mapping[str, Any]) -> RenderableType:
     """A node that takes part."""
     port = f"port open at {data['host']}" if data["open"] else f"port closed: {data['reason']}"
-    words = Text.assemble((short(data["peer"]), "bold"), f"  votes {data['vote']}  ")
+    vote = "vote sealed" if data["vote"] is None else f"votes {data['vote']}"
+    words = Text.assemble((short(data["peer"]), "bold"), f"  {vote}  ")
     words.append(clean(port), "" if data["open"] else "yellow")
     grid = _grid(1)
     grid.add_row(Text("+", "green"), words)

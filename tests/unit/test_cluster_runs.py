@@ -6,8 +6,8 @@ import pytest
 from protocol_world import World
 
 from mlnet.protocol.commands import Command, Record, Replicate, Report, Send, StartTraining
-from mlnet.protocol.events import Event, Replicated, Restarted, StopWaiting, TrainingStopped
-from mlnet.protocol.messages import Message
+from mlnet.protocol.events import Event, Received, Replicated, Restarted, StopWaiting, TrainingStopped
+from mlnet.protocol.messages import CommitteeVoting, Message
 from mlnet.protocol.phases import Phase, Stage
 
 PAYMENT = 100_000_000
@@ -135,7 +135,7 @@ def test_a_member_whose_words_of_one_type_are_lost_does_not_stop_the_task(type_:
 
 
 def test_a_silent_voter_is_left_out_of_the_next_attempt() -> None:
-    world = World(5, "max-committee-size: 2, min-committee-size: 2", seed=3)
+    world = World(5, "max-committee-size: 2, min-committee-size: 2, sealed-votes: false", seed=3)
     world.loses = lambda sender, receiver, message: message.type == "COMMITTEE_VOTING" and sender == "node1"
     client = world.client(world.submit())
     world.run()
@@ -144,6 +144,31 @@ def test_a_silent_voter_is_left_out_of_the_next_attempt() -> None:
     assert world.ends["client"].state == "completed"
     if reports(world, "retry"):
         assert world.nodes[1] in client.dropped
+
+
+def test_a_vote_that_does_not_open_its_commitment_is_none() -> None:
+    world = World(5, "max-committee-size: 2, min-committee-size: 2", seed=3)
+    liar = world.nodes[1]
+    world.submit()
+    world.run(until=lambda: bool(sent(world, "node1", "COMMITTEE_VOTING")))
+    send = sent(world, "node1", "COMMITTEE_VOTING")[0].message
+    assert isinstance(send.body, CommitteeVoting)
+    world.heap.clear()
+    body = CommitteeVoting(send.body.cycle, 0 if send.body.vote else 1, send.body.opening)
+    false = world.parties[liar].seal.seal(body, task=send.task, attempt=1, sent=send.sent)
+    cluster = world.client(world.clients[0]).attempted
+    world.give(world.clients[0], send.task, Received(false))
+    assert liar in cluster.silent_voters()
+
+
+def test_sealed_votes_seat_a_committee_with_openings_alone() -> None:
+    world = World(6, "max-committee-size: 2, min-committee-size: 2", seed=1)
+    client = world.client(world.submit())
+    world.run()
+    assert world.ends["client"].state == "completed"
+    assert all(client.attempted.init(peer).vote == 0 for peer in client.members)
+    assert reports(world, "cycle")[0].data["number"] == 0
+    assert len(set(dict(reports(world, "cycle")[0].data["votes"]).values())) == 2  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("seconds", [0, 9, 10.01, 10.03, 10.06, 10.1, 10.15])

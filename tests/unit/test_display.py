@@ -77,7 +77,7 @@ def test_a_whole_task_is_told_from_the_first_answer_to_the_reward() -> None:
         ("Gather", "Committee", "Database", "Ready", "Dataset", "Training", "Model", "Reward"), start=1
     ):
         assert f"\n{number}  {title}  " in text
-    assert text.count("  votes ") == 5
+    assert text.count("  vote sealed") == 5
     assert "cluster of 5 nodes" in text
     client = world.client(world.clients[0])
     decided = client.attempted.decision().ready
