@@ -1,0 +1,127 @@
+"""Journal, ledger and directory of a party: what survives which end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlnet.errors import ConfigError
+from mlnet.identity import Identity
+from mlnet.journal import Journal, replay
+from mlnet.ledger import Ledger, Receipt
+from mlnet.protocol.events import Event, PingsMeasured, Received, Restarted, TimerFired
+from mlnet.protocol.messages import CancelTask
+from mlnet.seal import Seal
+from mlnet.state import opened
+
+TASK = "ab" * 32
+
+
+@pytest.fixture
+def seal() -> Seal:
+    return Seal(Identity.from_seed(b"s" * 32))
+
+
+def events(seal: Seal) -> list[tuple[int, Event]]:
+    message = seal.seal(CancelTask("enough"), task=TASK, attempt=1, sent=5)
+    return [(5, Received(message)), (7, PingsMeasured(1, {"p" * 44: (1, 2)})), (9, TimerFired("deadline"))]
+
+
+def written(path: Path, seal: Seal) -> Path:
+    journal = Journal(path)
+    for now, event in events(seal):
+        journal.append(now, event, durable=True)
+    journal.close()
+    return path
+
+
+def test_what_was_written_is_read_again(tmp_path: Path, seal: Seal) -> None:
+    path = written(tmp_path / "journal", seal)
+    assert list(replay(path, seal.open)) == events(seal)
+
+
+def test_a_journal_goes_on_where_it_was(tmp_path: Path, seal: Seal) -> None:
+    path = written(tmp_path / "journal", seal)
+    journal = Journal(path)
+    journal.append(11, Restarted(), durable=False)
+    journal.close()
+    assert list(replay(path, seal.open)) == [*events(seal), (11, Restarted())]
+
+
+def test_every_cut_leaves_the_whole_records_before_it(tmp_path: Path, seal: Seal) -> None:
+    path = written(tmp_path / "journal", seal)
+    whole = path.read_bytes()
+    ends = [0] + [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        complete = sum(end <= length + 1 for end in ends[1:])
+        assert list(replay(path, seal.open)) == events(seal)[:complete]
+
+
+def test_damage_in_the_middle_is_named(tmp_path: Path, seal: Seal) -> None:
+    path = written(tmp_path / "journal", seal)
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="journal:1 is damaged"):
+        list(replay(path, seal.open))
+
+
+def receipt(state: str, amount: int) -> Receipt:
+    return Receipt(TASK, "c" * 44, state, amount, 10, {"p": amount}, 1, ())  # type: ignore[arg-type]
+
+
+def test_a_receipt_is_counted_once_and_a_settled_one_stays(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    assert ledger.receipts() == []
+    ledger.record(receipt("claimed", 3))
+    ledger.record(receipt("settled", 4))
+    ledger.record(receipt("claimed", 5))
+    assert ledger.receipts() == [receipt("settled", 4)]
+
+
+def test_a_directory_has_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    script = (
+        "import pathlib, sys\nfrom mlnet.state import opened\nwith opened(pathlib.Path(sys.argv[1])): pass\n"
+    )
+    with opened(tmp_path / "data") as state:
+        runtime = state.runtime
+        assert runtime.stat().st_mode & 0o777 == 0o700
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "data")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "another mlnet process uses" in done.stderr
+    assert not runtime.exists()
+    with opened(tmp_path / "data") as again:
+        assert again.identity.peer_id == state.identity.peer_id
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with opened(tmp_path / "data") as state:
+        runtime = state.runtime
+        state.journal("begun").touch()
+        (state.task("unbegun") / "0.safetensors").touch()
+    (runtime / "old").mkdir(parents=True)
+    with opened(tmp_path / "data") as state:
+        assert state.unfinished() == ["begun"]
+        assert not (state.tasks / "unbegun").exists()
+        assert list(runtime.iterdir()) == []
+
+
+def test_a_runtime_directory_of_somebody_else_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    identity = Identity.load_or_create(tmp_path / "data" / "identity.key")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"mlnet-{identity.peer_id[-16:]}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="belongs to somebody else"), opened(tmp_path / "data"):
+        pass
