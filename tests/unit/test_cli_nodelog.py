@@ -7,9 +7,9 @@ import datetime
 from protocol_world import World
 
 from mlnet import yaml12
-from mlnet.terminal import traffic
 from mlnet.protocol.commands import End, Publish, Record, Report, Send
 from mlnet.protocol.messages import Message
+from mlnet.terminal import traffic
 from mlnet.terminal.nodelog import NodeLog
 from mlnet.terminal.wording import short
 

@@ -107,7 +107,7 @@ class TestElection:
 
     def test_a_member_that_most_cannot_reach_is_not_eligible(self) -> None:
         near = (100,) * 9
-        pings = {
+        pings: dict[str, dict[str, tuple[int, ...]]] = {
             "a": {"b": near, "c": near, "d": ()},
             "b": {"a": near, "c": near, "d": ()},
             "c": {"a": near, "b": near, "d": near},
