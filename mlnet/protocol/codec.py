@@ -13,21 +13,22 @@ within the limits below:
 
 The fast reader, msgspec's, drops the first of two equal keys and knows none of these limits. It is believed
 only where writing what it read gives the same text again; everything else goes through the strict loader. So
-there is one reading.
+there is one reading. Most strings are read and written in one step by :mod:`mlnet.protocol.canonical`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from mlnet import yaml12
 from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError, RemoteProtocolError
-from mlnet.protocol.messages import BODIES, MAX_ATTEMPTS, WITHOUT_TASK, Body, Digest, Message, PeerId
+from mlnet.protocol import canonical
+from mlnet.protocol.canonical import Attempt, Sent
+from mlnet.protocol.messages import BODIES, WITHOUT_TASK, Body, Digest, Message, PeerId
 
 MAX_BYTES = 1_048_576
 """No envelope string is larger, whatever its type."""
@@ -52,21 +53,31 @@ _MAX_REASON = 300
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Header(msgspec.Struct, frozen=True):
+    """What stands around the body. The types without a task have the empty task and attempt 0."""
+
+    type: str
+    sender: str
+    sent: int
+    task: str = ""
+    attempt: int = 0
+
+
+class _Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The mapping of a type without a task, its body still in plain values."""
 
     v: Literal[1]
     type: str
     sender: PeerId = msgspec.field(name="from")
-    sent: Annotated[int, Meta(ge=0, le=2**53)]
+    sent: Sent
     body: dict[str, Any]
 
 
-class TaskHeader(Header, frozen=True, forbid_unknown_fields=True):
+class _TaskMapping(_Mapping, frozen=True, forbid_unknown_fields=True):
     """The mapping of every other type."""
 
     task: Digest
-    attempt: Annotated[int, Meta(ge=0, le=MAX_ATTEMPTS)]
+    attempt: Attempt
 
 
 class _Malformed(ValueError):
@@ -94,13 +105,16 @@ def encode(
     Raises:
         LocalProtocolError: the result is nothing that :func:`decode` would accept.
     """
+    short = canonical.write(kind, sender=sender, sent=sent, body=body, task=task, attempt=attempt)
+    if short is not None and len(short) <= max_bytes(kind):
+        return short
     try:
         mapping: dict[str, Any] = {"v": 1, "type": kind}
         if kind not in WITHOUT_TASK:
             mapping |= {"task": task, "attempt": attempt}
         mapping |= {"from": sender, "sent": sent, "body": _plain_body(kind, body)}
         _check_values(mapping)
-        _header(mapping)
+        _check_header(mapping)
         text = _write(_spelled(mapping))
         _check_size(kind, len(text.encode()))
     except _Malformed as error:
@@ -114,12 +128,19 @@ def decode(text: str) -> tuple[Header, Body]:
     Raises:
         RemoteProtocolError: it is not a message within the limits.
     """
+    short = canonical.read(text)
+    if short is not None and len(text) <= max_bytes(short.type):
+        if short.type in WITHOUT_TASK:
+            return Header(short.type, short.sender, short.sent), short.body
+        return Header(short.type, short.sender, short.sent, short.task, short.attempt), short.body
     try:
         size = _size(text)
-        mapping = _read(text)
-        header = _header(mapping)
-        _check_size(header.type, size)
-        return header, _convert(header.body, BODIES[header.type])
+        mapping = _check_header(_read(text))
+        _check_size(mapping.type, size)
+        header = Header(mapping.type, mapping.sender, mapping.sent)
+        if isinstance(mapping, _TaskMapping):
+            header = msgspec.structs.replace(header, task=mapping.task, attempt=mapping.attempt)
+        return header, _convert(mapping.body, BODIES[header.type])
     except _Malformed as error:
         raise RemoteProtocolError(_printable(str(error))) from None
 
@@ -133,11 +154,8 @@ def message(envelope: Envelope) -> Message:
         RemoteProtocolError: it is not a message within the limits.
     """
     header, body = decode(envelope.yaml)
-    if isinstance(header, TaskHeader):
-        task, attempt = header.task, header.attempt
-    else:
-        task, attempt = envelope.digest if header.type == "NEW_ML_TASK" else "", 0
-    return Message(header.type, task, attempt, header.sender, header.sent, body, envelope)
+    task = envelope.digest if header.type == "NEW_ML_TASK" else header.task
+    return Message(header.type, task, header.attempt, header.sender, header.sent, body, envelope)
 
 
 def _plain_body(kind: str, body: Body | dict[str, Any]) -> Any:
@@ -275,11 +293,11 @@ def _check_scalar(value: Any) -> None:
         raise _Malformed("null is not a value")
 
 
-def _header(mapping: dict[str, Any]) -> Header | TaskHeader:
+def _check_header(mapping: dict[str, Any]) -> _Mapping:
     kind = mapping.get("type")
     if not isinstance(kind, str) or kind not in BODIES:
         raise _Malformed(f"unknown type {kind!r:.60}")
-    return _convert(mapping, Header if kind in WITHOUT_TASK else TaskHeader)
+    return _convert(mapping, _Mapping if kind in WITHOUT_TASK else _TaskMapping)
 
 
 def _convert(value: Any, struct: type[_Struct]) -> _Struct:

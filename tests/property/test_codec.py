@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from mlnet import yaml12
 from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.protocol import codec
+from mlnet.protocol import canonical, codec
 from mlnet.protocol.messages import BODIES, WITHOUT_TASK, Body, ModelInfo, NewMlTask, TrainingCompleted
 
 KINDS = st.sampled_from(sorted(BODIES))
@@ -91,8 +91,17 @@ def accepted_or_refused(text: str) -> None:
     assert 0 < len(reason) <= 300
 
 
+def long_way(text: str) -> tuple[codec.Header, Body]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canonical, "read", lambda text: None)
+        patch.setattr(canonical, "write", lambda kind, **values: None)
+        return codec.decode(text)
+
+
 def one_reading(text: str) -> None:
-    """What the fast reader is believed, the strict loader reads in the same way."""
+    """What the fast reader is believed, the strict loader reads in the same way, and the long way in full."""
+    if canonical.read(text) is not None:
+        assert codec.decode(text) == long_way(text)
     try:
         fast = codec._read_fast(text)
         if fast is None:
@@ -132,6 +141,22 @@ def test_what_is_written_is_read_again_by_both_readers(case: tuple[str, Body, st
     assert (header.type, decoded) == (kind, body)
     assert codec._read_fast(text) is not None or "0.00000" in text
     assert exact(codec._read_strict(text)) == exact(msgspec.json.decode(text))
+
+
+@given(written())
+@settings(max_examples=200)
+def test_both_ways_write_and_read_alike(case: tuple[str, Body, str]) -> None:
+    kind, body, text = case
+    header, decoded = codec.decode(text)
+    assert (header, decoded) == long_way(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canonical, "write", lambda kind, **values: None)
+        values = {name: getattr(header, name) for name in ("sender", "sent", "task", "attempt")}
+        assert codec.encode(kind, body=body, **values) == text
+
+
+def test_all_types_but_those_with_decimals_go_the_short_way() -> None:
+    assert set(BODIES) - set(canonical._FORMS) == {"TRAINING_COMPLETED"}
 
 
 @given(written())
