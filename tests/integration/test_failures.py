@@ -141,7 +141,7 @@ async def test_an_interrupted_submit_cancels_its_task_and_frees_the_nodes() -> N
             "submit", str(net.definition()), "--peer", net.peers[0], "--json", "--output", "o"
         )
         for _ in range(2):
-            await line_with(process, b"votes")
+            await line_with(process, b"port open")
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             out, err = await process.communicate()
@@ -159,7 +159,7 @@ async def test_a_client_that_is_killed_leaves_free_nodes(phase: str) -> None:
         process = await net.spawn(
             "submit", str(file), "--peer", net.peers[0], "--output", "o", "--patience", "0.05"
         )
-        await line_with(process, b"votes" if phase == "gathering" else b"Training")
+        await line_with(process, b"port open" if phase == "gathering" else b"Training")
         process.kill()
         await process.communicate()
         await free_again(net)

@@ -117,7 +117,7 @@ def ones(net: Mission, text: str, addresses: tuple[str, ...], created: int, seal
     task = seal.seal(NewMlTask(text, addresses, created), sent=created).task
     seals = [Seal(net.identity(node)) for node in net.nodes]
     return [
-        sum(node.secret(f"vote {task} {int(cycle > 0)} {cycle}")[-1] & 1 for node in seals) == 2
+        sum(node.secret(f"vote {task} 0 {cycle}")[-1] & 1 for node in seals) == 2
         for cycle in range(3)
     ]
 
