@@ -292,3 +292,14 @@ def simulate(
 
     scenario = Scenario(seed, faults, nodes, tasks, keys(cluster) if cluster else None)
     raise typer.Exit(run(Request(scenario, seeds, until, processes, json)))
+
+
+@app.command(short_help="Audit the transcript of a task.")
+def replay(
+    file: Annotated[Path, typer.Argument(help="transcripts/TASK.jsonl of a client's or node's data directory.")],
+    json: Json = False,
+) -> None:
+    """Derive committee, Redis pair, segment order and rewards once more from signed messages, offline."""
+    from mlnet.terminal import replaying
+
+    raise typer.Exit(replaying.replay(file, json=json))

@@ -17,6 +17,7 @@ from mlnet import clock, data, journal, yaml12
 from mlnet import task as task_definition
 from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
 from mlnet.options import ClientOptions
+from mlnet.protocol.answering import estimate
 from mlnet.protocol.client import Client, Dataset
 from mlnet.protocol.messages import Message, NewMlTask, SegmentInfo
 from mlnet.state import State, opened
@@ -112,7 +113,7 @@ class TaskClient:
         text = read_definition(file, waiting_period)
         definition = task_definition.load(text)
         created = clock.now() if created is None else created
-        peers = len(self.wire.network.known_peers())
+        peers = estimate(len(self.wire.network.known_peers()), definition.cluster.max_nodes)
         body = NewMlTask(text, self.wire.addresses(), created, peers)
         announcement = self.wire.seal.seal(body, sent=created)
         task = announcement.task

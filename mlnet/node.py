@@ -27,6 +27,7 @@ from mlnet.protocol.node import MAX_ENDED, Node, Step
 from mlnet.state import State, opened
 from mlnet.taskrun import TaskRun
 from mlnet.timers import Timers
+from mlnet.transcript import Transcript
 from mlnet.wire import Wire, WireHandlers
 
 FAREWELL_SECONDS = 2.0
@@ -58,6 +59,7 @@ class NodeServer:
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
         self._runs: dict[str, TaskRun] = {}
         self._journals: dict[str, journal.Journal] = {}
+        self._transcripts: dict[str, Transcript] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
     @property
@@ -90,6 +92,8 @@ class NodeServer:
         self._timers.close()
         for book in self._journals.values():
             book.close()
+        for transcript in self._transcripts.values():
+            transcript.close()
         await self.wire.network.stop()
 
     # ------------------------------------------------------------------------------------------- from the
@@ -121,6 +125,7 @@ class NodeServer:
 
     def _carry_out(self, step: Step) -> None:
         if step.event is not None:
+            self._transcript(step.task).step(step.event, step.commands)
             self._journal(step.task).append(step.now, step.event, durable=speaks(step.commands))
         for command in step.commands:
             self._do(step.task, command)
@@ -129,6 +134,11 @@ class NodeServer:
         if task not in self._journals:
             self._journals[task] = journal.Journal(self._state.journal(task))
         return self._journals[task]
+
+    def _transcript(self, task: str) -> Transcript:
+        if task not in self._transcripts:
+            self._transcripts[task] = Transcript(self._state.transcript(task), self.peer_id, task)
+        return self._transcripts[task]
 
     def _do(self, task: str, command: Command) -> None:
         if self.wire.carry(command):
@@ -191,6 +201,8 @@ class NodeServer:
         self._observe(task, command)
         self._timers.clear(task)
         self._state.bury(task)
+        if task in self._transcripts:
+            self._transcripts.pop(task).close()
         book = self._journals.pop(task, None)
         if book is not None:
             book.remove()

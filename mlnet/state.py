@@ -32,6 +32,7 @@ class State:
         self.tasks = data_dir / "tasks"
         self.ledger = data_dir / "ledger"
         self._ended = data_dir / "ended"
+        self._transcripts = data_dir / "transcripts"
         self.runtime = runtime
 
     def task(self, task: str) -> Path:
@@ -43,6 +44,10 @@ class State:
     def journal(self, task: str) -> Path:
         """The journal of a task."""
         return self.task(task) / "journal"
+
+    def transcript(self, task: str) -> Path:
+        """The signed messages of a task, kept when it is over."""
+        return self._transcripts / f"{task}.jsonl"
 
     def discard(self, task: str) -> None:
         """Remove all that a task has left."""

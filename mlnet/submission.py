@@ -51,6 +51,7 @@ from mlnet.result import Accuracy, ModelFile, Result
 from mlnet.state import State
 from mlnet.taskrun import MODEL, Holders
 from mlnet.timers import Timers
+from mlnet.transcript import Transcript
 from mlnet.training.plan import Scored, ScorePlan
 from mlnet.training.process import Trainer
 from mlnet.wire import Wire
@@ -93,6 +94,7 @@ class Submission:
         self._files = files
         self._observe = observe
         self._journal = Journal(state.journal(self.task))
+        self._transcript = Transcript(state.transcript(self.task), machine.me, self.task)
         self._timers = Timers(lambda _, name: self._dispatch(TimerFired(name)))
         self._published: frozenset[str] = frozenset()
         self._readers: frozenset[str] = frozenset()
@@ -155,6 +157,7 @@ class Submission:
         if end.state == "completed":
             self._deliver(result)
         self._journal.remove()
+        self._transcript.close()
         self._state.discard(self.task)
         return result
 
@@ -169,6 +172,7 @@ class Submission:
         await self._stop_jobs()
         self._timers.close()
         self._journal.close()
+        self._transcript.close()
 
     # ------------------------------------------------------------------------------------------- the machine
 
@@ -183,6 +187,7 @@ class Submission:
         except Exception as error:  # noqa: BLE001 - a bug of ours is the user's to hear of, not only a log's
             self._ended.set_exception(error)
             return
+        self._transcript.step(event, commands)
         self._journal.append(now, event, durable=speaks(commands))
         for command in commands:
             self._do(command)

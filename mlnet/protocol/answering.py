@@ -5,7 +5,7 @@ of the waiting period in which SHA-256(task id, peer id), as a share of all hash
 at :data:`FACTOR` times ``max-nodes`` over the size of the network, and doubles with each eighth. A network that is
 no larger than that answers at once.
 
-The size is the client's estimate, in its announcement: the peers that it knows. One that is too small brings more
+The size is the client's estimate, in its announcement: the peers that it knows (of 1,024 at most). One that is too small brings more
 answers, one that is too large brings them later; both are the client's own affair.
 """
 
@@ -16,6 +16,11 @@ import hashlib
 FACTOR = 2
 """How many times ``max-nodes`` are expected to answer in the first eighth: not all that could will."""
 EIGHTHS = 8
+
+
+def estimate(known: int, wanted: int) -> int:
+    """What a client that knows so many peers states of the network's size: 0 where all may answer at once."""
+    return known if known > wanted * FACTOR else 0
 
 
 def eighth(task: str, peer: str, *, wanted: int, network: int) -> int | None:

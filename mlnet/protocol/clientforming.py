@@ -23,7 +23,7 @@ def gather(client: Client) -> Wait | Stage:
         return client.name_members()
     if len(client.answers) >= most:
         task = client.announcement.body
-        if not isinstance(task, NewMlTask) or task.peers <= most:
+        if not isinstance(task, NewMlTask) or not task.peers:
             return client.name_members()
         if client.once("draw") and client.deadline > client.now + client.deadlines.draw:
             client.extend(client.deadlines.draw)

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from mlnet import task as task_definition
+from mlnet.protocol.answering import estimate
 from mlnet.protocol.client import Client, Dataset
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.messages import NewMlTask, Resources, SegmentInfo
@@ -210,7 +211,8 @@ class Run:
     def _estimate(self) -> int:
         """Nodes that a client knows of."""
         count = len(self.world.nodes())
-        return min(count, KNOWN) if self.scenario.known is None else self.scenario.known
+        known = min(count, KNOWN) if self.scenario.known is None else self.scenario.known
+        return estimate(known, self.definition.cluster.max_nodes)
 
     @staticmethod
     def _dataset(task: str) -> Dataset:

@@ -77,6 +77,7 @@ class World:
     Attributes:
         now: microseconds since the world began.
         steps: events that parties have taken in.
+        transcripts: what each party has seen and said of each task, when somebody wants to have it.
         doomed: commands that a party carries out before its process ends.
         orders: whether what travels between two parties arrives in the order in which it was sent.
     """
@@ -97,6 +98,7 @@ class World:
         self.doomed: dict[str, int] = {}
         self.ends: dict[tuple[str, str], End] = {}
         self.reports: list[tuple[str, int, Report]] = []
+        self.transcripts: dict[tuple[str, str], list[Message]] | None = None
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
         mint.signed = self._signed
@@ -259,6 +261,12 @@ class World:
         mischief = self.mischief.get(party.peer)
         if mischief is not None:
             commands = mischief.commands(party, step.task, step.commands)
+        if self.transcripts is not None and step.event is not None:
+            kept = self.transcripts.setdefault((party.peer, step.task), [])
+            if isinstance(step.event, Received):
+                kept.append(step.event.message)
+            spoken = (command for command in step.commands if isinstance(command, Send | Publish))
+            kept.extend(command.message for command in spoken if command.message.sender == party.peer)
         for command in commands:
             if party.peer in self.doomed:
                 if self.doomed[party.peer] == 0:

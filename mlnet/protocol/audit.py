@@ -1,0 +1,267 @@
+"""What follows from the signed messages of a task, derived once more by whoever holds them, years later.
+
+The rules are those of :class:`~mlnet.protocol.cluster.Cluster`, which the parties themselves asked. What somebody
+said that does not follow is a lie; what is missing is no lie, but is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from mlnet import task as task_definition
+from mlnet.errors import TaskError
+from mlnet.protocol import rewards, segments
+from mlnet.protocol.cluster import Cluster
+from mlnet.protocol.evidence import Evidence
+from mlnet.protocol.machine import Seal
+from mlnet.protocol.messages import (
+    ClusterMembers,
+    ClusterReady,
+    DatasetSegment,
+    DatasetSelection,
+    HashVotes,
+    InitCluster,
+    Message,
+    NewMlTask,
+    Place,
+    Rewards,
+    TrainingCompleted,
+)
+
+
+class Lie(msgspec.Struct, frozen=True):
+    """Something that a party signed and that does not follow.
+
+    Attributes:
+        peer: who.
+        what: in words.
+        messages: SHA-256 of the strings that prove it.
+    """
+
+    peer: str
+    what: str
+    messages: tuple[str, ...]
+
+
+class Audit(msgspec.Struct):
+    """What follows from a task's messages.
+
+    Attributes:
+        task: its id.
+        client: peer id.
+        attempt: the one that was bound, else the last.
+        committee: in the order of the ranking.
+        master: peer id.
+        slave: peer id.
+        digest: of the decision.
+        order: of the segments.
+        held_out: those that the client kept back.
+        model: SHA-256 that more than half of the members state.
+        rewards: micro-units by peer.
+        settled: the split is signed by the client and more than half of the committee.
+        lies: what does not follow.
+        missing: what could not be derived, and why.
+    """
+
+    task: str = ""
+    client: str = ""
+    attempt: int = 0
+    committee: tuple[str, ...] = ()
+    master: str = ""
+    slave: str = ""
+    digest: str = ""
+    order: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    model: str = ""
+    rewards: dict[str, int] = msgspec.field(default_factory=dict)
+    settled: bool = False
+    lies: list[Lie] = msgspec.field(default_factory=list)
+    missing: list[str] = msgspec.field(default_factory=list)
+
+
+def audit(messages: Iterable[Message], seal: Seal) -> Audit:
+    """Derive committee, master, slave, order and rewards of one task.
+
+    Args:
+        messages: in the order in which a party saw them, their signatures verified.
+        seal: opens the envelopes inside messages; of no party in particular.
+    """
+    return _Auditor(seal).run(list(messages))
+
+
+class _Auditor:
+    def __init__(self, seal: Seal) -> None:
+        self.seal = seal
+        self.found = Audit()
+        self.evidence = Evidence()
+        self.all: dict[tuple[Place, str], Message] = {}
+        self.paid: tuple[str, ...] = ()
+        self.definition: task_definition.TaskDefinition | None = None
+
+    def run(self, messages: list[Message]) -> Audit:
+        announced = next((m for m in messages if isinstance(m.body, NewMlTask)), None)
+        if announced is None or not isinstance(announced.body, NewMlTask):
+            self.found.missing.append("the task: no NEW_ML_TASK")
+            return self.found
+        self.found.task, self.found.client = announced.task, announced.sender
+        try:
+            self.definition = task_definition.load(announced.body.definition)
+        except TaskError as error:
+            self._lie(announced, f"its definition is not valid: {error}")
+            return self.found
+        for message in messages:
+            if message.task == announced.task:
+                self._take(message)
+        self._derive()
+        return self.found
+
+    def _take(self, message: Message) -> None:
+        """Keep what a party said first in each place; a second version is a lie of its own."""
+        key = (message.place, message.sender)
+        kept = self.all.setdefault(key, message)
+        if kept.envelope.yaml != message.envelope.yaml:
+            what = f"signed two different {message.type} (attempt {message.attempt})"
+            proof = (kept.envelope.digest, message.envelope.digest)
+            self.found.lies.append(Lie(message.sender, what, proof))
+        elif kept is message:
+            self.evidence.add(message)
+
+    def _derive(self) -> None:
+        selections = self._of(DatasetSelection, self.found.client)
+        named = self._of(ClusterMembers, self.found.client)
+        attempts = [m.attempt for m in selections] or [m.attempt for m in named if m.attempt]
+        if not attempts:
+            self.found.missing.append("the committee: the client named no members")
+            return
+        self.found.attempt = max(attempts)
+        cluster = self._cluster(next((m for m in named if m.attempt == self.found.attempt), None))
+        if cluster is None or not self._decide(cluster):
+            return
+        if self._order(cluster, [m for m in selections if m.attempt == self.found.attempt]):
+            self._reward(cluster)
+
+    def _cluster(self, named: Message | None) -> Cluster | None:
+        if named is None or not isinstance(named.body, ClusterMembers):
+            self.found.missing.append("the committee: no CLUSTER_MEMBERS of the bound attempt")
+            return None
+        assert self.definition is not None
+        inits: dict[str, Message] = {}
+        for signed in named.body.members:
+            init = self.seal.open(signed.envelope)
+            if not isinstance(init.body, InitCluster) or init.task != self.found.task or init.sender in inits:
+                self._lie(named, "names members with something else than one INIT_CLUSTER each")
+                return None
+            inits[init.sender] = init
+        return Cluster(named, inits, self.definition.cluster, self.evidence)
+
+    def _decide(self, cluster: Cluster) -> bool:
+        poll = cluster.poll()
+        if not poll.committee:
+            self.found.missing.append(f"the committee: {poll.reason}")
+            return False
+        self.found.committee = poll.committee
+        if missing := cluster.unmeasured():
+            self.found.missing.append(f"master and slave: no CLUSTER_DATABASE_SELECTION of {', '.join(missing)}")
+            return False
+        if not cluster.ranking().master:
+            self.found.missing.append(f"master and slave: {cluster.ranking().reason}")
+            return False
+        ready = cluster.decision().ready
+        self.found.committee, self.found.digest = ready.committee, ready.digest
+        self.found.master, self.found.slave = ready.master, ready.slave
+        for message in () if self._doubtful(cluster) else self._of(ClusterReady):
+            if message.attempt == cluster.attempt and message.sender in cluster.inits and message.body != ready:
+                self._lie(message, "announced a decision that does not follow from the evidence")
+        return True
+
+    def _order(self, cluster: Cluster, selections: list[Message]) -> bool:
+        if not selections:
+            self.found.missing.append("the order of the segments: no DATASET_SELECTION")
+            return False
+        for message in selections:
+            if getattr(message.body, "digest", "") != self.found.digest:
+                self._lie(message, "bound a decision that does not follow from the evidence")
+        first = selections[0].body
+        assert isinstance(first, DatasetSelection)
+        assert self.definition is not None
+        hashes = tuple(segment.hash for segment in first.segments)
+        ballots = self._ballots(cluster, selections)
+        if not ballots:
+            self.found.missing.append("the order of the segments: ballots are missing")
+            return False
+        secrets = cluster.secrets(ballots, hashes)
+        for peer, message in ballots.items():
+            if peer not in secrets:
+                self._lie(message, "cast a ballot that does not open what it had committed to")
+        if not secrets:
+            self.found.missing.append("the order of the segments: no ballot opens")
+            return False
+        self.paid = tuple(sorted(secrets))
+        order = segments.order(secrets, hashes)
+        number = 2 if len(selections) > 1 else 1
+        self.found.order, self.found.held_out = order, order[self.definition.training_segments :]
+        if number == 1 and self._doubtful(cluster):
+            return True
+        for message in self._of(HashVotes):
+            body = message.body
+            assert isinstance(body, HashVotes)
+            mine = body.stage == "order" and body.round == number and message.attempt == cluster.attempt
+            if mine and message.sender in cluster.poll().committee and body.ranking != order:
+                self._lie(message, "computed another order of the segments than the ballots give")
+        for message in self._of(DatasetSegment, self.found.client):
+            body = message.body
+            if isinstance(body, DatasetSegment) and body.segment.hash != order[body.position]:
+                self._lie(message, f"handed out another segment {body.position} than the voted order has")
+        return True
+
+    def _doubtful(self, cluster: Cluster) -> bool:
+        """Whether honest members may have computed otherwise: somebody told them other things."""
+        return any(lie.peer in cluster.poll().committee for lie in self.found.lies if len(lie.messages) == 2)
+
+    def _ballots(self, cluster: Cluster, selections: list[Message]) -> dict[str, Message]:
+        """Those that the client named in a second round, else those of the whole committee."""
+        for message in selections:
+            if isinstance(message.body, DatasetSelection) and message.body.round == 2:
+                opened = [self.seal.open(signed.envelope) for signed in message.body.ballots]
+                return {one.sender: one for one in opened if one.sender in cluster.poll().committee}
+        held = cluster.ballots()
+        return held if len(held) == len(cluster.poll().committee) else {}
+
+    def _reward(self, cluster: Cluster) -> None:
+        results = {m.sender: m for m in self._of(TrainingCompleted) if m.attempt == cluster.attempt}
+        agreed = _majority(cluster, results)
+        if agreed is None:
+            self.found.missing.append("the rewards: no result that more than half of the members state")
+            return
+        self.found.model = agreed.model.sha256
+        for peer, message in results.items():
+            if peer in cluster.inits and message.body != agreed:
+                self._lie(message, "states another result than more than half of the members")
+        assert self.definition is not None
+        split = rewards.split(self.definition.payment_micro, agreed.contributions, self.paid)
+        self.found.rewards = split
+        signed = {m.sender: m for m in self._of(Rewards) if m.attempt == cluster.attempt}
+        parts: dict[str, Mapping[str, int]] = {}
+        for peer, message in signed.items():
+            if isinstance(message.body, Rewards):
+                parts[peer] = message.body.split
+                if (peer in cluster.inits or peer == self.found.client) and message.body.split != split:
+                    self._lie(message, "signed a split that does not follow from what was trained")
+        committee = cluster.poll().committee
+        self.found.settled = rewards.settled(split, parts, committee) and parts.get(self.found.client) == split
+
+    def _of(self, body: type, sender: str = "") -> list[Message]:
+        return [m for m in self.all.values() if isinstance(m.body, body) and sender in ("", m.sender)]
+
+    def _lie(self, message: Message, what: str) -> None:
+        self.found.lies.append(Lie(message.sender, what, (message.envelope.digest,)))
+
+
+def _majority(cluster: Cluster, results: Mapping[str, Message]) -> TrainingCompleted | None:
+    bodies = [message.body for peer, message in results.items() if peer in cluster.inits]
+    for body in bodies:
+        if isinstance(body, TrainingCompleted) and 2 * bodies.count(body) > len(cluster.members):
+            return body
+    return None
