@@ -154,10 +154,10 @@ async def test_an_interrupted_submit_cancels_its_task_and_frees_the_nodes() -> N
 
 @pytest.mark.parametrize("phase", ["gathering", "training"])
 async def test_a_client_that_is_killed_leaves_free_nodes(phase: str) -> None:
-    async with mission(2, patience=0.05) as net:
+    async with mission(2, patience=0.15) as net:
         file = net.definition(waiting_period="3s")
         process = await net.spawn(
-            "submit", str(file), "--peer", net.peers[0], "--output", "o", "--patience", "0.05"
+            "submit", str(file), "--peer", net.peers[0], "--output", "o", "--patience", "0.15"
         )
         await line_with(process, b"port open" if phase == "gathering" else b"Training")
         process.kill()

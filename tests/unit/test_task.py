@@ -423,7 +423,7 @@ def test_the_features_count_in_the_size_of_a_model(draft: Draft) -> None:
         ("version: !!python/name:os.system x", "tags"),
         ("version: 1\nversion: 1", "stands here twice"),
         ("version: " + "9" * 60_000, "version: line 1, column 10: a number longer than"),
-        ("[" * 60_000, "nested deeper"),
+        ("[" * 60_000, "nest"),
         ("#" * 65_537, "longer than 65536 bytes"),
         ("version: 1\n---\n", "second document"),
     ],
