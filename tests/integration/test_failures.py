@@ -161,6 +161,7 @@ async def test_a_client_that_is_killed_leaves_free_nodes(phase: str) -> None:
         )
         await line_with(process, b"port open" if phase == "gathering" else b"Training")
         process.kill()
+        net.abandoned = True
         await process.communicate()
         await free_again(net)
 
