@@ -1,8 +1,8 @@
 """The signed messages of a task as a party saw them, hash-chained, one file a task, for whoever asks later.
 
-A line is a JSON record of a message and of the chain up to it: SHA-256 over the link before, the SHA-256 of the
-message's string, and its signature. The first link is the SHA-256 of the context and the task's id. A line that
-is changed, left out or moved breaks the chain; the signatures say who wrote what.
+A line is a JSON record of a message and of the chain up to it: SHA-256 over the link before, the SHA-256 of
+the message's string, and its signature. The first link is the SHA-256 of the context and the task's id. A
+line that is changed, left out or moved breaks the chain; the signatures say who wrote what.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def read(path: Path, open_: Callable[[Envelope], Message]) -> list[Message]:
             message = open_(line.message.envelope)
             chain = next_link(chain or first_link(message.task), message.envelope)
             if chain != line.chain:
-                raise DataError(f"{path}:{number} does not follow from the lines before it: the file was changed")
+                raise DataError(
+                    f"{path}:{number} does not follow from the lines before it: the file was changed"
+                )
             messages.append(message)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error

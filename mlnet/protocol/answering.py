@@ -1,12 +1,12 @@
 """Which nodes answer a task, and when: few at first, more while the waiting period passes.
 
-In a network of many nodes all would otherwise answer a popular task at once. A node answers in the first eighth
-of the waiting period in which SHA-256(task id, peer id), as a share of all hashes, is below a threshold. It starts
-at :data:`FACTOR` times ``max-nodes`` over the size of the network, and doubles with each eighth. A network that is
-no larger than that answers at once.
+In a network of many nodes all would otherwise answer a popular task at once. A node answers in the first
+eighth of the waiting period in which SHA-256(task id, peer id), as a share of all hashes, is below a
+threshold. It starts at :data:`FACTOR` times ``max-nodes`` over the size of the network, and doubles with each
+eighth. A network that is no larger than that answers at once.
 
-The size is the client's estimate, in its announcement: the peers that it knows (of 1,024 at most). One that is too small brings more
-answers, one that is too large brings them later; both are the client's own affair.
+The size is the client's estimate, in its announcement: the peers that it knows (of 1,024 at most). One that
+is too small brings more answers, one that is too large brings them later; both are the client's own affair.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What follows from the signed messages of a task, derived once more by whoever holds them, years later.
 
-The rules are those of :class:`~mlnet.protocol.cluster.Cluster`, which the parties themselves asked. What somebody
-said that does not follow is a lie; what is missing is no lie, but is named.
+The rules are those of :class:`~mlnet.protocol.cluster.Cluster`, which the parties themselves asked. What
+somebody said that does not follow is a lie; what is missing is no lie, but is named.
 """
 
 from __future__ import annotations
@@ -163,7 +163,9 @@ class _Auditor:
             return False
         self.found.committee = poll.committee
         if missing := cluster.unmeasured():
-            self.found.missing.append(f"master and slave: no CLUSTER_DATABASE_SELECTION of {', '.join(missing)}")
+            self.found.missing.append(
+                f"master and slave: no CLUSTER_DATABASE_SELECTION of {', '.join(missing)}"
+            )
             return False
         if not cluster.ranking().master:
             self.found.missing.append(f"master and slave: {cluster.ranking().reason}")
@@ -172,7 +174,11 @@ class _Auditor:
         self.found.committee, self.found.digest = ready.committee, ready.digest
         self.found.master, self.found.slave = ready.master, ready.slave
         for message in () if self._doubtful(cluster) else self._of(ClusterReady):
-            if message.attempt == cluster.attempt and message.sender in cluster.inits and message.body != ready:
+            if (
+                message.attempt == cluster.attempt
+                and message.sender in cluster.inits
+                and message.body != ready
+            ):
                 self._lie(message, "announced a decision that does not follow from the evidence")
         return True
 
@@ -202,8 +208,11 @@ class _Auditor:
         order = segments.order(secrets, hashes)
         number = 2 if len(selections) > 1 else 1
         self.found.order, self.found.held_out = order, order[self.definition.training_segments :]
-        if number == 1 and self._doubtful(cluster):
-            return True
+        if number == 2 or not self._doubtful(cluster):
+            self._compare_orders(cluster, order, number)
+        return True
+
+    def _compare_orders(self, cluster: Cluster, order: tuple[str, ...], number: int) -> None:
         for message in self._of(HashVotes):
             body = message.body
             assert isinstance(body, HashVotes)
@@ -214,7 +223,6 @@ class _Auditor:
             body = message.body
             if isinstance(body, DatasetSegment) and body.segment.hash != order[body.position]:
                 self._lie(message, f"handed out another segment {body.position} than the voted order has")
-        return True
 
     def _doubtful(self, cluster: Cluster) -> bool:
         """Whether honest members may have computed otherwise: somebody told them other things."""
@@ -250,7 +258,9 @@ class _Auditor:
                 if (peer in cluster.inits or peer == self.found.client) and message.body.split != split:
                     self._lie(message, "signed a split that does not follow from what was trained")
         committee = cluster.poll().committee
-        self.found.settled = rewards.settled(split, parts, committee) and parts.get(self.found.client) == split
+        self.found.settled = (
+            rewards.settled(split, parts, committee) and parts.get(self.found.client) == split
+        )
 
     def _of(self, body: type, sender: str = "") -> list[Message]:
         return [m for m in self.all.values() if isinstance(m.body, body) and sender in ("", m.sender)]

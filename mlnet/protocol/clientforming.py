@@ -37,8 +37,10 @@ def gathered(client: Client) -> Stage:
 
 
 def choose(client: Client) -> tuple[str, ...]:
-    """Who takes part in the next attempt: drawn from those who answered, or those of the last attempt who were
-    not dropped. Nobody else can foresee the draw, so that nothing is won by an early answer."""
+    """Who takes part in the next attempt: drawn from those who answered, or who is left of the last attempt.
+
+    Nobody else can foresee the draw, so that nothing is won by an early answer.
+    """
     pool = tuple(client.answers) if client.cluster is None else client.members
     fit = [peer for peer in pool if peer not in client.dropped]
     most = client.definition.cluster.max_nodes
@@ -169,7 +171,8 @@ def _pass_on(client: Client, missing: tuple[str, ...]) -> bool:
     for type_ in ("COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY"):
         for message in evidence.of_type(type_, client.attempt):
             if message.sender in client.committee or type_ == "COMMITTEE_VOTING":
-                client.forward(message, missing, until=client.now + client.deadlines.ready, via=client.members)
+                until = client.now + client.deadlines.ready
+                client.forward(message, missing, until=until, via=client.members)
     client.extend(client.deadlines.ready)
     return True
 

@@ -1,11 +1,12 @@
 """Votes that nobody can fit to those of others: committed to in INIT_CLUSTER, opened cycle by cycle.
 
-INIT_CLUSTER holds one hash for each possible cycle. The vote of a cycle, COMMITTEE_VOTING from cycle 0 on, opens
-its own. Who sees all other votes can still do no more than keep silent, which costs its place in the cluster; the
-client names the members before it knows a vote. Ties, and seats after the last cycle, go by a hash over the opened
-secrets instead of the envelopes, whose hashes a last voter could choose.
+INIT_CLUSTER holds one hash for each possible cycle. The vote of a cycle, COMMITTEE_VOTING from cycle 0 on,
+opens its own. Who sees all other votes can still do no more than keep silent, which costs its place in the
+cluster; the client names the members before it knows a vote. Ties, and seats after the last cycle, go by a
+hash over the opened secrets instead of the envelopes, whose hashes a last voter could choose.
 
-A new attempt opens the same commitments again: of the cycles that an earlier attempt has opened, the votes are known.
+A new attempt opens the same commitments again: of the cycles that an earlier attempt has opened, the votes
+are known.
 """
 
 from __future__ import annotations

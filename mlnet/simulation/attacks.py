@@ -1,7 +1,8 @@
-"""What attackers of the committee vote get, with plain and with sealed votes, by trials of the product's own rule.
+"""What attackers of the committee vote get, with plain and sealed votes, by trials of the product's own rule.
 
-The share of an attacker is compared with what everybody gets by chance. Each of three attackers does the best that it
-can see a way to: it looks one cycle ahead at every way to cast its votes and takes the one that leaves it best off.
+The share of an attacker is compared with what everybody gets by chance. Each of three attackers does the best
+that it can see a way to: it looks one cycle ahead at every way to cast its votes and takes the one that
+leaves it best off.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def choosing_client(
 ) -> Gain:
     """A client that has friends among those who answered, and names the members after it has seen the votes.
 
-    With plain votes it takes all its friends of one side, and fills the cluster with the other side, so that its
-    friends are the minority; with sealed votes it takes its friends and whoever comes.
+    With plain votes it takes all its friends of one side, and fills the cluster with the other side, so that
+    its friends are the minority; with sealed votes it takes its friends and whoever comes.
     """
     held = majority = total = 0
     count = max(1, answers * share // 100)
@@ -147,14 +148,16 @@ def _names(random: Random, count: int) -> list[str]:
 
 
 def table(trials: int, seed: int = 0) -> str:
-    """The attack table as Markdown: shares of seats in percent, by attacker, with plain and with sealed votes."""
+    """The attack table as Markdown: shares of seats and of majorities, with plain and with sealed votes."""
     lines = [
         "| attacker | by chance | seats, plain | seats, sealed | majority, plain | majority, sealed |",
         "|---|---|---|---|---|---|",
     ]
     for share in (5, 10, 33, 49):
         gains = [
-            group(Random(f"{seed} {share} {sealed}"), trials, candidates=20, seats=5, share=share, sealed=sealed)
+            group(
+                Random(f"{seed} {share} {sealed}"), trials, candidates=20, seats=5, share=share, sealed=sealed
+            )
             for sealed in (False, True)
         ]
         name = "one last voter of 20" if share == 5 else f"a group of {share} % of 20 that votes last"

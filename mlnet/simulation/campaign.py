@@ -49,7 +49,11 @@ class Summary:
 
 
 def outcomes(
-    scenario: Scenario, seeds: int, *, processes: int | None = None, done: Callable[[int], None] = lambda _: None
+    scenario: Scenario,
+    seeds: int,
+    *,
+    processes: int | None = None,
+    done: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Run a scenario with consecutive seeds.
 
@@ -63,7 +67,10 @@ def outcomes(
         Outcomes, in the order of the seeds.
     """
     first = scenario.seed
-    chunks = [range(start, min(start + AT_A_TIME, first + seeds)) for start in range(first, first + seeds, AT_A_TIME)]
+    chunks = [
+        range(start, min(start + AT_A_TIME, first + seeds))
+        for start in range(first, first + seeds, AT_A_TIME)
+    ]
     workers = min(processes or len(os.sched_getaffinity(0)), len(chunks))
     if workers <= 1:
         for chunk in chunks:

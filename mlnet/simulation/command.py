@@ -1,4 +1,4 @@
-"""``mlnet-node simulate``: runs, a table of what became of them, and each violation with the dialogue that led to it."""
+"""``mlnet-node simulate``: runs, a table of what became of them, and the dialogue that led to a violation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def simulate(request: Request) -> int:
     bad: list[Outcome] = []
     last: Outcome | None = None
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
         task = bar.add_task("", total=request.seeds)
         runs = outcomes(
             request.scenario,
@@ -98,14 +100,24 @@ def _print_violation(outcome: Outcome, scenario: Scenario) -> None:
     if scenario.tasks is not None:
         options += f" --tasks {scenario.tasks}"
     sys.stdout.write(
-        f"\nseed {outcome.seed}, step {outcome.steps}: {outcome.violation!r} does not hold: {outcome.problem}\n"
+        f"\nseed {outcome.seed}, step {outcome.steps}: {outcome.violation!r} does not hold:"
+        f" {outcome.problem}\n"
         f"again with: mlnet-node simulate {options} --until {outcome.steps}\n{outcome.dialogue}\n"
     )
 
 
 def _print_table(summaries: dict[str, Summary], single: Outcome | None) -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in ("faults", "seeds", "tasks", "with a model", "failed", "client gone", "steps", "violations"):
+    for heading in (
+        "faults",
+        "seeds",
+        "tasks",
+        "with a model",
+        "failed",
+        "client gone",
+        "steps",
+        "violations",
+    ):
         table.add_column(heading, justify="left" if heading == "faults" else "right")
     for name, summary in summaries.items():
         states = summary.states

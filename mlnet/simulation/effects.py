@@ -202,21 +202,17 @@ class Effects:
             self.world.after(self._tick(group), self._train, group)
 
     def _has_source(self, party: Party, task: str, digest: str, plan: Plan) -> bool:
+        linked = self.world.network.linked
         client, offer = self.published.get(task, (None, None))
-        if (
-            client is not None
-            and offer is not None
-            and digest in offer.hashes
-            and party.peer in offer.members
-        ):
-            if self.world.network.linked(party, client):
+        if client is not None and offer is not None:
+            served = digest in offer.hashes and party.peer in offer.members
+            if served and linked(party, client):
                 return True
-        for peer in plan.nodes:
-            other = self.world.parties.get(peer)
-            if other is not None and digest in other.segments.get(task, ()):
-                if self.world.network.linked(party, other):
-                    return True
-        return False
+        others = (self.world.parties.get(peer) for peer in plan.nodes)
+        return any(
+            other is not None and digest in other.segments.get(task, ()) and linked(party, other)
+            for other in others
+        )
 
     def _gave_up(
         self, party: Party, task: str, command: StartTraining, group: Group, incarnation: int

@@ -75,6 +75,17 @@ class Faults:
         if self._random.randrange(4):
             self.world.after(self._seconds(), self.world.restart, party)
 
+    def _twice(self, party: Party) -> None:
+        """A process that crashes as soon as it is back, too."""
+        for turn in range(2):
+            self.world.after(turn * SECOND, self.world.crash, party)
+            self.world.after(turn * SECOND + SECOND // 2, self.world.restart, party)
+
+    def _at_end(self, party: Party) -> None:
+        """A crash between the last words of a task and its being put away."""
+        self.world.doomed_at_end.add(party.peer)
+        self.world.after(CALM_AFTER - self.world.now, self.world.restart, party)
+
     def _power(self, party: Party) -> None:
         self._crash(party, power=True)
 

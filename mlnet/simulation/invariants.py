@@ -1,17 +1,15 @@
 """What must always hold, looked at after each step of an honest party and once more at the end.
 
-The names are those of the protocol's account: agreement, validity, progress, integrity, conservation, restart, hostile
-input, and bounds on memory, queues and messages.
+The names are those of the protocol's account: agreement, validity, progress, integrity, conservation,
+restart, hostile input, and bounds on memory, queues and messages.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from mlnet.errors import ProtocolError
-from mlnet.protocol import committee, election, rewards, segments
 from mlnet.protocol.client import Client
 from mlnet.protocol.commands import Command, FetchModel, Publish, Record, Report, Send, StartTraining
 from mlnet.protocol.events import Event, Received
@@ -20,35 +18,19 @@ from mlnet.protocol.machine import DEADLINE, Machine
 from mlnet.protocol.member import Member
 from mlnet.protocol.messages import (
     MAX_ATTEMPTS,
-    ClusterDatabaseSelection,
-    CommitteeVoting,
     DatasetSegment,
     DatasetSelection,
-    HashVotes,
-    InitCluster,
     Message,
     Rewards,
     TrainingCompleted,
 )
 from mlnet.protocol.node import MAX_ENDED, MAX_PENDING, Node, Step
+from mlnet.simulation.derivation import Violation, check_decision, check_order
 from mlnet.simulation.party import Party
 from mlnet.simulation.world import World
 
 SENDS_PER_MEMBER = 25
 """Envelopes that one party may address to one other in one attempt of one task."""
-
-
-class Violation(Exception):
-    """An invariant does not hold.
-
-    Attributes:
-        invariant: its name.
-        problem: what was seen.
-    """
-
-    def __init__(self, invariant: str, problem: str) -> None:
-        self.invariant, self.problem = invariant, problem
-        super().__init__(f"{invariant}: {problem}")
 
 
 class Course(NamedTuple):
@@ -104,7 +86,7 @@ class Invariants:
             working = sum(not member.idle for member in party.machine.members.values())
             if working > party.machine.terms.tasks:
                 raise Violation("bounds", f"{party.name} works on {working} tasks at a time")
-        self._state[party.peer] = _fingerprint(party)
+        self._state[party.peer] = fingerprint(party)
 
     def _heard(self, client: Client, message: Message) -> None:
         key = (client.task, message.sender, *message.place)
@@ -116,7 +98,7 @@ class Invariants:
     def refused(self, party: Party, event: Event, error: ProtocolError) -> None:
         """See :class:`mlnet.simulation.world.Watch`."""
         before = self._state.get(party.peer)
-        if not party.hostile and before is not None and _fingerprint(party) != before:
+        if not party.hostile and before is not None and fingerprint(party) != before:
             raise Violation(
                 "hostile input", f"{party.name} refused a message and changed all the same: {error}"
             )
@@ -168,7 +150,9 @@ class Invariants:
             liars = self._liars.get((task, client.attempt), set()) & set(client.members)
             if liars:
                 names = [self.world.names[peer] for peer in sorted(liars)]
-                raise Violation("hostile input", f"{names} contradicted themselves and are members all the same")
+                raise Violation(
+                    "hostile input", f"{names} contradicted themselves and are members all the same"
+                )
 
     @staticmethod
     def _hands_out(party: Party) -> None:
@@ -179,7 +163,9 @@ class Invariants:
         sent = client.evidence.of("HASH_VOTES", client.attempt, f"order {client.round}")
         agreeing = sum(getattr(sent[peer].body, "ranking", ()) == client.order for peer in sent)
         if 2 * agreeing <= len(client.committee):
-            raise Violation("validity", f"{agreeing} of {len(client.committee)} computed the order that is used")
+            raise Violation(
+                "validity", f"{agreeing} of {len(client.committee)} computed the order that is used"
+            )
         check_order(client)
 
     @staticmethod
@@ -205,7 +191,9 @@ class Invariants:
         member = party.machines().get(task)
         used = [segment.hash for segment in command.plan.segments]
         if isinstance(member, Member) and member.order and list(member.order[: len(used)]) != used:
-            raise Violation("integrity", f"{party.name} trains on other segments than the committee's order says")
+            raise Violation(
+                "integrity", f"{party.name} trains on other segments than the committee's order says"
+            )
         client = self._client(task)
         if client is None or not self._client_is_honest(task):
             return
@@ -233,7 +221,9 @@ class Invariants:
         known = course.receipts.setdefault(party.peer, command.amount)
         if known != command.amount:
             raise Violation("conservation", f"{party.name} has two receipts: {known} and {command.amount}")
-        signed = [message for message in command.evidence if getattr(message.body, "split", {}) == command.split]
+        signed = [
+            message for message in command.evidence if getattr(message.body, "split", {}) == command.split
+        ]
         client = self._client(task)
         if client is not None and self._client_is_honest(task) and client.cluster is not None:
             agreeing = {message.sender for message in signed} & set(client.committee)
@@ -323,96 +313,7 @@ class Invariants:
         return client is not None and not self.world.parties[client.me].hostile
 
 
-def check_decision(client: Client) -> None:
-    """Derive the decision that a client has bound once more, from nothing but the messages that it holds.
-
-    Raises:
-        Violation: it does not follow, or breaks its bounds.
-    """
-    cluster, terms = client.attempted, client.definition.cluster
-    decided = cluster.decision().ready
-    seated = decided.committee
-    if not terms.min_committee_size <= len(seated) <= terms.max_committee_size:
-        raise Violation("validity", f"{len(seated)} members sit on the committee")
-    if not terms.min_nodes <= len(client.members) <= terms.max_nodes:
-        raise Violation("validity", f"the cluster has {len(client.members)} members")
-    inits = {peer: message.body for peer, message in cluster.inits.items()}
-    closed = [peer for peer in seated if not _is_open(inits[peer])]
-    if closed:
-        raise Violation("validity", f"{closed} sit on the committee with a closed port")
-    sealed = terms.sealed_votes
-    votes = {} if sealed else {0: {peer: _vote(cluster.inits[peer]) for peer in cluster.candidates}}
-    for message in client.evidence.of_type("COMMITTEE_VOTING", client.attempt):
-        body = message.body
-        if isinstance(body, CommitteeVoting) and (not sealed or _opens(body, inits[message.sender])):
-            votes.setdefault(body.cycle, {})[message.sender] = _vote(message)
-    poll = committee.poll(
-        cluster.candidates, votes, seats=terms.max_committee_size, least=terms.min_committee_size
-    )
-    if tuple(sorted(seated)) != poll.committee:
-        raise Violation("validity", "the committee does not follow from the votes")
-    pings = {}
-    for peer, message in client.evidence.of("CLUSTER_DATABASE_SELECTION", client.attempt).items():
-        if peer in poll.committee and isinstance(message.body, ClusterDatabaseSelection):
-            pings[peer] = message.body.pings
-    ranking = election.rank(pings)
-    if (decided.master, decided.slave, decided.committee) != (ranking.master, ranking.slave, ranking.order):
-        raise Violation("validity", "master and slave do not follow from the pings")
-    told = client.evidence.of("CLUSTER_READY", client.attempt)
-    agreeing = sum(
-        1 for peer in seated if peer in told and getattr(told[peer].body, "digest", "") == decided.digest
-    )
-    if 2 * agreeing <= len(seated):
-        raise Violation("validity", f"only {agreeing} of {len(seated)} announced the decision that was bound")
-
-
-def check_order(client: Client) -> None:
-    """Derive the order of the segments once more, from the ballots that count.
-
-    Raises:
-        Violation: they do not follow.
-    """
-    hashes = tuple(segment.hash for segment in client.dataset.segments)
-    held = client.attempted.ballots()
-    secrets = client.attempted.secrets({peer: held[peer] for peer in client.paid if peer in held}, hashes)
-    if segments.order(secrets, hashes) != client.order:
-        raise Violation("validity", "the order of the segments does not follow from the ballots")
-    for message in held.values():
-        if isinstance(message.body, HashVotes) and message.sender in client.paid:
-            promise = client.attempted.measurements()[message.sender].body
-            opened = segments.commitment(bytes.fromhex(message.body.secret))
-            if not isinstance(promise, ClusterDatabaseSelection) or opened != promise.commitment:
-                raise Violation("validity", "a ballot counts that does not open its commitment")
-
-
-def check_rewards(client: Client) -> None:
-    """Derive the split of a completed task once more.
-
-    Raises:
-        Violation: it does not follow.
-    """
-    due = rewards.split(client.definition.payment_micro, client.completed.contributions, client.paid)
-    if client.split != due or sum(due.values()) != client.definition.payment_micro:
-        raise Violation("conservation", "the split does not follow from what was trained")
-
-
-def _is_open(body: object) -> bool:
-    return isinstance(body, InitCluster) and body.redis.open
-
-
-def _opens(body: CommitteeVoting, init: object) -> bool:
-    promised = init.commitments[body.cycle] if isinstance(init, InitCluster) and init.commitments else ""
-    opened = bytes.fromhex(body.opening) + bytes((body.cycle, body.vote))
-    return hashlib.sha256(b"mlnet-vote-1\0" + opened).hexdigest() == promised
-
-
-def _vote(message: Message) -> committee.Vote:
-    opening = getattr(message.body, "opening", "")
-    lot = hashlib.sha256(bytes.fromhex(opening)).hexdigest() if opening else message.envelope.digest
-    return committee.Vote(getattr(message.body, "vote", 0), lot)
-
-
-def _fingerprint(party: Party) -> tuple[object, ...]:
+def fingerprint(party: Party) -> tuple[object, ...]:
     """What a refused message must leave as it was."""
     machine = party.machine
     machines: Iterable[tuple[str, Machine]] = party.machines().items()

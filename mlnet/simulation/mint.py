@@ -1,7 +1,7 @@
 """Seals for parties of a simulation, and what all of them have signed.
 
-The codec runs for real: a message is encoded, and decoded again from the string, when it is made. Who receives
-the same string later gets the same frozen message, which is what decoding it again would give.
+The codec runs for real: a message is encoded, and decoded again from the string, when it is made. Who
+receives the same string later gets the same frozen message, which is what decoding it again would give.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Mint:
 
 
 class _HashSeal:
-    """Signs with a keyed hash whose keys the mint knows: fast, and as hard to forge for parties of a world."""
+    """Signs with a keyed hash whose keys the mint knows: fast, and no party of a world can forge it."""
 
     def __init__(self, mint: Mint, seed: bytes) -> None:
         self._mint, self._seed = mint, seed

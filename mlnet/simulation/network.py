@@ -1,7 +1,7 @@
 """The network as a model: latency by region, jitter, loss, duplication, reordering, bandwidth, blocked paths.
 
-What it does with an envelope is what :mod:`mlnet.net` does: acknowledged, resent over the next connection until
-a time, by way of a ``via`` peer where the direct path does not work, by gossip as the last resort.
+What it does with an envelope is what :mod:`mlnet.net` does: acknowledged, resent over the next connection
+until a time, by way of a ``via`` peer where the direct path does not work, by gossip as the last resort.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ PROFILES = {
     "partitions": Profile(faults=("partition", "partial", "one-way")),
     "crashes": Profile(faults=("crash",)),
     "power": Profile(faults=("power",)),
-    "reboots": Profile(faults=("crash", "power"), rate=25, waiting="1m"),
+    "reboots": Profile(faults=("crash", "power", "twice", "at-end"), rate=25, waiting="1m"),
     "disks": Profile(faults=("disk", "crash")),
     "pauses": Profile(faults=("pause", "slow")),
     "effects": Profile(odds=Odds(closed_port=200, trainer=60, replication=150, corrupt=20, hang=60)),

@@ -17,8 +17,9 @@ from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.messages import NewMlTask, Resources, SegmentInfo
 from mlnet.protocol.node import Node, Terms
 from mlnet.simulation import hostile
+from mlnet.simulation.derivation import Violation, check_rewards
 from mlnet.simulation.faults import Faults
-from mlnet.simulation.invariants import Invariants, Violation, check_rewards
+from mlnet.simulation.invariants import Invariants
 from mlnet.simulation.mint import Mint
 from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import Clock, Party

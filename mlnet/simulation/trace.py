@@ -156,7 +156,8 @@ def describe(message: Message, names: Mapping[str, str]) -> str:
     body, text = message.body, message.type
     match body:
         case InitCluster():
-            text += f" vote {body.vote}, port {'open' if body.redis.open else 'closed'}"
+            vote = "sealed votes" if body.commitments else f"vote {body.vote}"
+            text += f" {vote}, port {'open' if body.redis.open else 'closed'}"
         case ClusterMembers():
             text += f" of {len(body.members)}"
         case CommitteeVoting():

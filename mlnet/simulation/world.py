@@ -79,6 +79,7 @@ class World:
         steps: events that parties have taken in.
         transcripts: what each party has seen and said of each task, when somebody wants to have it.
         doomed: commands that a party carries out before its process ends.
+        doomed_at_end: parties whose process ends before they put the next task away.
         orders: whether what travels between two parties arrives in the order in which it was sent.
     """
 
@@ -96,6 +97,7 @@ class World:
         self.hooks: list[Callable[[Party, Event], None]] = []
         self.mischief: dict[str, Mischief] = {}
         self.doomed: dict[str, int] = {}
+        self.doomed_at_end: set[str] = set()
         self.ends: dict[tuple[str, str], End] = {}
         self.reports: list[tuple[str, int, Report]] = []
         self.transcripts: dict[tuple[str, str], list[Message]] | None = None
@@ -152,7 +154,7 @@ class World:
         assert isinstance(party.machine, Client)
         self.give(party, party.machine.task, Received(party.machine.announcement))
 
-    def crash(self, party: Party, *, power: bool) -> None:
+    def crash(self, party: Party, *, power: bool = False) -> None:
         """End a party's process."""
         if party.alive:
             self.note(party, "loses power" if power else "crashes")
@@ -268,6 +270,10 @@ class World:
             spoken = (command for command in step.commands if isinstance(command, Send | Publish))
             kept.extend(command.message for command in spoken if command.message.sender == party.peer)
         for command in commands:
+            if isinstance(command, End) and party.peer in self.doomed_at_end:
+                self.doomed_at_end.discard(party.peer)
+                self.crash(party)
+                return
             if party.peer in self.doomed:
                 if self.doomed[party.peer] == 0:
                     del self.doomed[party.peer]

@@ -1,7 +1,8 @@
-"""Known bugs, planted in the product's functions for as long as a context lasts; the simulation must find each.
+"""Known bugs, planted in the product's functions while a context lasts; the simulation must find each.
 
 A plant changes some text of a function's source and swaps the compiled code in place, so that every table and
-every import that holds the function has it. Run this file for the table: ``python tests/simulation/planted.py``.
+every import that holds the function has it. Run this file for the table: ``python
+tests/simulation/planted.py``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ class Plant:
     faults: str
 
 
+def getter(attribute: object) -> Callable[..., Any]:
+    """The function behind a property."""
+    assert isinstance(attribute, property)
+    assert attribute.fget is not None
+    return attribute.fget
+
+
 PLANTS: dict[str, Plant] = {
     "a majority that half is enough for (order)": Plant(
         clienttraining.agree, "2 * len(agreeing) <= len", "2 * len(agreeing) < len", "loss"
@@ -62,14 +70,20 @@ PLANTS: dict[str, Plant] = {
         formation.give_up, "return member.withdraw", "return None and member.withdraw", "crashes"
     ),
     "the stall of training goes unnoticed": Plant(
-        trainingphase.stalled, 'member.failure = f"no step', 'return None; member.failure = f"no step', "effects"
+        trainingphase.stalled,
+        'member.failure = f"no step',
+        'return None; member.failure = f"no step',
+        "effects",
     ),
     "a hash that is not checked": Plant(effects.verified, "content == digest", "True", "effects"),
     "segments outside the voted order": Plant(
         trainingphase.links, "if member.seated and any(", "if member.failure and any(", "hostile-client"
     ),
     "a ballot that need not open": Plant(
-        segments.opens, "return commitment(raw) == commitment_", "return raw != b'' or commitment_", "hostile:ballot"
+        segments.opens,
+        "return commitment(raw) == commitment_",
+        "return raw != b'' or commitment_",
+        "hostile:ballot",
     ),
     "a resend signed anew": Plant(machine.Machine.say, "if said is not None:", "if said is self:", "calm"),
     "what is signed is not forced to the disk": Plant(
@@ -79,7 +93,10 @@ PLANTS: dict[str, Plant] = {
         node.Node.__init__, "OrderedDict.fromkeys(ended)", "OrderedDict()", "reboots"
     ),
     "an ended member comes back with its journal": Plant(
-        node.Node.restore, "if self.members[task].ended:", "if self.members[task].ended and not commands:", "reboots"
+        node.Node.restore,
+        "if self.members[task].ended:",
+        "if self.members[task].ended and not commands:",
+        "reboots",
     ),
     "candidates with a closed port": Plant(
         cluster.Cluster.__init__, "if self.init(peer).redis.open", "if self.init(peer)", "effects"
@@ -92,12 +109,20 @@ PLANTS: dict[str, Plant] = {
     "a receipt for everybody's part": Plant(
         trainingphase.await_client, "split.get(member.me, 0)", "sum(split.values())", "calm"
     ),
-    "a busy node takes another task": Plant(node.Node.busy.fget, ">= self.terms.tasks", "> self.terms.tasks", "busy"),  # type: ignore[attr-defined]
+    "a busy node takes another task": Plant(
+        getter(node.Node.busy), ">= self.terms.tasks", "> self.terms.tasks", "busy"
+    ),
     "a refused message leaves a trace": Plant(
-        member.Member._receive, "body = message.body", "body = message.body; self.evidence.add(message)", "hostile:usurp"
+        member.Member._receive,
+        "body = message.body",
+        "body = message.body; self.evidence.add(message)",
+        "hostile:usurp",
     ),
     "contradictions do not void": Plant(
-        evidence.Evidence.add, "self.proofs[sender] = (kept, message)", "return Verdict.KNOWN", "hostile:equivocate"
+        evidence.Evidence.add,
+        "self.proofs[sender] = (kept, message)",
+        "return Verdict.KNOWN",
+        "hostile:equivocate",
     ),
     "a restarted client binds anew": Plant(
         client.Client._restarted, "clienttraining.resume(self)", "self.name_members()", "crashes"
@@ -110,10 +135,18 @@ def planted(plant: Plant) -> Iterator[None]:
     """Have the bug for as long as the context lasts."""
     function = plant.function
     assert isinstance(function, FunctionType)
-    source = textwrap.dedent(inspect.getsource(function)).removeprefix("@property\n").removeprefix("@staticmethod\n")
+    source = (
+        textwrap.dedent(inspect.getsource(function))
+        .removeprefix("@property\n")
+        .removeprefix("@staticmethod\n")
+    )
     assert source.count(plant.right) == 1, f"{function.__qualname__} does not hold {plant.right!r} once"
     scope: dict[str, Any] = {}
-    exec(compile(source.replace(plant.right, plant.wrong), inspect.getfile(function), "exec"), function.__globals__, scope)  # noqa: S102
+    exec(
+        compile(source.replace(plant.right, plant.wrong), inspect.getfile(function), "exec"),
+        function.__globals__,
+        scope,
+    )
     right = function.__code__
     function.__code__ = scope[function.__name__].__code__
     try:
@@ -130,8 +163,12 @@ def finds(plant: Plant, seed: int) -> str:
 
 if __name__ == "__main__":
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    print(f"| planted bug | faults | found by, of {seeds} seeds | first | as |\n|---|---|---|---|---|")
+    sys.stdout.write(
+        f"| planted bug | faults | found by, of {seeds} seeds | first | as |\n|---|---|---|---|---|\n"
+    )
     for name, plant in PLANTS.items():
         found = {seed: invariant for seed in range(seeds) if (invariant := finds(plant, seed))}
         kinds = ", ".join(sorted(set(found.values())))
-        print(f"| {name} | {plant.faults} | {len(found)} | {min(found, default='-')} | {kinds} |", flush=True)
+        first = str(min(found, default="-"))
+        sys.stdout.write(f"| {name} | {plant.faults} | {len(found)} | {first} | {kinds} |\n")
+        sys.stdout.flush()

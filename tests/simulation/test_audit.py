@@ -1,4 +1,4 @@
-"""What an audit derives from a party's messages is what the party decided, and nobody honest is called a liar."""
+"""What an audit derives from messages is what the parties decided, and nobody honest is called a liar."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from simulation.planted import PLANTS, finds, planted
 
 MOST_SEEDS = 60
