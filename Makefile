@@ -11,12 +11,14 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard ext/*.pyx ext/*.h)
 export MLNET_EXTENSIONS ?= require
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format wheel clean
+.PHONY: help demo test simulate fuzz lint format wheel clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    five nodes on this machine train a model of handwritten digits'
 	@echo 'make test    run the tests'
+	@echo 'make simulaterun the protocol under faults over 10,000 seeds, on all cores'
+	@echo 'make fuzz    feed a million mutated messages to codec and state machines'
 	@echo 'make lint    check style and types'
 	@echo 'make format  put the code into the style that lint checks'
 	@echo 'make wheel   build the source distribution and the wheel into dist/'
@@ -27,6 +29,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developer
 	$(BIN)/pytest $(ARGS)
+
+simulate: $(VENV)/.installed
+	$(BIN)/mlnet-node simulate --seeds 10000 $(ARGS)
+
+fuzz: $(VENV)/.developer
+	$(BIN)/python tests/simulation/fuzz.py 1000000
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check
