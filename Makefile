@@ -11,18 +11,20 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard ext/*.pyx ext/*.h)
 export MLNET_EXTENSIONS ?= require
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate fuzz lint format wheel clean
+.PHONY: help demo test simulate fuzz lint bench sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    five nodes on this machine train a model of handwritten digits'
-	@echo 'make test    run the tests'
-	@echo 'make simulaterun the protocol under faults over 10,000 seeds, on all cores'
-	@echo 'make fuzz    feed a million mutated messages to codec and state machines'
-	@echo 'make lint    check style and types'
-	@echo 'make format  put the code into the style that lint checks'
-	@echo 'make wheel   build the source distribution and the wheel into dist/'
-	@echo 'make clean   remove everything that the above made, but not the models in mlnet-*/'
+	@echo 'make demo      five nodes on this machine train a model of handwritten digits'
+	@echo 'make test      run the tests'
+	@echo 'make simulate  run the protocol under faults over 10,000 seeds, on all cores'
+	@echo 'make fuzz      feed a million mutated messages to codec and state machines'
+	@echo 'make lint      check style and types'
+	@echo 'make bench     compare the kernels and the codec with other libraries (ARGS=--json)'
+	@echo 'make sanitize  test the kernels under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)'
+	@echo 'make format    put the code into the style that lint checks'
+	@echo 'make wheel     build the source distribution and the wheel into dist/'
+	@echo 'make clean     remove everything that the above made, but not the models in mlnet-*/'
 
 demo: $(VENV)/.installed
 	$(BIN)/mlnet-node demo $(ARGS)
@@ -39,7 +41,14 @@ fuzz: $(VENV)/.developer
 lint: $(VENV)/.developer
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint ext
 	$(BIN)/mypy
+
+bench: $(VENV)/.developer
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+sanitize: $(VENV)/.developer
+	.ci/sanitize $(BIN)/python $(ARGS)
 
 format: $(VENV)/.developer
 	$(BIN)/ruff check --fix

@@ -18,6 +18,7 @@ cdef extern from "pingmatrix.h" nogil:
     ctypedef struct mlnet_scratch:
         int64_t *row
     const char *mlnet_median_select(bint portable)
+    void mlnet_large_pages(void *data, size_t size)
     void mlnet_prepare(mlnet_scratch *scratch, Py_ssize_t k)
     void mlnet_tiles(
         const mlnet_samples *samples, Py_ssize_t i, Py_ssize_t j, mlnet_scratch *scratch, int64_t *out
@@ -51,6 +52,7 @@ cdef class Job:
         self.layout.stride_j = samples.strides[1]
         self.layout.stride_k = samples.strides[2]
         self.result = array.clone(array.array("q"), n * n, zero=False)
+        mlnet_large_pages(self.result.data.as_voidptr, n * n * sizeof(int64_t))
         starts = range(0, n, MLNET_TILE)
         self.tiles = iter([(i, j) for i in starts for j in starts if i <= j])
 

@@ -39,8 +39,9 @@ def leaf_hashes(const uint8_t[::1] data):
 
 
 def file_leaf_hashes(int file, long long start, Py_ssize_t size, bint mapped):
-    """The same for a part of a file that starts with a leaf; where ``mapped``, nobody can shorten the file meanwhile."""
-    cdef bytes hashes = PyBytes_FromStringAndSize(NULL, 32 * ((size + MLNET_LEAF_SIZE - 1) // MLNET_LEAF_SIZE))
+    """The same for a part of a file that starts with a leaf; it may be mapped where nobody can shorten it."""
+    cdef Py_ssize_t leaves = (size + MLNET_LEAF_SIZE - 1) // MLNET_LEAF_SIZE
+    cdef bytes hashes = PyBytes_FromStringAndSize(NULL, 32 * leaves)
     cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(hashes)
     cdef int error
     with nogil:

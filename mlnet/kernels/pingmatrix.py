@@ -23,7 +23,9 @@ __all__ = ["aggregate"]
 _THREADED_SAMPLES = 1 << 18  # takes longer than it takes to start a thread
 
 
-def aggregate(samples: AnyBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryview[Any]:
+def aggregate(
+    samples: AnyBuffer | Sequence[Sequence[Sequence[int]]], *, threads: int = THREADS
+) -> memoryview[Any]:
     """Makes one distance of the samples of each pair of peers.
 
     The distance is the lower median of the samples that are present, in the worse of the two directions: an
@@ -33,6 +35,7 @@ def aggregate(samples: AnyBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryv
         samples: int64, shape (n, n, k), n > 0; ``samples[i][j]`` are the ping times from peer i to peer j in
             microseconds, a negative one is missing. A buffer in native byte order of any strides (it is not
             copied), or sequences nested three deep. What stands on the diagonal does not matter.
+        threads: how many may share the work of a large array; by default one a core.
 
     Returns:
         int64, shape (n, n): microseconds, symmetric; -1 (unreachable) when either direction has no sample;
@@ -50,5 +53,5 @@ def aggregate(samples: AnyBuffer | Sequence[Sequence[Sequence[int]]]) -> memoryv
         distances = array("q", [0 if i == j else -1 for i in range(n) for j in range(n)])
     else:
         large = n * n * shape[2] >= _THREADED_SAMPLES
-        distances = _impl.aggregate(view, THREADS if large else 1)
+        distances = _impl.aggregate(view, threads if large else 1)
     return memoryview(distances).cast("B").cast("q", (n, n))
