@@ -37,7 +37,9 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        whole = path.read_bytes().rfind(b"\n") + 1
+        os.ftruncate(self._file, whole)  # what a crash cut short would spoil the record after it
 
     def append(self, now: int, event: Event, *, durable: bool) -> None:
         """Write an event down; with ``durable`` it survives the machine's sudden end when this returns."""
@@ -46,7 +48,9 @@ class Journal:
         else:
             record = _Record(now, event=event)  # type: ignore[arg-type]
         line = msgspec.json.encode(record)
-        os.write(self._file, b"%08x %s\n" % (zlib.crc32(line), line))
+        left = memoryview(b"%08x %s\n" % (zlib.crc32(line), line))
+        while left:
+            left = left[os.write(self._file, left) :]
         if durable:
             os.fsync(self._file)
 
@@ -72,18 +76,14 @@ def replay(path: Path, open_: Callable[[Envelope], Message]) -> Iterator[tuple[i
     Raises:
         ConfigError: the file is damaged elsewhere than in its last line.
     """
-    lines = path.read_bytes().split(b"\n")
+    *lines, _ = path.read_bytes().split(b"\n")  # the last was cut short: nothing was sent that depends on it
     for number, line in enumerate(lines, 1):
-        if not line:
-            continue
         checksum, _, payload = line.partition(b" ")
         try:
             if int(checksum, 16) != zlib.crc32(payload):
                 raise ValueError("checksum")
             record = msgspec.json.decode(payload, type=_Record)
         except (ValueError, msgspec.MsgspecError) as error:
-            if number == len(lines):
-                return  # written by halves when the process died: nothing was sent that depends on it
             raise ConfigError(
                 f"{path}:{number} is damaged; move the file away to give the task up"
             ) from error

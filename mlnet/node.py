@@ -4,11 +4,13 @@ disk."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mlnet import clock, journal, store
+from mlnet.errors import ConfigError, MlnetError
 from mlnet.ledger import Ledger, Receipt
 from mlnet.net.interface import REDIS_PROTOCOL
 from mlnet.options import NodeOptions
@@ -30,6 +32,7 @@ from mlnet.timers import Timers
 from mlnet.transcript import Transcript
 from mlnet.wire import Wire, WireHandlers
 
+logger = logging.getLogger(__name__)
 FAREWELL_SECONDS = 2.0
 """How long a node that stops waits for its last words to be acknowledged."""
 Observer = Callable[[str, Report | End], None]
@@ -58,6 +61,7 @@ class NodeServer:
         self.node = Node(self.wire.seal, options.terms, options.deadlines, state.buried(MAX_ENDED))
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
         self._runs: dict[str, TaskRun] = {}
+        self._clients: dict[str, str] = {}
         self._journals: dict[str, journal.Journal] = {}
         self._transcripts: dict[str, Transcript] = {}
         self._endings: set[asyncio.Task[None]] = set()
@@ -82,6 +86,7 @@ class NodeServer:
     async def stop(self) -> None:
         """Withdraw from all tasks and release everything; a model on offer is on offer again after the next
         start."""
+        self.node.close()
         for task, member in list(self.node.members.items()):
             if not member.idle:
                 self._dispatch(task, Restarted())
@@ -124,11 +129,25 @@ class NodeServer:
             self._carry_out(step)
 
     def _carry_out(self, step: Step) -> None:
-        if step.event is not None:
-            self._transcript(step.task).step(step.event, step.commands)
-            self._journal(step.task).append(step.now, step.event, durable=speaks(step.commands))
+        if step.event is not None and not self._written(step, step.event):
+            return
         for command in step.commands:
             self._do(step.task, command)
+
+    def _written(self, step: Step, event: Event) -> bool:
+        """Write a step down; a task without its journal is over, since what is not on disk is not sent."""
+        try:
+            self._transcript(step.task).step(event, step.commands)
+        except (OSError, MlnetError) as error:
+            logger.error("the transcript of task %s is not written: %s", step.task[:12], error)
+        try:
+            self._journal(step.task).append(step.now, event, durable=speaks(step.commands))
+        except OSError as error:
+            logger.error("the journal of task %s cannot be written: %s", step.task[:12], error)
+            self.node.members.pop(step.task, None)
+            self._end(step.task, End("failed", f"the journal cannot be written: {error}", "ConfigError"))
+            return False
+        return True
 
     def _journal(self, task: str) -> journal.Journal:
         if task not in self._journals:
@@ -160,6 +179,8 @@ class NodeServer:
     def _restore(self, task: str) -> None:
         """Resume a task from its journal, or withdraw from it."""
         events = list(journal.replay(self._state.journal(task), self.wire.seal.open))
+        if events and isinstance(events[0][1], Received):
+            self._clients[task] = events[0][1].message.sender
         steps = self.node.restore(task, events, clock.now())
         member = self.node.members.get(task)
         if member is None and not steps:
@@ -173,6 +194,7 @@ class NodeServer:
     def _run(self, task: str) -> TaskRun:
         if task not in self._runs:
             announcement = self.node.members[task].announcement
+            self._clients[task] = announcement.sender
             self._runs[task] = TaskRun(
                 task,
                 announcement.sender,
@@ -186,15 +208,14 @@ class NodeServer:
         return self._runs[task]
 
     def _record(self, task: str, command: Record) -> None:
-        member = self.node.members.get(task)
         payment = sum(command.split.values())
         evidence = tuple(Signed.of(message.envelope) for message in command.evidence)
-        client = member.client if member is not None else self._runs[task].client
-        self._ledger.record(
-            Receipt(
-                task, client, command.state, command.amount, payment, command.split, clock.now(), evidence
-            )
-        )
+        client, now = self._clients[task], clock.now()
+        receipt = Receipt(task, client, command.state, command.amount, payment, command.split, now, evidence)
+        try:
+            self._ledger.record(receipt)
+        except (OSError, ConfigError) as error:
+            logger.error("the receipt of task %s is not written: %s", task[:12], error)
         self._observe(task, Report("receipt", {"state": command.state, "amount": command.amount}))
 
     def _end(self, task: str, command: End) -> None:
@@ -212,6 +233,7 @@ class NodeServer:
         if run is not None:
             await run.release()
         self._state.discard(task)
+        self._clients.pop(task, None)
 
     def _later(self, job: Coroutine[None, None, None]) -> None:
         ending = asyncio.get_running_loop().create_task(job)

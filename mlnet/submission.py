@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
 
 from mlnet import clock, data, store
@@ -49,15 +50,17 @@ from mlnet.protocol.messages import Message
 from mlnet.protocol.phases import Stage
 from mlnet.result import Accuracy, ModelFile, Result
 from mlnet.state import State
-from mlnet.taskrun import MODEL, Holders
+from mlnet.taskrun import MODEL, Holder
 from mlnet.timers import Timers
-from mlnet.transcript import Transcript
 from mlnet.training.plan import Scored, ScorePlan
 from mlnet.training.process import Trainer
+from mlnet.transcript import Transcript
 from mlnet.wire import Wire
 
 FAREWELL_SECONDS = 5.0
 """How long a client waits for its last words to be acknowledged."""
+FOLLOW_AGAIN_SECONDS = 2.0
+"""Pause before the progress is read again from the other server, after one was lost."""
 Observer = Callable[[Report], None]
 
 
@@ -239,20 +242,20 @@ class Submission:
     # ------------------------------------------------------------------------------------------- effects
 
     async def _follow(self, command: FollowProgress) -> None:
-        """Read the progress from the master's Redis, then from its replica's; without it nothing is shown."""
-        for peer in (command.master, command.slave):
-            try:
-                path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self.task} progress")
-            except TransportError:
-                continue
-            try:
-                async for progress in store.ProgressLog.follow(path, self.task, command.attempt):
-                    self._observe(Report("progress", progress.as_dict()))
-                    self._dispatch(TrainingProgressed(command.attempt))
-            except (StoreError, TransportError):
-                continue
-            finally:
-                await self._wire.network.unforward(path)
+        """Read the progress from the master's Redis, or its replica's, as long as the task lasts."""
+        for peer in cycle((command.master, command.slave)):
+            with contextlib.suppress(StoreError, TransportError):
+                await self._follow_at(peer, command.attempt)
+            await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
+
+    async def _follow_at(self, peer: str, attempt: int) -> None:
+        path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self.task} progress")
+        try:
+            async for progress in store.ProgressLog.follow(path, self.task, attempt):
+                self._observe(Report("progress", progress.as_dict()))
+                self._dispatch(TrainingProgressed(attempt))
+        finally:
+            await self._wire.network.unforward(path)
 
     async def _fetch_model(self, command: FetchModel) -> None:
         event: Event
@@ -293,7 +296,7 @@ class Submission:
                     size=command.size,
                     destination=self._state.task(self.task) / MODEL,
                     policy=data.LinkPolicy(),
-                    fetch_blob=Holders(self._wire, [holder]),
+                    fetch_blob=Holder(self._wire, holder),
                     algorithm="sha256",
                 )
             except (HashMismatch, DataError, TransportError) as error:

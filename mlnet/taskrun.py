@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import SystemRandom
 
@@ -43,6 +44,8 @@ from mlnet.wire import Wire
 
 logger = logging.getLogger(__name__)
 MODEL = "model.safetensors"
+HOLDERS = 4
+"""Peers that are asked for a segment, the client first."""
 DIALLERS = 4
 """Peers that are asked to dial a port back."""
 
@@ -89,26 +92,42 @@ class TaskRun:
         self._members: frozenset[str] = frozenset()
         self._forwards: list[Path] = []
         self._jobs: set[asyncio.Task[None]] = set()
+        self._forming: set[asyncio.Task[None]] = set()
+        self._attempt = 0
+        self._replicates = False
 
     # ------------------------------------------------------------------------------------------- commands
 
     def carry_out(self, command: Command) -> None:
         """Begin what a command asks for; its end comes as an event."""
+        if getattr(command, "attempt", 0) > self._attempt:
+            self._begin(getattr(command, "attempt", 0))
         match command:
             case PrepareRedis():
                 self._start(self._prepare_redis())
             case MeasurePings():
-                self._start(self._measure_pings(command))
+                self._start(self._measure_pings(command), self._forming)
             case ServeStore():
                 self._store_members, self._slave = frozenset(command.members), command.slave
             case Replicate():
-                self._start(self._replicate(command))
+                self._replicates = True
+                self._start(self._replicate(command), self._forming)
             case StartTraining():
                 self._start(self._train(command.attempt, command.plan))
             case Offer():
                 self._start(self.release())
             case _:
                 raise LocalProtocolError(f"a node does not know how to carry out {type(command).__name__}")
+
+    def _begin(self, attempt: int) -> None:
+        """Nothing of an earlier attempt goes on: its measurements, its admissions, its replication."""
+        self._attempt = attempt
+        for job in self._forming:
+            job.cancel()
+        self._store_members, self._slave = frozenset(), ""
+        if self._replicates:
+            self._replicates = False
+            self._start(self._promote())
 
     async def release(self) -> None:
         """Stop servers and children, close sockets, keep the model."""
@@ -152,16 +171,19 @@ class TaskRun:
 
     def find_blob(self, peer: str, digest: str) -> Path | None:
         """A verified segment, or the model."""
-        if peer != self.client and peer not in self._store_members and peer not in self._members:
+        if peer != self.client and peer not in self._members:
             return None
         return self.blobs.get(digest)
 
     # ------------------------------------------------------------------------------------------- effects
 
-    def _start(self, job: Coroutine[None, None, None]) -> None:
+    def _start(self, job: Coroutine[None, None, None], group: set[asyncio.Task[None]] | None = None) -> None:
         task = asyncio.get_running_loop().create_task(job)
         self._jobs.add(task)
         task.add_done_callback(self._job_done)
+        if group is not None:
+            group.add(task)
+            task.add_done_callback(group.discard)
 
     def _job_done(self, job: asyncio.Task[None]) -> None:
         """An effect that breaks is a bug; the cluster is told at once that this node is out."""
@@ -229,7 +251,12 @@ class TaskRun:
 
     async def _ping(self, peer: str, host: str, port: int, samples: int, timeout: float) -> tuple[int, ...]:
         """Ping a member where it is connected from, never where it merely says it is."""
-        seen = self._wire.network.remote_ips(peer)
+        network = self._wire.network
+        if not network.remote_ips(peer):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout / 2):
+                    await self._connect(peer)
+        seen = network.remote_ips(peer)
         target = host if host in seen else next(iter(sorted(seen)), None)
         if target is None or not port:
             return ()
@@ -237,6 +264,19 @@ class TaskRun:
             return tuple(await store.ping(target, port, samples=samples, timeout=timeout))
         except StoreError:
             return ()
+
+    async def _connect(self, peer: str) -> None:
+        """Dial a member that this node has had no reason to talk to yet."""
+        for address in self._wire.network.known_peers().get(peer, []):
+            with contextlib.suppress(TransportError):
+                await self._wire.network.connect(address)
+                return
+
+    async def _promote(self) -> None:
+        """Leave the master of an earlier attempt."""
+        if self._server is not None:
+            with contextlib.suppress(StoreError):
+                await self._server.promote()
 
     async def _replicate(self, command: Replicate) -> None:
         reason = ""
@@ -275,6 +315,7 @@ class TaskRun:
         if trainer is None:
             raise TrainingError("the trainer process did not start")
         self._members = frozenset(plan.nodes)
+        self._store_members &= self._members
         paths = await self._fetch_segments(attempt, plan, rank)
         segments = tuple(
             Segment(str(paths[index]) if index in paths else None, segment.hash, segment.rows)
@@ -292,7 +333,7 @@ class TaskRun:
             task=self.task,
             attempt=attempt,
             output=str(self._directory / MODEL),
-            rendezvous_timeout_s=(self._options.deadlines.load + self._options.deadlines.rendezvous) / 1000,
+            rendezvous_timeout_s=self._rendezvous(plan) / 1000,
             step_timeout_s=self._options.deadlines.step / 1000,
             threads=self._options.terms.resources.cpus,
             max_parameters=self._options.terms.max_parameters,
@@ -302,6 +343,11 @@ class TaskRun:
                 return self._finished(attempt, plan, event)
             self._tell(TrainingProgressed(attempt))
         raise TrainingError("the trainer ended without a result")
+
+    def _rendezvous(self, plan: Plan) -> int:
+        """ms for all ranks to meet: the slowest may still download while the others wait."""
+        waits = self._options.deadlines
+        return waits.fetch(sum(segment.size for segment in plan.segments)) + waits.load + waits.rendezvous
 
     async def _fetch_segments(self, attempt: int, plan: Plan, rank: int) -> dict[int, Path]:
         """The segments that hold this rank's rows."""
@@ -319,9 +365,14 @@ class TaskRun:
         return paths
 
     async def _fetch_segment(self, plan: Plan, link: str, segment: SegmentInfo, destination: Path) -> Path:
-        """From its link, else from any member that has it; verified either way."""
+        """From its link, else from a member that has it; verified either way."""
+        me, blob = self._wire.network.peer_id, f"mlnet:{segment.hash}"
+        holders = [peer for peer in (self.client, *plan.nodes) if peer != me][:HOLDERS]
+        sources = [(blob, Holder(self._wire, peer, 1 / len(holders))) for peer in holders]
+        if link != blob:
+            sources.insert(0, (link, sources[0][1]))
         problems = []
-        for source in dict.fromkeys((link, f"mlnet:{segment.hash}")):
+        for source, holder in sources:
             try:
                 return await data.fetch(
                     source,
@@ -329,11 +380,11 @@ class TaskRun:
                     size=segment.size,
                     destination=destination,
                     policy=self._options.policy,
-                    fetch_blob=Holders(self._wire, (self.client, *plan.nodes)),
+                    fetch_blob=holder,
                 )
             except (DataError, TransportError) as error:
                 problems.append(str(error))
-        raise DataError(f"segment {segment.hash[:12]} cannot be had: {'; '.join(problems)}")
+        raise DataError(f"segment {segment.hash[:12]} cannot be had: {'; '.join(dict.fromkeys(problems))}")
 
     def _finished(self, attempt: int, plan: Plan, event: Finished) -> TrainingFinished:
         self.model = Path(event.model)
@@ -353,42 +404,24 @@ def _bounded(metric: float) -> float:
     return max(-MAX_METRIC, min(MAX_METRIC, metric))
 
 
-class Holders:
-    """Fetches a blob from whichever of several peers has it.
+class Holder:
+    """Fetches blobs from one peer.
 
     Args:
         wire: the connection to the network.
-        peers: in the order in which they are asked.
+        peer: whom to ask.
+        share: of the time that a transfer may take, so that others can be asked in the rest of it.
     """
 
-    def __init__(self, wire: Wire, peers: Iterable[str]) -> None:
+    def __init__(self, wire: Wire, peer: str, share: float = 1.0) -> None:
         self._wire = wire
-        self._peers = [peer for peer in dict.fromkeys(peers) if peer != wire.network.peer_id]
+        self._peer = peer
+        self._share = share
 
     async def __call__(
         self, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
     ) -> int:
-        """See :class:`mlnet.data.FetchBlob`. A peer that breaks off in the middle ends it: the sink has its
-        bytes."""
-        problems = []
-        deadline = asyncio.get_running_loop().time() + timeout
-        for peer in self._peers:
-            received = 0
-
-            def count(chunk: bytes) -> None:
-                nonlocal received
-                received += len(chunk)
-                sink(chunk)
-
-            left = deadline - asyncio.get_running_loop().time()
-            try:
-                return await self._wire.network.fetch_blob(
-                    peer, digest, max_bytes=max_bytes, timeout=left, sink=count
-                )
-            except (DataError, TransportError) as error:
-                problems.append(f"{peer}: {error}")
-                if received:
-                    break
-        raise TransportError(
-            f"no peer delivered {digest[:12]}: {'; '.join(problems) or 'there is nobody to ask'}"
+        """See :class:`mlnet.data.FetchBlob`."""
+        return await self._wire.network.fetch_blob(
+            self._peer, digest, max_bytes=max_bytes, timeout=timeout * self._share, sink=sink
         )

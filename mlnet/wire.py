@@ -131,7 +131,7 @@ class Wire:
             return False
         self._handlers.on_traffic(True, source, message)
         if isinstance(message.body, Peers):
-            self._met(message.body)
+            self._met(message.sender, message.body)
             return False
         useful = self._handlers.on_message(message, source)
         if useful and message.type == "NEW_ML_TASK" and not gossip:
@@ -140,9 +140,11 @@ class Wire:
             )  # it came from one peer's list of open tasks: the others may lack it
         return useful if not gossip else is_gossiped(message)
 
-    def _met(self, body: Peers) -> None:
+    def _met(self, sender: str, body: Peers) -> None:
+        """Learn addresses; what a peer says of others counts only where nothing is known of them."""
+        known = self.network.known_peers()
         for entry in body.peers:
-            if entry.peer != self.seal.peer_id:
+            if entry.peer == sender or (entry.peer != self.seal.peer_id and entry.peer not in known):
                 self.network.add_addresses(entry.peer, entry.addresses)
 
     def _on_peer(self, peer: str, connected: bool) -> None:

@@ -222,12 +222,15 @@ class Client(Machine):
             raise RemoteProtocolError("an INIT_CLUSTER has no attempt")
         peer = message.sender
         if self.allowed is not None and peer not in self.allowed:
-            self.notes[peer] = "not on the client's list of allowed nodes"
+            if len(self.notes) < clientforming.MAX_ANSWERS:
+                self.notes[peer] = "not on the client's list of allowed nodes"
             return
         if len(self.answers) >= clientforming.MAX_ANSWERS and peer not in self.answers:
             return
         if self.evidence.add(message) is Verdict.EQUIVOCATION:
             self._drop(peer, "answered twice, differently")
+        elif peer in self.dropped:
+            return
         elif peer not in self.answers and self.phase is Stage.GATHERING:
             self.answers[peer] = message
             self.emit(Introduce({peer: body.addresses}))
@@ -268,6 +271,8 @@ class Client(Machine):
             self.dropped[peer] = reason
         elif self.phase in UNBOUND_STAGES:
             self.enter(self.name_members([peer], f"{peer}: {reason}"))
+        elif self.winner is not None:
+            return  # most members hold the model; what becomes of one of them changes nothing
         elif self.phase in (Stage.BALLOTS, Stage.ORDER, Stage.TRAINING) and peer in self.members:
             left = f"{peer} left the cluster: {reason}"
             self.enter(self.fail(left, "NodeLost") if alone else Stage.FAILING)

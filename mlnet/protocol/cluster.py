@@ -202,9 +202,7 @@ class Cluster:
             for peer, message in sent.items()
             if peer in self.inits
             and isinstance(message.body, CommitteeVoting)
-            and sealedvotes.opens(
-                message.body.opening, self.init(peer).commitments, cycle, message.body.vote
-            )
+            and sealedvotes.opens(message.body.opening, self.init(peer).commitments, cycle, message.body.vote)
         }
 
     def _lot(self, message: Message, body: CommitteeVoting) -> str:

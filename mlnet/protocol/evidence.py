@@ -9,7 +9,7 @@ from mlnet.protocol.messages import Message, Place
 
 PER_SENDER = 64
 """Messages of one sender that are kept for one attempt: far above what any role may say."""
-SENDERS = 4096
+SENDERS = 1024
 """Senders whose messages are kept for one task before its members are known."""
 
 
@@ -24,15 +24,25 @@ class Verdict(Enum):
 
 class Evidence:
     """Messages by what they say and by sender. Two different strings in one place void both, and drop their
-    sender."""
+    sender.
 
-    def __init__(self) -> None:
+    Args:
+        principals: senders who always find room, however many others there are.
+    """
+
+    def __init__(self, principals: frozenset[str] = frozenset()) -> None:
+        self._principals = principals
         self._messages: dict[Place, dict[str, Message]] = {}
         self._count: dict[str, int] = {}
         self.proofs: dict[str, tuple[Message, Message]] = {}
 
-    def add(self, message: Message) -> Verdict:
-        """Keep a message; EQUIVOCATION when it contradicts one that is kept, REFUSED at a bound."""
+    def add(self, message: Message, most: int = PER_SENDER) -> Verdict:
+        """Keep a message; EQUIVOCATION when it contradicts one that is kept, REFUSED at a bound.
+
+        Args:
+            message: to keep.
+            most: messages of its sender that are kept.
+        """
         sender = message.sender
         if sender in self.proofs:
             return Verdict.KNOWN
@@ -45,7 +55,8 @@ class Evidence:
                 senders.pop(sender, None)
             return Verdict.EQUIVOCATION
         count = self._count.get(sender, 0)
-        if count >= PER_SENDER or (count == 0 and len(self._count) >= SENDERS):
+        room = sender in self._principals or count > 0 or len(self._count) < SENDERS
+        if count >= most or not room:
             return Verdict.REFUSED
         self._count[sender] = count + 1
         self._messages.setdefault(message.place, {})[sender] = message

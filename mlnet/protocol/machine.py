@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import msgspec
+
 from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError
 from mlnet.protocol.commands import Command, Report, Send, SetTimer
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, TimerFired
 from mlnet.protocol.evidence import Evidence
-from mlnet.protocol.messages import Body, Message, Place, place
+from mlnet.protocol.messages import MAX_REASON, Body, CancelTask, Message, Place, TaskFailed, place
 from mlnet.task import TaskDefinition
 
 DEADLINE = "deadline"
@@ -89,12 +91,13 @@ class Machine(ABC):
         self.definition = definition
         self.deadlines = deadlines
         self.me = seal.peer_id
-        self.evidence = Evidence()
+        self.evidence = Evidence(frozenset({task.sender, seal.peer_id}))
         self.attempt = 0
         self.phase = phase
         self.waiting = Wait("the first event")
         self.deadline = 0
         self.now = 0
+        self.heard = False
         self._said: dict[Place, Message] = {}
         self._done: set[tuple[str, int]] = set()
         self._out: list[Command] = []
@@ -111,6 +114,7 @@ class Machine(ABC):
             RemoteProtocolError: the event is a message that its sender may not send; the state is unchanged.
         """
         self.now = now
+        self.heard = True
         if isinstance(event, Received):
             self._receive(event.message)
         elif isinstance(event, TimerFired):
@@ -144,6 +148,8 @@ class Machine(ABC):
         said = self._said.get(place(number, body))
         if said is not None:
             return said
+        if isinstance(body, TaskFailed | CancelTask):
+            body = msgspec.structs.replace(body, reason=body.reason[:MAX_REASON])
         message = self.seal.seal(body, task=self.task, attempt=number, sent=self.now)
         self._said[message.place] = message
         self.evidence.add(message)

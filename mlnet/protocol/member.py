@@ -28,7 +28,7 @@ from mlnet.protocol.events import (
     TrainingProgressed,
     TrainingStopped,
 )
-from mlnet.protocol.evidence import Verdict
+from mlnet.protocol.evidence import PER_SENDER, Verdict
 from mlnet.protocol.machine import DEADLINE, Machine, Rule, Seal
 from mlnet.protocol.messages import (
     MAX_ATTEMPTS,
@@ -50,6 +50,11 @@ FROM_CLIENT = frozenset(
 """Types that only the task's client may send."""
 FROM_MEMBERS = frozenset({"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY", "HASH_VOTES"})
 """Types that only members send to one another."""
+EARLY = frozenset({"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY"})
+"""Types that may overtake the CLUSTER_MEMBERS which makes their sender a member."""
+EARLY_LENGTH = 8192
+EARLY_MESSAGES = 12
+"""Of one sender, who may be a stranger, until the members are named."""
 NOT_FOR_NODES = frozenset({"INIT_CLUSTER", "TRAINING_COMPLETED"})
 """Types that only the client reads."""
 
@@ -136,6 +141,7 @@ class Member(Machine):
 
     def _receive(self, message: Message) -> None:
         body = message.body
+        self.heard = False
         if message.type in NOT_FOR_NODES or message.type == "PEERS":
             return
         if message.type in FROM_CLIENT and message.sender != self.client:
@@ -144,6 +150,7 @@ class Member(Machine):
             )
         if isinstance(body, NewMlTask):
             if self.phase is Phase.PREPARING and self.once("announced"):
+                self.heard = True
                 self.enter(Phase.PREPARING)
                 self.emit(Introduce({self.client: body.addresses}), PrepareRedis())
             return
@@ -158,7 +165,9 @@ class Member(Machine):
                 self.seal.open(signed.envelope)
         if not self._takes_part(message):
             return
-        verdict = self.evidence.add(message)
+        stranger = self.cluster is None and message.sender != self.client
+        verdict = self.evidence.add(message, EARLY_MESSAGES if stranger else PER_SENDER)
+        self.heard = verdict in (Verdict.NEW, Verdict.EQUIVOCATION)
         if verdict is Verdict.EQUIVOCATION:
             self._expose(message.sender)
         elif verdict is Verdict.NEW:
@@ -169,6 +178,7 @@ class Member(Machine):
         if body.members:
             raise RemoteProtocolError("CLUSTER_MEMBERS of attempt 0 names members")
         if self.phase is Phase.PREPARING:
+            self.heard = True
             self.enter(self.finish("released", "the client has enough nodes"))
 
     def _takes_part(self, message: Message) -> bool:
@@ -176,9 +186,9 @@ class Member(Machine):
             return True
         if message.attempt < self.attempt or message.attempt > MAX_ATTEMPTS or message.attempt == 0:
             return False
-        return (
-            self.cluster is None or message.attempt > self.attempt or message.sender in self.cluster.members
-        )
+        if self.cluster is not None:
+            return message.sender in self.cluster.members
+        return message.type in EARLY and len(message.envelope.yaml) <= EARLY_LENGTH
 
     def _took(self, message: Message, members: Mapping[str, Message]) -> None:
         body = message.body

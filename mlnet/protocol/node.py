@@ -26,6 +26,7 @@ from mlnet.task import TaskDefinition
 
 MAX_PENDING = 256
 """Tasks that a busy node keeps in case it is free in time."""
+MAX_PENDING_OF_CLIENT = 8
 MAX_ENDED = 8192
 """Ended tasks that a node remembers, so that an old announcement finds it deaf."""
 CLOCK_SKEW = 300_000
@@ -90,13 +91,14 @@ class Node:
         self.terms = terms
         self.deadlines = deadlines
         self.members: dict[str, Member] = {}
+        self.closing = False
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self.ended: OrderedDict[str, None] = OrderedDict.fromkeys(ended)
 
     @property
     def busy(self) -> bool:
         """Whether every place for a task is taken."""
-        return sum(not member.idle for member in self.members.values()) >= self.terms.tasks
+        return self.closing or sum(not member.idle for member in self.members.values()) >= self.terms.tasks
 
     def open_tasks(self, now: int) -> list[Message]:
         """Announcements that a newcomer may still answer."""
@@ -167,10 +169,20 @@ class Node:
             return f"needs {needs.cpus} processors, this node offers {terms.resources.cpus}"
         return ""
 
+    def close(self) -> None:
+        """Take no further task."""
+        self.closing = True
+        self.pending.clear()
+
     # ------------------------------------------------------------------------------------------------- inside
 
     def _heard(self, message: Message, body: NewMlTask, now: int) -> list[Step]:
-        if message.task in self.pending or message.task in self.ended or message.sender == self.seal.peer_id:
+        if (
+            self.closing
+            or message.task in self.pending
+            or message.task in self.ended
+            or message.sender == self.seal.peer_id
+        ):
             return []
         try:
             definition = _load(body.definition)
@@ -185,7 +197,8 @@ class Node:
         if reason:
             self._end(message.task)
             return [self._decline(message, body, TaskFailed(reason, "ConfigError"), now)]
-        if len(self.pending) >= MAX_PENDING:
+        of_client = sum(pending.message.sender == message.sender for pending in self.pending.values())
+        if len(self.pending) >= MAX_PENDING or of_client >= MAX_PENDING_OF_CLIENT:
             return []
         turn = eighth(
             message.task, self.seal.peer_id, wanted=definition.cluster.max_nodes, network=body.peers
@@ -230,7 +243,7 @@ class Node:
         if member.ended:
             del self.members[task]
             self._end(task)
-        return Step(task, event, now, commands)
+        return Step(task, event if member.heard or commands else None, now, commands)
 
     def _end(self, task: str) -> None:
         self.ended[task] = None

@@ -26,7 +26,9 @@ MOMENTS = [1, 9, 10.03, 10.05, 10.1, 10.15, 10.2, 10.3, 11, 13.5, 14]
 def snapshot(value: Any) -> Any:
     """All that a machine knows, as plain values."""
     if isinstance(value, Machine | Node | Cluster | Evidence):
-        return {name: snapshot(part) for name, part in vars(value).items() if name not in ("seal", "now")}
+        return {
+            name: snapshot(part) for name, part in vars(value).items() if name not in ("seal", "now", "heard")
+        }
     if isinstance(value, dict):
         return {key: snapshot(part) for key, part in value.items()}
     if isinstance(value, list | set):

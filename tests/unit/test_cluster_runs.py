@@ -7,7 +7,7 @@ from protocol_world import World
 
 from mlnet.protocol.commands import Command, Record, Replicate, Report, Send, StartTraining
 from mlnet.protocol.events import Event, Received, Replicated, Restarted, StopWaiting, TrainingStopped
-from mlnet.protocol.messages import CommitteeVoting, Message
+from mlnet.protocol.messages import CommitteeVoting, Message, TaskFailed
 from mlnet.protocol.phases import Phase, Stage
 
 PAYMENT = 100_000_000
@@ -330,3 +330,73 @@ def test_receipts_are_written_once() -> None:
     world.run()
     assert all(len(records) == 1 for records in world.records.values())
     assert all(isinstance(record, Record) for records in world.records.values() for record in records)
+
+
+def test_a_long_reason_is_cut_and_kills_nobody() -> None:
+    def change(name: str, command: Command, event: Event) -> Event | None:
+        return TrainingStopped(command.attempt, "x" * 5000) if isinstance(command, StartTraining) else event
+
+    world = World(3)
+    world.changes = change
+    world.submit()
+    world.run()
+    assert world.ends["client"].state == "failed"
+    assert set(world.ends) == {"client", "node0", "node1", "node2"}
+
+
+def test_strangers_cannot_fill_the_room_of_the_client() -> None:
+    world = World(3)
+    client = world.submit()
+    world.run(1)
+    task = world.client(client).task
+    for number in range(1100):
+        stranger = World._seal(f"stranger {number}")
+        word = stranger.seal(CommitteeVoting(1, 0, "00" * 32), task=task, attempt=1, sent=1)
+        for peer in world.nodes:
+            world.give(peer, task, Received(word))
+    world.run()
+    assert world.ends["client"].state == "completed"
+
+
+def test_what_is_ignored_is_not_written_down() -> None:
+    world = World(2)
+    client = world.submit()
+    world.run(1)
+    task = world.client(client).task
+    noise = World._seal("stranger").seal(TaskFailed("noise"), task=task, attempt=1, sent=1)
+    (step,) = world.node(world.nodes[0]).step(task, Received(noise), world.now)
+    assert step.event is None
+
+
+def test_a_node_that_withdraws_after_most_have_the_model_changes_nothing() -> None:
+    world = World(4)
+    world.changes = lambda name, command, event: (
+        None if isinstance(command, StartTraining) and name == "node2" else event
+    )
+    client = world.client(world.submit())
+    world.run(until=lambda: client.winner is not None)
+    world.give(world.nodes[2], client.task, Restarted())
+    world.run()
+    assert world.ends["client"].state == "completed"
+
+
+def test_a_dropped_node_that_answers_again_is_not_counted() -> None:
+    world = World(3)
+    client = world.client(world.submit())
+    world.run(until=lambda: len(client.answers) == 1)
+    (peer,) = client.answers
+    answer = client.answers[peer]
+    world.give(peer, client.task, Restarted())
+    world.run(0.1)
+    world.give(client.me, client.task, Received(answer))
+    assert peer not in client.answers
+
+
+def test_a_node_that_closes_takes_nothing_more() -> None:
+    world = World(2)
+    node = world.node(world.nodes[0])
+    node.close()
+    world.submit()
+    world.run(5)
+    assert not node.members
+    assert not node.pending

@@ -57,8 +57,17 @@ def test_every_cut_leaves_the_whole_records_before_it(tmp_path: Path, seal: Seal
     ends = [0] + [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        complete = sum(end <= length + 1 for end in ends[1:])
+        complete = sum(end <= length for end in ends[1:])
         assert list(replay(path, seal.open)) == events(seal)[:complete]
+
+
+def test_a_record_after_a_torn_one_is_whole(tmp_path: Path, seal: Seal) -> None:
+    path = written(tmp_path / "journal", seal)
+    path.write_bytes(path.read_bytes()[:-5])
+    journal = Journal(path)
+    journal.append(11, Restarted(), durable=True)
+    journal.close()
+    assert list(replay(path, seal.open)) == [*events(seal)[:2], (11, Restarted())]
 
 
 def test_damage_in_the_middle_is_named(tmp_path: Path, seal: Seal) -> None:
