@@ -296,7 +296,7 @@ def simulate(
 
 @app.command(short_help="Audit the transcript of a task.")
 def replay(
-    file: Annotated[Path, typer.Argument(help="transcripts/TASK.jsonl of a client's or node's data directory.")],
+    file: Annotated[Path, typer.Argument(help="transcripts/TASK.jsonl of a data directory.")],
     json: Json = False,
 ) -> None:
     """Derive committee, Redis pair, segment order and rewards once more from signed messages, offline."""

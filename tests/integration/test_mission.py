@@ -116,10 +116,7 @@ def ones(net: Mission, text: str, addresses: tuple[str, ...], created: int, seal
     """Whether two of the four nodes will vote 1 in cycles 0, 1 and 2 of a task."""
     task = seal.seal(NewMlTask(text, addresses, created), sent=created).task
     seals = [Seal(net.identity(node)) for node in net.nodes]
-    return [
-        sum(node.secret(f"vote {task} 0 {cycle}")[-1] & 1 for node in seals) == 2
-        for cycle in range(3)
-    ]
+    return [sum(node.secret(f"vote {task} 0 {cycle}")[-1] & 1 for node in seals) == 2 for cycle in range(3)]
 
 
 async def test_a_node_that_dies_after_its_answer_leads_to_a_new_attempt_without_it() -> None:
