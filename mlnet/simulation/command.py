@@ -19,6 +19,9 @@ from mlnet.simulation.scenario import Outcome, Run, Scenario
 VIOLATED = 1
 """Exit code when an invariant did not hold."""
 
+WIDTH = 120
+"""Columns of the table where there is no terminal."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -52,7 +55,7 @@ def simulate(request: Request) -> int:
         except KeyError:
             names = ", ".join(("mixed", *PROFILES))
             raise ConfigError(
-                f"there are no faults {faults!r}; choose one of {names}, or hostile:KIND"
+                f"there are no faults {faults!r}; choose one of {names}, hostile:KIND or hostile@SHARE"
             ) from None
     if request.until is not None:
         return _show(request)
@@ -131,7 +134,7 @@ def _print_table(summaries: dict[str, Summary], single: Outcome | None) -> None:
             str(summary.steps),
             ", ".join(f"{count} {kind}" for kind, count in summary.violations.items()) or "0",
         )
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     if single is None:
         return

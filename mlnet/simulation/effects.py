@@ -84,6 +84,11 @@ class Effects:
         self.published: dict[str, tuple[Party, PublishSegments]] = {}
         self.accepted: list[tuple[str, str, str]] = []
 
+    @staticmethod
+    def model(digest: str) -> str:
+        """SHA-256 of the model that honest trainers make under a decision."""
+        return hashlib.sha256(f"model {digest}".encode()).hexdigest()
+
     def carry_out(self, party: Party, task: str, command: Command) -> None:
         """Begin an effect; its event comes later."""
         match command:
@@ -260,7 +265,7 @@ class Effects:
 
     def _finish(self, group: Group) -> None:
         group.over = True
-        sha256 = hashlib.sha256(f"model {group.plan.digest}".encode()).hexdigest()
+        sha256 = self.model(group.plan.digest)
         rows, world = sum(segment.rows for segment in group.plan.segments), len(group.plan.nodes)
         trained = {
             peer: rows * (rank + 1) // world - rows * rank // world

@@ -95,13 +95,21 @@ MIXED = tuple(PROFILES)
 
 
 def profile(name: str) -> Profile:
-    """A profile by name; ``hostile:KIND`` is the profile ``hostile`` with one kind of hostile party only.
+    """A profile by name.
+
+    ``hostile:KIND`` is the profile ``hostile`` with one kind of hostile party only, ``hostile@SHARE`` has so
+    many hostile nodes in a hundred; both together are ``hostile:KIND@SHARE``.
 
     Raises:
         KeyError: there is no such profile.
     """
-    base, _, kind = name.partition(":")
+    rest, _, share = name.partition("@")
+    base, _, kind = rest.partition(":")
     found = PROFILES[base]
+    if share:
+        if not share.isdecimal() or int(share) > 100:
+            raise KeyError(name)
+        found = replace(found, share=int(share))
     if not kind:
         return found
     if kind in found.hostile:

@@ -254,6 +254,7 @@ class Run:
             end = self.world.ends.get((party.peer, client.task))
             if end is not None and end.state == "completed":
                 check_rewards(client)
+                self._check_model(party, client)
             if (
                 self.profile.must_complete
                 and self._can_complete()
@@ -262,6 +263,16 @@ class Run:
                 raise Violation(
                     "progress", f"{party.name} got no model: {end.reason if end else client.phase}"
                 )
+
+    def _check_model(self, party: Party, client: Client) -> None:
+        """More than half of the members stated the model that is taken: with fewer liars it is honest."""
+        liars = sum(self.world.parties[peer].hostile for peer in client.members)
+        trained = self.world.effects.model(client.bound)
+        if client.completed.model.sha256 != trained:
+            raise Violation(
+                "integrity",
+                f"{party.name} took a model that {liars} hostile of {len(client.members)} members made up",
+            )
 
     def _can_complete(self) -> bool:
         return len(self.world.nodes()) >= self.definition.cluster.min_nodes
