@@ -1,7 +1,8 @@
 /* Borda counts: of the ballots that rows of distances are, and of ballots that name candidates.
  *
- * A row of distances is sorted as integers that hold a distance above a peer's number, by radix. A ballot is turned into
- * what each candidate gets from it, so that adding it up, and finding a candidate that it names twice, go through vectors.
+ * A row of distances is sorted as integers that hold a distance above a peer's number, by radix. A ballot is turned
+ * into what each candidate gets from it, so that adding it up and finding a candidate that it names twice go through
+ * vectors.
  */
 #ifndef MLNET_BORDA_H
 #define MLNET_BORDA_H
@@ -128,7 +129,7 @@ static int mlnet_by_distance(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The same where a distance and a peer may not fit a key: the keys hold a number for each distance. Adds to the totals. */
+/* The same where a distance and a peer may not fit a key: keys hold a number for each distance. Adds to the totals. */
 static ptrdiff_t mlnet_sort_wide_row(mlnet_ranking *it, const int64_t *row, ptrdiff_t peer) {
     ptrdiff_t count = 0;
     uint64_t number = 0;
@@ -150,21 +151,36 @@ static ptrdiff_t mlnet_sort_wide_row(mlnet_ranking *it, const int64_t *row, ptrd
 }
 
 /* Lets those at equal distances share: each had two points for every one behind it. */
-static void mlnet_share_ties(mlnet_ranking *it, ptrdiff_t count) {
+MLNET_INLINE void mlnet_share_ties_inline(mlnet_ranking *it, ptrdiff_t count) {
+    enum { BLOCK = 16 };
     const uint64_t limit = (uint64_t)1 << it->peer_bits;
     const uint64_t *keys = it->keys;
-    for (ptrdiff_t i = 0; i + 1 < count; i++) {
-        if ((keys[i] ^ keys[i + 1]) >= limit) continue;
-        const ptrdiff_t first = i;
-        while (i + 1 < count && (keys[i] ^ keys[i + 1]) < limit) i++;
-        for (ptrdiff_t place = first; place <= i; place++)
-            it->points[keys[place] & (limit - 1)] += 2 * place - first - i;
+    for (ptrdiff_t i = 0; i + 1 < count;) {
+        if (i + BLOCK < count) {
+            int64_t ties = 0;
+            for (int j = 0; j < BLOCK; j++) ties |= (keys[i + j] ^ keys[i + j + 1]) < limit;
+            if (!ties) {
+                i += BLOCK;
+                continue;
+            }
+        }
+        for (const ptrdiff_t end = i + BLOCK; i < end && i + 1 < count; i++) {
+            const ptrdiff_t first = i;
+            while (i + 1 < count && (keys[i] ^ keys[i + 1]) < limit) i++;
+            for (ptrdiff_t place = first; place <= i && i > first; place++)
+                it->points[keys[place] & (limit - 1)] += 2 * place - first - i;
+        }
     }
 }
 
 #ifdef MLNET_AVX2
-__attribute__((target("avx2"))) static uint64_t mlnet_add_row_avx2(mlnet_ranking *it, const int64_t *row, int64_t *any) {
+__attribute__((target("avx2"))) static uint64_t mlnet_add_row_avx2(mlnet_ranking *it, const int64_t *row,
+                                                                   int64_t *any) {
     return mlnet_add_row_inline(it, row, any);
+}
+
+__attribute__((target("avx2"))) static void mlnet_share_ties_avx2(mlnet_ranking *it, ptrdiff_t count) {
+    mlnet_share_ties_inline(it, count);
 }
 #endif
 
@@ -173,6 +189,16 @@ static uint64_t mlnet_add_row(mlnet_ranking *it, const int64_t *row, int64_t *an
     if (mlnet_use_avx2) return mlnet_add_row_avx2(it, row, any);
 #endif
     return mlnet_add_row_inline(it, row, any);
+}
+
+static void mlnet_share_ties(mlnet_ranking *it, ptrdiff_t count) {
+#ifdef MLNET_AVX2
+    if (mlnet_use_avx2) {
+        mlnet_share_ties_avx2(it, count);
+        return;
+    }
+#endif
+    mlnet_share_ties_inline(it, count);
 }
 
 /* Adds the ballot of one peer, its distances to all. */

@@ -1,10 +1,10 @@
 /* The lower medians of many short rows, and the worse of two directions.
  *
- * Whatever the values, the same comparisons are made, so that many pairs go through them side by side, one in each lane
- * of vectors of 32 bits, and nothing is branched on. The comparisons are those of a sorting network that leave the sample
- * of a fixed rank out of all k at its place. So missing samples become in turn smaller and larger than any other, in an
- * order that leaves the lower median of the present ones at that rank, and a missing one where none is present. Values
- * beyond 32 bits and large k go one pair at a time.
+ * Whatever the values, the same comparisons are made, so that many pairs go through them side by side, one in each
+ * lane of vectors of 32 bits, and nothing is branched on. The comparisons are those of a sorting network that leave the
+ * sample of a fixed rank out of all k at its place. So missing samples become in turn smaller and larger than any
+ * other, in an order that leaves the lower median of the present ones at that rank, and a missing one where none is present.
+ * Values beyond 32 bits and large k go one pair at a time.
  *
  * The result is made in pairs of tiles on either side of the diagonal, small enough to stay in a processor's cache.
  */
@@ -14,9 +14,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-
-#include <sys/mman.h>
-#include <unistd.h>
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define MLNET_AVX2 1
@@ -277,17 +274,6 @@ static void mlnet_tiles(const mlnet_samples *samples, ptrdiff_t i, ptrdiff_t j, 
     }
     if (i == j)
         for (; i < i_end; i++) out[i * n + i] = 0;
-}
-
-/* Asks for large pages: on most machines a new page takes longer to get than to fill, and a result has thousands. */
-static void mlnet_large_pages(void *data, size_t size) {
-#ifdef MADV_HUGEPAGE
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = ((uintptr_t)data + page - 1) / page * page;
-    const uintptr_t end = (uintptr_t)data + size;
-    if (end > start) (void)madvise((void *)start, end - start, MADV_HUGEPAGE); /* it is only advice */
-#else
-    (void)data, (void)size;
-#endif
 }
 
 /* Makes what depends on k only. */

@@ -1,13 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Compiled half of mlnet.kernels.pingmatrix, which checks the arguments and describes their meaning."""
 
+import contextlib
+import mmap
 from concurrent.futures import ThreadPoolExecutor
 
-from cpython cimport array
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
-
-import array
 
 cdef extern from "pingmatrix.h" nogil:
     enum:
@@ -18,11 +17,12 @@ cdef extern from "pingmatrix.h" nogil:
     ctypedef struct mlnet_scratch:
         int64_t *row
     const char *mlnet_median_select(bint portable)
-    void mlnet_large_pages(void *data, size_t size)
     void mlnet_prepare(mlnet_scratch *scratch, Py_ssize_t k)
     void mlnet_tiles(
         const mlnet_samples *samples, Py_ssize_t i, Py_ssize_t j, mlnet_scratch *scratch, int64_t *out
     )
+
+LARGE = 1 << 21
 
 ENGINE = mlnet_median_select(False).decode()
 """Which code this processor runs: ``avx2`` or ``portable``."""
@@ -34,12 +34,26 @@ def select_engine(bint portable):
     ENGINE = mlnet_median_select(portable).decode()
 
 
+cdef object memory(Py_ssize_t size):
+    """A writable memoryview of bytes.
+
+    Large ones ask for large pages: on most machines a page takes longer to get than to fill.
+    """
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return memoryview(bytearray(size))
+    pages = mmap.mmap(-1, -(-size // LARGE) * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # it is only advice
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(pages)[:size]
+
+
 cdef class Job:
     """One call of aggregate, to whose result several threads may each add tiles."""
 
     cdef const int64_t[:, :, :] samples
     cdef mlnet_samples layout
-    cdef array.array result
+    cdef object result
+    cdef int64_t[::1] distances
     cdef object tiles
 
     def __cinit__(self, const int64_t[:, :, :] samples):
@@ -51,14 +65,14 @@ cdef class Job:
         self.layout.stride_i = samples.strides[0]
         self.layout.stride_j = samples.strides[1]
         self.layout.stride_k = samples.strides[2]
-        self.result = array.clone(array.array("q"), n * n, zero=False)
-        mlnet_large_pages(self.result.data.as_voidptr, n * n * sizeof(int64_t))
+        self.result = memory(n * n * sizeof(int64_t)).cast("q")
+        self.distances = self.result
         starts = range(0, n, MLNET_TILE)
         self.tiles = iter([(i, j) for i in starts for j in starts if i <= j])
 
     def work(self):
         """Finishes tiles until none is left."""
-        cdef int64_t *out = <int64_t *>self.result.data.as_longlongs
+        cdef int64_t *out = &self.distances[0]
         cdef Py_ssize_t i, j
         cdef mlnet_scratch *scratch = <mlnet_scratch *>calloc(1, sizeof(mlnet_scratch))
         if scratch is NULL:

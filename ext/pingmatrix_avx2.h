@@ -67,8 +67,8 @@ MLNET_AVX2_INLINE __m256i mlnet_load(const char *from, const int64_t *mask) {
                                  _mm256_loadu_si256((const __m256i *)(const void *)mask));
 }
 
-/* Sorts the samples `first` to `first` + 7 of eight pairs into r. `larger` says on which side the next missing sample of
- * each pair goes. Returns what is not zero if a sample does not fit 32 bits. */
+/* Sorts the samples `first` to `first` + 7 of eight pairs into r. `larger` says on which side the next missing sample
+ * of each pair goes. Returns what is not zero if a sample does not fit 32 bits. */
 MLNET_AVX2_INLINE __m256i mlnet_eight(const mlnet_samples *samples, const char *from, int first,
                                       const mlnet_scratch *scratch, __m256i *larger, __m256i r[8]) {
     const int64_t *mask = scratch->load + first;

@@ -32,8 +32,8 @@ static int mlnet_mapped_leaf_hashes(int file, off_t start, size_t size, uint8_t 
     return done;
 }
 
-/* The hashes of the leaves of `size` > 0 bytes from `start` on, a multiple of the size of a leaf. Maps them only if `mapped`
- * says that nobody can shorten the file meanwhile. Returns 0, an errno, or MLNET_FILE_ENDED. */
+/* The hashes of the leaves of `size` > 0 bytes from `start` on, a multiple of the size of a leaf. Maps them only if
+ * `mapped` says that nobody can shorten the file meanwhile. Returns 0, an errno, or MLNET_FILE_ENDED. */
 static int mlnet_file_leaf_hashes(int file, off_t start, size_t size, int mapped, uint8_t *hashes) {
     const size_t room = MLNET_STREAMS * (size_t)MLNET_LEAF_SIZE;
     if (mapped && mlnet_mapped_leaf_hashes(file, start, size, hashes)) return 0;

@@ -1,7 +1,7 @@
 /* SHA-256 (FIPS 180-4) and the Merkle tree of RFC 6962 over leaves of 1 MiB.
  *
- * On x86-64 processors with SHA instructions, found at run time, three full leaves are hashed at once: each round of a
- * stream waits for the round before, and three keep the unit busy. Elsewhere the code is portable.
+ * On x86-64 processors with SHA instructions, found at run time, three full leaves are hashed at once: each round of
+ * a stream waits for the round before, and three keep the unit busy. Elsewhere the code is portable.
  */
 #ifndef MLNET_SHA256_H
 #define MLNET_SHA256_H

@@ -50,8 +50,8 @@ def aggregate(
     if n == 0 or shape[1] != n:
         raise ValueError(f"samples: must have shape (n, n, k) with n > 0, not {shape}")
     if shape[2] == 0:
-        distances = array("q", [0 if i == j else -1 for i in range(n) for j in range(n)])
+        distances = memoryview(array("q", [0 if i == j else -1 for i in range(n) for j in range(n)]))
     else:
         large = n * n * shape[2] >= _THREADED_SAMPLES
-        distances = _impl.aggregate(view, threads if large else 1)
-    return memoryview(distances).cast("B").cast("q", (n, n))
+        distances = memoryview(_impl.aggregate(view, threads if large else 1))
+    return distances.cast("B").cast("q", (n, n))

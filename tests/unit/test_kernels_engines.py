@@ -47,6 +47,13 @@ def test_distances_of_any_size(borda_engine: Any, bits: int) -> None:
             assert borda_engine.rank_by_distance(view.data) == reference.rank_by_distance(view.data)
 
 
+@pytest.mark.parametrize("highest", [1, 2, 20, 300])
+def test_ties_anywhere_in_a_row(borda_engine: Any, highest: int) -> None:
+    for n in (15, 16, 17, 18, 33, 50, 67):
+        matrix = np.random.default_rng(n).integers(-1, highest, (n, n))
+        assert borda_engine.rank_by_distance(matrix.data) == reference.rank_by_distance(matrix.data)
+
+
 def test_rows_of_large_distances_among_others(borda_engine: Any) -> None:
     matrix = np.random.default_rng(11).integers(-1, 1000, (40, 40))
     matrix[::3] = 2**63 - 1 - matrix[::3]
