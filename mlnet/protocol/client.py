@@ -16,6 +16,7 @@ import msgspec
 
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol import clientforming, clienttraining
+from mlnet.protocol.answering import FACTOR
 from mlnet.protocol.cluster import Cluster
 from mlnet.protocol.commands import End, Introduce, Publish, State
 from mlnet.protocol.deadlines import Deadlines
@@ -186,7 +187,9 @@ class Client(Machine):
             self.emit(Publish(closed))
         self.attempt += 1
         body = ClusterMembers(tuple(Signed.of(self.answers[peer].envelope) for peer in chosen))
-        named = self.say(body, self.answers, until=self.now + self.deadlines.members)
+        before = self.members if self.cluster else ()
+        told = self.answers if self._few() else dict.fromkeys((*chosen, *before))
+        named = self.say(body, told, until=self.now + self.deadlines.members)
         inits = {peer: self.answers[peer] for peer in chosen}
         self.evidence.prune(self.attempt, {*self.answers, self.me})
         self.cluster = Cluster(named, inits, self.definition.cluster, self.evidence)
@@ -242,7 +245,7 @@ class Client(Machine):
                 vote=None if self.definition.cluster.sealed_votes else body.vote,
                 reason=body.redis.reason,
             )
-        elif peer not in self.answers and self.cluster is not None:
+        elif peer not in self.answers and self.cluster is not None and self._few():
             self.forward(self.cluster.named, [peer], until=self.now + self.deadlines.members)
 
     def _noted(self, message: Message, body: TaskFailed) -> None:
@@ -277,6 +280,13 @@ class Client(Machine):
             left = f"{peer} left the cluster: {reason}"
             self.enter(self.fail(left, "NodeLost") if alone else Stage.FAILING)
 
+    def _few(self) -> bool:
+        """Whether the list of members, which is long, can be sent to all who answered.
+
+        Otherwise those who are not on it are free a little after the end of the waiting period.
+        """
+        return len(self.answers) <= FACTOR * self.definition.cluster.max_nodes
+
     def _everyone(self) -> tuple[str, ...]:
         return tuple(self.answers)
 
@@ -309,7 +319,8 @@ class Client(Machine):
         if self.phase is Stage.GATHERING:
             self.emit(Publish(self.announcement))
         for message in self.said():
-            self.forward(message, self._everyone(), until=self.now + self.deadlines.members)
+            to = self.members if self.cluster and not self._few() else self._everyone()
+            self.forward(message, to, until=self.now + self.deadlines.members)
         clienttraining.resume(self)
         limit = self.table[self.phase].limit
         assert limit is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from mlnet.protocol.evidence import SENDERS
 from mlnet.protocol.machine import Wait
 from mlnet.protocol.messages import DatasetSelection, NewMlTask
 from mlnet.protocol.phases import Stage
@@ -12,7 +13,7 @@ from mlnet.protocol.phases import Stage
 if TYPE_CHECKING:
     from mlnet.protocol.client import Client
 
-MAX_ANSWERS = 4096
+MAX_ANSWERS = SENDERS
 """Answers, and reasons for none, that a client keeps."""
 
 

@@ -136,6 +136,8 @@ def follow(member: Member) -> Wait | Phase:
 
 def give_up(member: Member) -> Phase:
     """The deadline came without the client's word: nobody guesses, this node leaves."""
+    if member.phase is Phase.ANSWERED and not member.once("closed"):
+        return member.finish("released", "the client has enough nodes")
     return member.withdraw(f"waited in vain for {member.waiting}", "NodeLost")
 
 

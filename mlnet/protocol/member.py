@@ -174,12 +174,15 @@ class Member(Machine):
             self._took(message, members)
 
     def _closed(self, body: ClusterMembers) -> None:
-        """The waiting period is over; who has not answered yet is not needed."""
+        """The waiting period is over: who has not answered is not needed, the others will soon know."""
         if body.members:
             raise RemoteProtocolError("CLUSTER_MEMBERS of attempt 0 names members")
         if self.phase is Phase.PREPARING:
             self.heard = True
             self.enter(self.finish("released", "the client has enough nodes"))
+        elif self.phase is Phase.ANSWERED and self.once("closed"):
+            self.heard = True
+            self.extend(min(self.deadline - self.now, self.deadlines.members))
 
     def _takes_part(self, message: Message) -> bool:
         if message.sender == self.client:

@@ -92,8 +92,7 @@ class Equivocate(Honest):
         yield msgspec.structs.replace(command, to=command.to[:half])
         second = self.other(party, command.message, command.message.body, later=1)
         yield msgspec.structs.replace(command, to=command.to[half:], message=second)
-        if self.random.randrange(2):
-            yield msgspec.structs.replace(command, message=self.random.choice((command.message, second)))
+        yield command
 
 
 class Replay(Honest):
@@ -105,7 +104,7 @@ class Replay(Honest):
         self.left = REPLAYS
 
     def heard(self, party: Party, message: Message) -> None:
-        """Keep it, and send some old one to somebody."""
+        """Keep it; send some old one to somebody."""
         if len(self.kept) < KEPT:
             self.kept.append(message)
         else:
@@ -248,6 +247,7 @@ class Result(Honest):
         if not isinstance(event, TrainingFinished):
             return event
         sha256 = hashlib.sha256(b"made up").hexdigest()
+        party.models = dict.fromkeys(party.models, sha256)
         friend = min(peer for peer in event.contributions if self.world.parties[peer].hostile)
         most = dict.fromkeys(event.contributions, 0) | {friend: 1000}
         return msgspec.structs.replace(event, sha256=sha256, accuracy=1.0, contributions=most)

@@ -29,6 +29,8 @@ from mlnet.simulation.derivation import Violation, check_decision, check_order
 from mlnet.simulation.party import Party
 from mlnet.simulation.world import World
 
+PRINCIPALS = 2
+"""Senders who always find room in the evidence: the party itself and the client."""
 SENDS_PER_MEMBER = 25
 """Envelopes that one party may address to one other in one attempt of one task."""
 
@@ -255,7 +257,7 @@ class Invariants:
 
     def _bounds(self, party: Party, evidence: Evidence) -> None:
         senders = {sender: count for sender, count in evidence.counts().items() if count > PER_SENDER}
-        if senders or len(evidence.counts()) > SENDERS:
+        if senders or len(evidence.counts()) > SENDERS + PRINCIPALS:
             raise Violation("bounds", f"{party.name} keeps too many messages: {senders}")
 
     def _signs(self, message: Message) -> None:
