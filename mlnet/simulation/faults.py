@@ -97,7 +97,7 @@ class Faults:
     def _lose_disk(self, party: Party) -> None:
         if party.alive:
             self.world.crash(party, power=True)
-            party.disk.clear()
+            party.scrapped = True
             self.world.after(self._seconds(), self._reborn, party)
 
     def _pause(self, party: Party) -> None:

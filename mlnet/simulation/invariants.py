@@ -63,6 +63,7 @@ class Invariants:
         self.tasks: dict[str, Course] = {}
         self._signed: dict[tuple[str, str, str, int, str], str] = {}
         self._sends: dict[tuple[str, str, int], int] = {}
+        self._others: dict[tuple[str, str, int], int] = {}
         self._told: dict[tuple[str, str, str, int, str], str] = {}
         self._liars: dict[tuple[str, int], set[str]] = {}
         self._state: dict[str, tuple[object, ...]] = {}
@@ -241,7 +242,8 @@ class Invariants:
         cluster = machine.cluster if isinstance(machine, Client | Member) else None
         others = len(machine.answers) if isinstance(machine, Client) else 1
         others += len(cluster.members) if cluster is not None else len(command.to)
-        if self._sends[key] > SENDS_PER_MEMBER * (others + 1):
+        most = self._others[key] = max(others, self._others.get(key, 0))
+        if self._sends[key] > SENDS_PER_MEMBER * (most + 1):
             raise Violation("no storm", f"{party.name} sent {self._sends[key]} envelopes in one attempt")
 
     def _waits(self, party: Party, task: str, machine: Machine) -> None:

@@ -61,6 +61,7 @@ class Party:
 
     Attributes:
         incarnation: counts the starts of the process; what an earlier one has under way is void.
+        scrapped: its machine is lost with disk and identity.
         slow: its delays and work take so many times as long.
         rate: bytes a second of its uplink.
         open_to: peers that reach its Redis port; None for everybody.
@@ -75,6 +76,7 @@ class Party:
         self.reborn = reborn
         self.clock = Clock()
         self.alive, self.paused, self.incarnation = True, False, 0
+        self.scrapped = False
         self.slow = 1
         self.rate = 12_500_000
         self.port_open = True

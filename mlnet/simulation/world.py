@@ -163,7 +163,7 @@ class World:
 
     def restart(self, party: Party) -> None:
         """Start the process of a party again; its disk tells it where it stood."""
-        if party.alive:
+        if party.alive or party.scrapped:
             return
         self.note(party, "starts again")
         party.alive = True
