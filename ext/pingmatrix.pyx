@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: language_level=3, autotestdict=False, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Compiled half of mlnet.kernels.pingmatrix, which checks the arguments and describes their meaning."""
 
 import contextlib
@@ -22,7 +23,7 @@ cdef extern from "pingmatrix.h" nogil:
         const mlnet_samples *samples, Py_ssize_t i, Py_ssize_t j, mlnet_scratch *scratch, int64_t *out
     )
 
-LARGE = 1 << 21
+cdef Py_ssize_t LARGE = 1 << 21
 
 ENGINE = mlnet_median_select(False).decode()
 """Which code this processor runs: ``avx2`` or ``portable``."""
@@ -47,7 +48,7 @@ cdef object memory(Py_ssize_t size):
     return memoryview(pages)[:size]
 
 
-cdef class Job:
+cdef class _Job:
     """One call of aggregate, to whose result several threads may each add tiles."""
 
     cdef const int64_t[:, :, :] samples
@@ -92,7 +93,7 @@ cdef class Job:
 
 def aggregate(const int64_t[:, :, :] samples, Py_ssize_t threads=1):
     """The aggregated matrix of (n, n, k) samples, flat; n and k are positive."""
-    cdef Job job = Job(samples)
+    cdef _Job job = _Job(samples)
     if threads > 1:
         with ThreadPoolExecutor(threads) as pool:
             for future in [pool.submit(job.work) for _ in range(threads)]:

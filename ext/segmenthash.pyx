@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: language_level=3, autotestdict=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Compiled half of mlnet.kernels.segmenthash, which checks the arguments and describes their meaning."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
