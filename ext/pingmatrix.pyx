@@ -42,7 +42,7 @@ cdef object memory(Py_ssize_t size):
     """
     if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return memoryview(bytearray(size))
-    pages = mmap.mmap(-1, -(-size // LARGE) * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = mmap.mmap(-1, (size + LARGE - 1) // LARGE * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # it is only advice
         pages.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(pages)[:size]

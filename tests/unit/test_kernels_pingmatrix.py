@@ -74,6 +74,14 @@ def test_enough_samples_for_several_threads() -> None:
     assert table(samples) == by_numpy(samples)
 
 
+@pytest.mark.parametrize("n", [511, 512, 513, 700])
+def test_a_result_of_several_megabytes(median_engine: Any, n: int) -> None:
+    samples = np.random.default_rng(n).integers(-1, 10**6, (n, n, 3))
+    for threads in (1, 2):
+        distances = np.reshape(median_engine.aggregate(samples.data, threads), (n, n))
+        assert (distances == np.array(by_numpy(samples))).all()
+
+
 def test_elements_that_are_not_aligned() -> None:
     samples = np.random.default_rng(10).integers(-2, 50, (9, 9, 9))
     shifted = memoryview(b"x" + samples.tobytes())[1:].cast("q", samples.shape)
