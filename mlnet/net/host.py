@@ -39,8 +39,8 @@ from mlnet.net import repairs, tunnel
 from mlnet.net.bridge import TrioThread
 from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits
 from mlnet.net.links import Link, Links
-from mlnet.net.yamux import Session
-from mlnet.net.yamux_stream import Stream
+from mlnet.net.session import Session, Stream
+from mlnet.net.yamux import YamuxSession
 
 logger = logging.getLogger(__name__)
 RPC_PROTOCOL = "/mlnet/grpc/1.0.0"
@@ -183,7 +183,7 @@ class Host:
     def _make_swarm(self, tcp: repairs.Tcp) -> Swarm:
         noise = NoiseTransport(self._keys, noise_privkey=create_x25519_key_pair().private_key)
         upgrader = TransportUpgrader(
-            {NOISE: noise}, {TProtocol(YAMUX): Session}, max(1, int(self._limits.handshake_seconds))
+            {NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, max(1, int(self._limits.handshake_seconds))
         )
         repairs.repair_muxer(upgrader, TProtocol(YAMUX), self._limits)
         peerstore = PeerStore()
@@ -272,7 +272,7 @@ class Host:
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             return str(cause) or type(cause).__name__
-        link = self._add_link(session, repairs.remote_ip(session))
+        link = self._add_link(session, session.remote_ip)
         if link is None:
             await session.close()
             return "it is this node itself, or there are too many connections"
@@ -371,9 +371,9 @@ class Host:
 
     async def _serve_rpc(self, peer: str, stream: Stream) -> None:
         name = self._runtime.name("c")
-        self._sources[str(name)] = Source(peer, repairs.remote_ip(stream.muxed_conn))
+        self._sources[str(name)] = Source(peer, stream.muxed_conn.remote_ip)
         try:
-            await tunnel.splice(await tunnel.connect_named(self._rpc_socket, name), stream)
+            await stream.splice(await tunnel.connect_named(self._rpc_socket, name))
         finally:
             del self._sources[str(name)]
 
@@ -384,4 +384,4 @@ class Host:
             return
         target = await self._thread.ask(self._events.admit, peer, protocol, preamble)
         if target is not None:
-            await tunnel.splice(await trio.open_unix_socket(str(target)), stream)
+            await stream.splice(await trio.open_unix_socket(str(target)))

@@ -117,6 +117,6 @@ class Limits:
     ban_seconds: float = 60.0
     fetches_per_peer: int = 4
     dial_backs_per_minute: float = 30.0
-    ping_seconds: float = 5.0
-    ping_timeout_seconds: float = 8.0
+    ping_seconds: float = 2.0
+    ping_timeout_seconds: float = 3.5
     dial_seconds: float = 8.0

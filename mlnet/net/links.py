@@ -10,7 +10,7 @@ from libp2p.peer.id import ID
 
 from mlnet.identity import parse_peer_id
 from mlnet.net.interface import Limits
-from mlnet.net.yamux import Session
+from mlnet.net.session import Session
 
 
 @dataclass(eq=False, slots=True)

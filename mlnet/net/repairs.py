@@ -28,7 +28,8 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from mlnet.net.interface import Limits
-from mlnet.net.yamux import Session
+from mlnet.net.session import Session
+from mlnet.net.yamux import YamuxSession
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel caps it."""
@@ -99,14 +100,15 @@ class _Muxer(MuxerMultistream):
     """libp2p ignores ``muxer_opt`` for /yamux/1.0.0 and always makes its own Yamux."""
 
     def __init__(self, protocol: TProtocol, limits: Limits, negotiate_timeout: int) -> None:
-        super().__init__({protocol: Session}, negotiate_timeout)
+        super().__init__({protocol: YamuxSession}, negotiate_timeout)
         self._limits = limits
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        session = Session(
+        session = YamuxSession(
             conn,
             peer_id,
+            remote_ip=remote_ip(conn),
             ping_seconds=self._limits.ping_seconds,
             ping_timeout=self._limits.ping_timeout_seconds,
         )

@@ -1,8 +1,7 @@
-"""Splices between libp2p streams and unix sockets. Everything here runs in the trio thread."""
+"""Unix sockets whose connections become libp2p streams. Everything here runs in the trio thread."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
@@ -12,12 +11,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
-from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
 
 from mlnet.errors import ConfigError
 from mlnet.net.interface import MAX_PREAMBLE_BYTES
 from mlnet.net.repairs import BACKLOG
-from mlnet.net.yamux_stream import MAX_FRAME, MAX_WINDOW, Stream
+from mlnet.net.session import Stream
 
 logger = logging.getLogger(__name__)
 _LONGEST_NAME = 24
@@ -90,44 +88,6 @@ def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-async def _to_stream(source: trio.SocketStream, stream: Stream) -> None:
-    try:
-        while data := await source.receive_some(MAX_FRAME):
-            await stream.write(bytes(data))
-        await stream.close()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        await stream.reset()
-    except MuxedStreamError:
-        await source.aclose()
-
-
-async def _from_stream(stream: Stream, target: trio.SocketStream) -> None:
-    try:
-        while True:
-            await target.send_all(await stream.read(MAX_WINDOW))
-    except MuxedStreamEOF:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await target.send_eof()
-    except MuxedStreamError:
-        await target.aclose()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        await stream.reset()
-
-
-async def splice(sock: trio.SocketStream, stream: Stream) -> None:
-    """Copy both ways until both are done; an end of file closes one direction, a break or a reset both.
-    Closes both at the end."""
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_to_stream, sock, stream)
-            nursery.start_soon(_from_stream, stream, sock)
-    finally:
-        with trio.CancelScope(shield=True):
-            if not stream.is_closed:
-                await stream.reset()
-            await sock.aclose()
-
-
 def listen(path: Path) -> trio.SocketListener:
     """A unix socket that only this user may connect to, with a backlog for bursts of connections."""
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -150,7 +110,7 @@ async def serve(
         try:
             stream = await open_stream()
             if stream is not None:
-                await splice(sock, stream)
+                await stream.splice(sock)
         except Exception as error:  # noqa: BLE001 - one connection's trouble must not end the listener
             logger.debug("a connection to %s ended: %r", path, error)
         finally:

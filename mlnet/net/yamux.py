@@ -14,10 +14,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.abc import IMuxedConn
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
 
+from mlnet.net.session import MAX_STREAMS, Ending, Session
 from mlnet.net.yamux_stream import (
     ACK,
     DATA,
@@ -30,86 +30,62 @@ from mlnet.net.yamux_stream import (
     SYN,
     WINDOW_UPDATE,
     ProtocolViolation,
-    Stream,
+    YamuxStream,
     frame,
 )
 
 if TYPE_CHECKING:
     from libp2p.abc import ISecureConn
-    from libp2p.connection_types import ConnectionType
     from libp2p.peer.id import ID
-    from multiaddr import Multiaddr
 
 logger = logging.getLogger(__name__)
 
-MAX_STREAMS = 256
-"""Streams that each side may have open."""
 _MAX_QUEUED = 256 * 1024
 _MAX_QUEUED_CONTROL = 1 << 20
 _CLOSE_SECONDS = 0.5
 
 
-class Session(IMuxedConn):
+class _Goodbye(Exception):
+    """The peer closes the session."""
+
+
+class YamuxSession(Session):
     """A multiplexed connection over a secured one.
 
     Args:
         conn: the noise session.
         peer_id: the peer that it proved.
+        remote_ip: the address at the other end.
         ping_seconds: pause between pings.
         ping_timeout: seconds of silence after a ping at which the peer counts as dead.
     """
 
     def __init__(
-        self, conn: ISecureConn, peer_id: ID, *, ping_seconds: float = 5.0, ping_timeout: float = 8.0
+        self,
+        conn: ISecureConn,
+        peer_id: ID,
+        *,
+        remote_ip: str = "",
+        ping_seconds: float = 2.0,
+        ping_timeout: float = 3.5,
     ) -> None:
-        self.secured_conn = conn
-        self.peer_id = peer_id
-        self.event_started = trio.Event()
-        self.event_closed = trio.Event()
-        self.end_reason = ""
+        super().__init__(conn, peer_id, remote_ip=remote_ip)
         self._ping_seconds, self._ping_timeout = ping_seconds, ping_timeout
         self._next = 1 if conn.is_initiator else 2
         self._last_inbound = 0
-        self._streams: dict[int, Stream] = {}
-        self._new, self._accepted = trio.open_memory_channel[Stream](MAX_STREAMS)
+        self._streams: dict[int, YamuxStream] = {}
+        self._new, self._accepted = trio.open_memory_channel[YamuxStream](MAX_STREAMS)
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._queue_changed = trio.Event()
         self._heard = trio.Event()
         self._scope = trio.CancelScope()
-        self._ended = False
-
-    @property
-    def is_initiator(self) -> bool:
-        """Whether we dialled."""
-        return self.secured_conn.is_initiator
-
-    @property
-    def is_established(self) -> bool:
-        """Whether streams can be opened."""
-        return self.event_started.is_set() and not self._ended
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the session is over."""
-        return self.event_closed.is_set()
+        self._overrun = False
 
     @property
     def stream_count(self) -> int:
         """Open streams, of both sides."""
         return len(self._streams)
-
-    def get_transport_addresses(self) -> list[Multiaddr]:
-        """The remote addresses of the connection below."""
-        return self.secured_conn.get_transport_addresses()
-
-    def get_connection_type(self) -> ConnectionType:
-        """Direct or relayed, as the connection below says."""
-        return self.secured_conn.get_connection_type()
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """The TCP address at the other end."""
-        return self.secured_conn.get_remote_address()
 
     async def start(self) -> None:
         """Run the session until it ends; libp2p starts it in a task of its own."""
@@ -123,21 +99,22 @@ class Session(IMuxedConn):
                     nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                await self._end(self.end_reason or "the host stops")
+                if self._overrun:
+                    await self._end(Ending.FLOOD, "the peer does not read")
+                await self._end(Ending.CLOSED, "the host stops")
 
     async def close(self) -> None:
         """Say goodbye, flush what is queued for at most half a second, and end."""
-        if not self._ended:
+        if self.ending is None:
             self.send_control(frame(GO_AWAY, 0, 0, 0))
             with trio.move_on_after(_CLOSE_SECONDS):
-                while self._queued and not self._ended:
+                while self._queued and self.ending is None:
                     await self._queue_changed.wait()
-        await self._end("closed by us")
+        await self._end(Ending.CLOSED, "closed by us")
 
-    async def _end(self, reason: str) -> None:
-        if not self._ended:
-            self._ended = True
-            self.end_reason = reason
+    async def _end(self, ending: Ending, reason: str) -> None:
+        if self.ending is None:
+            self.ending, self.end_reason = ending, reason
             self._new.close()
             for stream in list(self._streams.values()):
                 stream.on_reset()
@@ -150,24 +127,24 @@ class Session(IMuxedConn):
             finally:
                 self.event_closed.set()
 
-    async def open_stream(self) -> Stream:
+    async def open_stream(self) -> YamuxStream:
         """A new stream.
 
         Raises:
             MuxedConnUnavailable: the session is over, or has too many streams.
         """
         await trio.lowlevel.checkpoint()
-        if self._ended:
+        if self.ending is not None:
             raise MuxedConnUnavailable("the session is over")
         if sum(number % 2 == self._next % 2 for number in self._streams) >= MAX_STREAMS:
             raise MuxedConnUnavailable(f"{MAX_STREAMS} streams are open")
-        stream = Stream(self, self._next)
+        stream = YamuxStream(self, self._next)
         self._next += 2
         self._streams[stream.number] = stream
         self.send_control(frame(WINDOW_UPDATE, SYN, stream.number, 0))
         return stream
 
-    async def accept_stream(self) -> Stream:
+    async def accept_stream(self) -> YamuxStream:
         """The next stream that the peer opens.
 
         Raises:
@@ -178,17 +155,17 @@ class Session(IMuxedConn):
         except (trio.EndOfChannel, trio.ClosedResourceError) as error:
             raise MuxedConnUnavailable("the session is over") from error
 
-    def forget_if_closed(self, stream: Stream) -> None:
+    def forget_if_closed(self, stream: YamuxStream) -> None:
         """Drop a stream of which neither side can send any more."""
         if stream.is_closed:
             self._streams.pop(stream.number, None)
 
     def send_control(self, data: bytes) -> None:
         """Queue a frame without payload; a peer that lets a megabyte of these pile up loses its session."""
-        if self._ended:
+        if self.ending is not None:
             return
         if self._queued > _MAX_QUEUED + _MAX_QUEUED_CONTROL:
-            self.end_reason = "the peer does not read"
+            self._overrun = True
             self._scope.cancel()
             return
         self._queue.append(data)
@@ -198,9 +175,9 @@ class Session(IMuxedConn):
     async def send(self, data: bytes) -> None:
         """Queue a frame, after waiting for room. A frame that was queued is written whole, whatever happens
         to its sender."""
-        while self._queued > _MAX_QUEUED and not self._ended:
+        while self._queued > _MAX_QUEUED and self.ending is None:
             await self._queue_changed.wait()
-        if self._ended:
+        if self.ending is not None:
             raise MuxedStreamReset("the session is over")
         self._queue.append(data)
         self._queued += len(data)
@@ -213,7 +190,7 @@ class Session(IMuxedConn):
 
     async def _write_loop(self) -> None:
         try:
-            while not self._ended:
+            while self.ending is None:
                 if not self._queue:
                     await self._queue_changed.wait()
                     continue
@@ -223,11 +200,11 @@ class Session(IMuxedConn):
                 self._queued -= len(batch)
                 self._wake_queue()
         except Exception as error:  # noqa: BLE001 - whatever is raised below ends this session only
-            await self._end(f"writing failed: {error!r}")
+            await self._end(Ending.GONE, f"writing failed: {error!r}")
 
     async def _ping_loop(self) -> None:
         number = 0
-        while not self._ended:
+        while self.ending is None:
             await trio.sleep(self._ping_seconds)
             number += 1
             heard = self._heard = trio.Event()
@@ -235,20 +212,25 @@ class Session(IMuxedConn):
             with trio.move_on_after(self._ping_timeout):
                 await heard.wait()
             if not heard.is_set():
-                await self._end(f"nothing heard for {self._ping_timeout:g} s after a ping")
+                await self._end(Ending.SILENT, f"nothing heard for {self._ping_timeout:g} s after a ping")
 
     async def _read_loop(self) -> None:
         buffer = bytearray()
         try:
-            while not self._ended:
+            while self.ending is None:
                 data = await self.secured_conn.read(None)
                 if not data:
-                    raise ProtocolViolation("end of file")
+                    await self._end(Ending.GONE, "end of file")
+                    return
                 self._heard.set()
                 buffer += data
                 self._handle(buffer)
+        except _Goodbye:
+            await self._end(Ending.GONE, "the peer said goodbye")
+        except ProtocolViolation as error:
+            await self._end(Ending.PROTOCOL, str(error))
         except Exception as error:  # noqa: BLE001 - hostile bytes meet several parsers; this session ends
-            await self._end(f"reading ended: {error!r}")
+            await self._end(Ending.GONE, f"reading ended: {error!r}")
 
     def _handle(self, buffer: bytearray) -> None:
         """Take the complete frames from the front of the buffer."""
@@ -271,7 +253,7 @@ class Session(IMuxedConn):
                 if flags & SYN:
                     self.send_control(frame(PING, ACK, 0, length))
             elif kind == GO_AWAY:
-                raise ProtocolViolation("the peer said goodbye")
+                raise _Goodbye
             else:
                 self._handle_stream(kind, flags, number, length, payload)
         del buffer[:position]
@@ -300,7 +282,7 @@ class Session(IMuxedConn):
         if inbound >= MAX_STREAMS:
             self.send_control(frame(WINDOW_UPDATE, RST, number, 0))
             return False
-        stream = self._streams[number] = Stream(self, number)
+        stream = self._streams[number] = YamuxStream(self, number)
         self.send_control(frame(WINDOW_UPDATE, ACK, number, 0))
         try:
             self._new.send_nowait(stream)

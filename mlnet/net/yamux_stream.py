@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import deque
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.abc import IMuxedStream
-from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+from libp2p.stream_muxer.exceptions import (
+    MuxedStreamClosed,
+    MuxedStreamEOF,
+    MuxedStreamError,
+    MuxedStreamReset,
+)
+
+from mlnet.net.session import INITIAL_WINDOW, Stream
 
 if TYPE_CHECKING:
-    from mlnet.net.yamux import Session
+    from mlnet.net.yamux import YamuxSession
 
 HEADER = struct.Struct("!BBHII")
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
-INITIAL_WINDOW = 256 * 1024
-"""Bytes that a new stream may send; the protocol fixes it."""
 MAX_WINDOW = 1 << 20
 """Bytes granted to a stream whose reader keeps up."""
 MAX_FRAME = 65_507
@@ -34,11 +38,11 @@ def frame(kind: int, flags: int, stream: int, length: int) -> bytes:
     return HEADER.pack(0, kind, flags, stream, length)
 
 
-class Stream(IMuxedStream):
+class YamuxStream(Stream):
     """One stream of a session. One task may read and one may write at a time."""
 
-    def __init__(self, session: Session, number: int) -> None:
-        self.muxed_conn: Session = session
+    def __init__(self, session: YamuxSession, number: int) -> None:
+        self.muxed_conn: YamuxSession = session
         self.number = number
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
@@ -142,21 +146,39 @@ class Stream(IMuxedStream):
         self.muxed_conn.forget_if_closed(self)
         await trio.lowlevel.checkpoint()
 
-    def set_deadline(self, ttl: int) -> None:
-        """Not part of yamux: use a cancel scope."""
-        raise NotImplementedError("yamux streams have no deadline; use a cancel scope")
+    async def splice(self, sock: trio.SocketStream) -> None:
+        """Copy both ways until both are done; see :meth:`Stream.splice`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._fill, sock)
+                nursery.start_soon(self._drain, sock)
+        finally:
+            with trio.CancelScope(shield=True):
+                if not self.is_closed:
+                    await self.reset()
+                await sock.aclose()
 
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """The TCP address at the other end."""
-        return self.muxed_conn.get_remote_address()
+    async def _fill(self, source: trio.SocketStream) -> None:
+        try:
+            while data := await source.receive_some(MAX_FRAME):
+                await self.write(bytes(data))
+            await self.close()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.reset()
+        except MuxedStreamError:
+            await source.aclose()
 
-    async def __aenter__(self) -> Stream:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+    async def _drain(self, target: trio.SocketStream) -> None:
+        try:
+            while True:
+                await target.send_all(await self.read(MAX_WINDOW))
+        except MuxedStreamEOF:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await target.send_eof()
+        except MuxedStreamError:
+            await target.aclose()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.reset()
 
     def on_data(self, payload: bytes) -> None:
         """The session received a data frame."""
