@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -35,7 +35,8 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from mlnet.errors import ConfigError, PeerUnreachable, PortInUse, TransportError
-from mlnet.net import repairs, tunnel
+from mlnet.net import addresses as addressing
+from mlnet.net import repairs, tunnel, wellknown
 from mlnet.net.bridge import TrioThread
 from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits
 from mlnet.net.links import Link, Links
@@ -54,6 +55,14 @@ class Source(NamedTuple):
 
     peer: str
     ip: str
+
+
+class _Service(NamedTuple):
+    """What answers an inbound stream: ``serve(peer, protocol, stream)``, and at most so many at a time for
+    one peer."""
+
+    serve: Callable[[str, str, Stream], Awaitable[None]]
+    limit: int
 
 
 class HostEvents(Protocol):
@@ -99,11 +108,21 @@ class Host:
         self._thread = TrioThread(self._main)
         self._sources: dict[str, Source] = {}
         self._links = Links(self._id, limits)
-        self._inbound_streams: Counter[tuple[str, bool]] = Counter()
+        self._inbound_streams: Counter[tuple[str, _Service]] = Counter()
         self._tunnels: dict[Path, trio.CancelScope] = {}
         self._handshakes = repairs.Handshakes(limits.handshakes)
         self._negotiator = Multiselect()
-        for protocol in (RPC_PROTOCOL, REDIS_PROTOCOL, GLOO_PROTOCOL):
+        self._services: dict[str, _Service] = {
+            RPC_PROTOCOL: _Service(self._serve_rpc, limits.rpc_streams_per_peer),
+            **dict.fromkeys(
+                (REDIS_PROTOCOL, GLOO_PROTOCOL), _Service(self._serve_splice, limits.spliced_streams_per_peer)
+            ),
+            **dict.fromkeys(
+                (wellknown.PING, wellknown.IDENTIFY),
+                _Service(self._serve_wellknown, limits.wellknown_streams_per_peer),
+            ),
+        }
+        for protocol in self._services:
             self._negotiator.add_handler(TProtocol(protocol), self._on_stream)
         self._swarm: Swarm | None = None
         self._nursery: trio.Nursery | None = None
@@ -156,6 +175,24 @@ class Host:
     async def close_tunnel(self, path: Path) -> None:
         """Close a socket of :meth:`open_tunnel` and its streams."""
         await self._thread.call(self._close_tunnel, path)
+
+    async def ping(self, peer: str) -> int:
+        """The time that a peer's host takes to answer, in microseconds; connects when needed.
+
+        Raises:
+            TransportError: it did not.
+        """
+        return await self._thread.call(wellknown.ask, self._open_stream, peer, wellknown.PING, wellknown.ping)
+
+    async def identify(self, peer: str) -> wellknown.Identified:
+        """What a peer states about itself; connects when needed.
+
+        Raises:
+            TransportError: it did not answer by the rules.
+        """
+        return await self._thread.call(
+            wellknown.ask, self._open_stream, peer, wellknown.IDENTIFY, wellknown.identify
+        )
 
     # --- the trio side
 
@@ -353,23 +390,21 @@ class Host:
         protocol, _ = await self._negotiator.negotiate(
             MultiselectCommunicator(stream), int(self._limits.handshake_seconds)
         )
-        is_rpc = protocol == RPC_PROTOCOL
-        limit = self._limits.rpc_streams_per_peer if is_rpc else self._limits.spliced_streams_per_peer
-        key = (peer, is_rpc)
-        if self._inbound_streams[key] >= limit:
+        if protocol is None:
+            return
+        service = self._services[protocol]
+        key = (peer, service)
+        if self._inbound_streams[key] >= service.limit:
             return
         self._inbound_streams[key] += 1
         try:
-            if is_rpc:
-                await self._serve_rpc(peer, stream)
-            elif protocol is not None:
-                await self._serve_splice(peer, str(protocol), stream)
+            await service.serve(peer, str(protocol), stream)
         finally:
             self._inbound_streams[key] -= 1
             if not self._inbound_streams[key]:
                 del self._inbound_streams[key]
 
-    async def _serve_rpc(self, peer: str, stream: Stream) -> None:
+    async def _serve_rpc(self, peer: str, protocol: str, stream: Stream) -> None:
         name = self._runtime.name("c")
         self._sources[str(name)] = Source(peer, stream.muxed_conn.remote_ip)
         try:
@@ -385,3 +420,15 @@ class Host:
         target = await self._thread.ask(self._events.admit, peer, protocol, preamble)
         if target is not None:
             await stream.splice(await trio.open_unix_socket(str(target)))
+
+    async def _serve_wellknown(self, peer: str, protocol: str, stream: Stream) -> None:
+        if protocol == wellknown.PING:
+            await wellknown.serve_ping(stream)
+        else:
+            addresses = addressing.advertised(self.listen_addresses, str(self._id))
+            await wellknown.serve_identify(
+                stream,
+                self._keys.public_key.serialize(),
+                [address.partition("/p2p/")[0] for address in addresses],
+                list(self._services),
+            )

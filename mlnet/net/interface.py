@@ -71,7 +71,8 @@ class Limits:
             address goes first.
         handshake_seconds: time for such a proof.
         rpc_streams_per_peer: tunnelled HTTP/2 connections that one peer may have open with us.
-        spliced_streams_per_peer: streams of the other protocols that one peer may have open with us.
+        spliced_streams_per_peer: streams to unix sockets of ours that one peer may have open with us.
+        wellknown_streams_per_peer: streams of ping and identify that one peer may have open with us.
         envelopes_per_second: envelopes of one peer that are handled; more than that wait, which slows that
             peer down.
         gossip_per_second: gossiped envelopes of one neighbour; what exceeds it is dropped.
@@ -101,6 +102,7 @@ class Limits:
     handshake_seconds: float = 5.0
     rpc_streams_per_peer: int = 8
     spliced_streams_per_peer: int = 64
+    wellknown_streams_per_peer: int = 8
     envelopes_per_second: float = 1000.0
     gossip_per_second: float = 200.0
     relays_per_second: float = 50.0

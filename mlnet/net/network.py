@@ -35,8 +35,9 @@ from mlnet.net.outbox import Outcome, Route
 from mlnet.net.peers import AddressBook, Neighbours, Scores
 from mlnet.net.service import RpcServer, Service
 from mlnet.net.tunnel import RuntimeDir
+from mlnet.net.wellknown import Identified
 
-__all__ = ["TOOL", "DialBack", "Handlers", "Limits", "Network"]
+__all__ = ["TOOL", "DialBack", "Handlers", "Identified", "Limits", "Network"]
 
 logger = logging.getLogger(__name__)
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
@@ -180,6 +181,22 @@ class Network:
         await self._connector.connect(peer, [dialable])
         self._book.learn(peer, [dialable])
         return peer
+
+    async def ping(self, peer: str) -> int:
+        """The round trip to a peer by libp2p's ping, in microseconds; connects when needed.
+
+        Raises:
+            TransportError: it did not answer.
+        """
+        return await self._host.ping(peer)
+
+    async def identify(self, peer: str) -> Identified:
+        """What a peer states about itself by libp2p's identify; connects when needed.
+
+        Raises:
+            TransportError: it did not answer by the rules.
+        """
+        return await self._host.identify(peer)
 
     def add_addresses(self, peer: str, addresses: Sequence[str]) -> None:
         """Remember addresses that a signed message gave, in place of those learned before.

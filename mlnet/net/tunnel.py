@@ -137,13 +137,18 @@ async def read_preamble(stream: Stream) -> str:
         trio.TooSlowError: it did not come in time.
     """
     with trio.fail_after(PREAMBLE_SECONDS):
-        size = int.from_bytes(await _read_exactly(stream, 2), "big")
+        size = int.from_bytes(await read_exactly(stream, 2), "big")
         if size > MAX_PREAMBLE_BYTES:
             raise ValueError("the preamble is too long")
-        return (await _read_exactly(stream, size)).decode()
+        return (await read_exactly(stream, size)).decode()
 
 
-async def _read_exactly(stream: Stream, size: int) -> bytes:
+async def read_exactly(stream: Stream, size: int) -> bytes:
+    """The next ``size`` bytes.
+
+    Raises:
+        MuxedStreamError: the stream ended before them.
+    """
     data = b""
     while len(data) < size:
         data += await stream.read(size - len(data))

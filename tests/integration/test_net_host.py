@@ -17,10 +17,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from net_support import LOOPBACK, SECONDS, Node, accepted, join, nodes, running
 
 from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
 from mlnet.identity import Identity
+from mlnet.net import wellknown
 from mlnet.net.host import Host
 from mlnet.net.interface import Limits
 from mlnet.net.network import Network
@@ -210,6 +212,23 @@ async def test_a_banned_peer_cannot_connect_until_the_ban_expires() -> None:
         await asyncio.to_thread(threading.Event().wait, 0.01)
         await client.dial(peer, server.listen_addresses)
         await events.until_up(1)
+
+
+async def test_a_peer_has_a_bounded_number_of_ping_streams() -> None:
+    limits = Limits(wellknown_streams_per_peer=3)
+    async with hosting(limits) as (server, _, peer), hosting() as (client, _, _):
+        await client.dial(peer, server.listen_addresses)
+
+        async def is_answered() -> bool:
+            stream = await client._open_stream(peer, wellknown.PING, None)
+            assert stream is not None
+            try:
+                await stream.write(bytes(wellknown.PING_BYTES))
+                return await stream.read(wellknown.PING_BYTES) == bytes(wellknown.PING_BYTES)
+            except MuxedStreamError:
+                return False
+
+        assert [await client._thread.call(is_answered) for _ in range(5)] == [True] * 3 + [False] * 2
 
 
 async def test_a_frozen_peer_is_noticed() -> None:

@@ -6,9 +6,14 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 
+import pytest
 import trio
-from net_support import SECONDS, Node, running
+from net_support import SECONDS, Node, join, nodes, running
 
+from mlnet.errors import PeerUnreachable
+from mlnet.identity import Identity
+from mlnet.net import wellknown
+from mlnet.net.interface import Limits
 from mlnet.rpc import mlnet_pb2
 
 
@@ -84,6 +89,70 @@ async def test_ours_dials_a_stock_host() -> None:
     finally:
         done.set()
         await thread
+
+
+async def test_nodes_ping_and_identify_each_other() -> None:
+    async with nodes(2) as (a, b):
+        await join(a, b)
+        assert await a.network.ping(b.id) > 0
+        identified = await b.network.identify(a.id)
+        assert identified.agent == wellknown.AGENT
+        assert {"/mlnet/grpc/1.0.0", wellknown.PING, wellknown.IDENTIFY} <= set(identified.protocols)
+        assert [f"{address}/p2p/{a.id}" for address in identified.addresses] == a.network.addresses()
+        assert identified.observed.startswith("/ip4/127.0.0.1/tcp/")
+
+
+async def test_a_peer_that_cannot_be_reached_cannot_be_asked() -> None:
+    async with nodes(1, Limits(dial_seconds=0.2)) as (a,):
+        with pytest.raises(PeerUnreachable, match="takes no stream"):
+            await a.network.ping(Identity.generate().peer_id)
+
+
+async def test_a_stock_host_and_ours_ping_and_identify_each_other() -> None:
+    from libp2p import new_host
+    from libp2p.custom_types import TProtocol
+    from libp2p.host.ping import PingService
+    from libp2p.identity.identify.identify import parse_identify_response
+    from libp2p.peer.peerinfo import info_from_p2p_addr
+    from multiaddr import Multiaddr
+
+    loop = asyncio.get_running_loop()
+    connected: asyncio.Future[str] = loop.create_future()
+    asked = threading.Event()
+    seen: dict[str, object] = {}
+
+    async with running(Node()) as node:
+        address = node.address
+
+        async def client() -> None:
+            host = new_host()
+            async with host.run(listen_addrs=[Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+                info = info_from_p2p_addr(Multiaddr(address))
+                await host.connect(info)
+                seen["pings"] = await PingService(host).ping(info.peer_id, 3)
+                stream = await host.new_stream(info.peer_id, [TProtocol(wellknown.IDENTIFY)])
+                identified = parse_identify_response(await stream.read(wellknown.MAX_IDENTIFY_BYTES))
+                await stream.close()
+                seen["agent"], seen["protocols"] = identified.agent_version, set(identified.protocols)
+                loop.call_soon_threadsafe(connected.set_result, str(host.get_id()))
+                await trio.to_thread.run_sync(asked.wait)
+                await host.close()
+
+        thread = asyncio.ensure_future(asyncio.to_thread(in_trio, client))
+        try:
+            async with asyncio.timeout(SECONDS):
+                peer = await connected
+                assert await node.network.ping(peer) > 0
+                identified = await node.network.identify(peer)
+        finally:
+            asked.set()
+            await thread
+    assert len(seen["pings"]) == 3  # type: ignore[arg-type]
+    assert seen["agent"] == wellknown.AGENT
+    assert {"/mlnet/grpc/1.0.0", wellknown.PING, wellknown.IDENTIFY} <= seen["protocols"]  # type: ignore[operator]
+    assert "libp2p" in identified.agent
+    assert {wellknown.PING, wellknown.IDENTIFY} <= set(identified.protocols)
+    assert identified.observed.startswith("/ip4/127.0.0.1/tcp/")
 
 
 def test_the_wire_form_of_a_frame_is_stable() -> None:
