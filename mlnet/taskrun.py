@@ -13,6 +13,7 @@ from random import SystemRandom
 
 from mlnet import data, store, task_schema
 from mlnet import task as task_definition
+from mlnet.companions import watched
 from mlnet.errors import DataError, LocalProtocolError, MlnetError, StoreError, TrainingError, TransportError
 from mlnet.net.interface import REDIS_PROTOCOL, DialBack
 from mlnet.options import NodeOptions
@@ -303,13 +304,20 @@ class TaskRun:
         return await self._forward(peer, "store")
 
     async def _train(self, attempt: int, plan: Plan) -> None:
+        others = [peer for peer in plan.nodes if peer != self._wire.network.peer_id]
+        seconds = self._options.deadlines.lost / 1000
         try:
-            event = await self._trained(attempt, plan)
+            async with watched(self._wire.network, others, seconds) as met:
+                event = await self._trained(attempt, plan, met)
         except MlnetError as error:
-            event = TrainingStopped(attempt, str(error))
-        self._tell(event)
+            self._tell(TrainingStopped(attempt, str(error)))
+            if self._trainer is not None:
+                await self._trainer.stop()
+        else:
+            self._tell(event)
 
-    async def _trained(self, attempt: int, plan: Plan) -> Event:
+    async def _trained(self, attempt: int, plan: Plan, met: Callable[[], None]) -> Event:
+        """Fetch and train; ``met`` is called once all members have met."""
         me = self._wire.network.peer_id
         rank, trainer = plan.nodes.index(me), self._trainer
         if trainer is None:
@@ -339,6 +347,7 @@ class TaskRun:
             max_parameters=self._options.terms.max_parameters,
         )
         async for event in trainer.run(request):
+            met()
             if isinstance(event, Finished):
                 return self._finished(attempt, plan, event)
             self._tell(TrainingProgressed(attempt))

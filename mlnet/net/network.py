@@ -33,6 +33,7 @@ from mlnet.net.interface import (
 )
 from mlnet.net.outbox import Outcome, Route
 from mlnet.net.peers import AddressBook, Neighbours, Scores
+from mlnet.net.presence import Presence
 from mlnet.net.service import RpcServer, Service
 from mlnet.net.tunnel import RuntimeDir
 from mlnet.net.wellknown import Identified
@@ -108,6 +109,7 @@ class Network:
             events=self,
         )
         self._connector = Connector(self._host, self._book, self._neighbours, self._limits)
+        self._presence = Presence(self._neighbours, self._connector.connect, self._limits.known_peers)
         self._conversations = Conversations(self._host, self, self._limits)
         self._rpc_socket, self._tools_address = rpc_socket, tools_address
         self._server: RpcServer | None = None
@@ -225,6 +227,11 @@ class Network:
     def remote_ips(self, peer: str) -> frozenset[str]:
         """The IP addresses at the other end of the live connections with that peer."""
         return frozenset(self._links.get(peer, ()))
+
+    async def lost(self, peer: str, seconds: float) -> None:
+        """Return once a peer that was connected at some time has been away for so many seconds, though it was
+        dialled."""
+        await self._presence.lost(peer, seconds)
 
     def penalise(self, peer: str, points: float = 1.0) -> None:
         """Score a peer down; at ten points (they fade, one a minute) it is disconnected and shut out for a
@@ -397,6 +404,7 @@ class Network:
                 conversation.on_link(False)
         for target in self._neighbours.chosen():
             self._conversations[target].want()
+        self._presence.on_peer(peer, now)
         self._handlers.on_peer(peer, now)
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:

@@ -20,6 +20,7 @@ class Deadlines(msgspec.Struct, frozen=True):
         download: a download, plus 1 s for each 64 KiB.
         load: until every trainer has loaded its libraries; the machines' matter, not the links'.
         rendezvous: until the trainers have found each other.
+        lost: a member whose connection is gone to come back, before the first step of training.
         step: without a step of training.
         completion: the results of the others, after the first.
         rewards: the signatures under the split.
@@ -38,6 +39,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     download: int = 60_000
     load: int = 60_000
     rendezvous: int = 60_000
+    lost: int = 5_000
     step: int = 120_000
     completion: int = 20_000
     rewards: int = 30_000

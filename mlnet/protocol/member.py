@@ -249,6 +249,10 @@ class Member(Machine):
                 # The client takes a member that says nothing for the one that was lost.
                 self.say(body, [self.client], until=self.now + self.deadlines.grace, via=self.others)
                 self.enter(self.finish("failed", body.reason, body.code))
+                return
+        if self.phase is Phase.TRAINING:
+            # Without one of them the trainers never meet, and whoever says nothing is taken for lost.
+            self.failure = self.failure or f"{message.sender} gave up: {body.reason}"
 
     def _expose(self, sender: str) -> None:
         """Show a contradiction to the client; it is the proof. A client that contradicts itself has no

@@ -12,6 +12,7 @@ import pytest
 from mission import Mission, Watch, mission
 
 from mlnet.ledger import Ledger
+from mlnet.protocol.commands import Report
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -42,10 +43,9 @@ async def test_a_node_that_is_killed_while_the_cluster_forms(phase: str) -> None
     async with mission(4, patience=0.2) as net:
         victim = net.nodes[3]
 
-        def observe(report: object) -> None:
-            watch(report)  # type: ignore[arg-type]
-            data = getattr(report, "data", {})
-            if getattr(report, "what", "") == "phase" and data["phase"] == phase:
+        def observe(report: Report) -> None:
+            watch(report)
+            if report.what == "phase" and report.data["phase"] == phase:
                 victim.kill()
 
         async with net.client() as client:
@@ -61,6 +61,55 @@ async def test_a_node_that_is_killed_while_the_cluster_forms(phase: str) -> None
             assert result.code in ("NodeLost", "TrainingError"), result
             assert not (net.base / "out").exists()
             await free_again(net)
+
+
+async def test_a_node_that_is_killed_before_the_first_step_ends_the_task_by_name_and_soon() -> None:
+    watch = Watch()
+    async with mission(3) as net:
+        victim = net.nodes[1]
+
+        def observe(report: Report) -> None:
+            watch(report)
+            if report.what == "phase" and report.data["phase"] == "training":
+                victim.kill()
+
+        async with net.client() as client:
+            submission = await client.submit(net.definition(), output=net.base / "out", observe=observe)
+            await watch.answers(3)
+            submission.hurry()
+            await watch.phase("training")
+            async with asyncio.timeout(30):
+                result = await submission.result()
+        assert not watch.of("progress")
+        assert result.state == "failed"
+        assert result.code == "NodeLost"
+        assert f"no word from {victim.peer_id}" in result.reason
+        assert f"{victim.peer_id} is lost" in result.reason
+        await free_again(net)
+
+
+async def test_a_trainer_that_dies_before_the_first_step_ends_the_task_by_its_own_word() -> None:
+    watch = Watch()
+    async with mission(3) as net:
+
+        def observe(report: Report) -> None:
+            watch(report)
+            if report.what == "phase" and report.data["phase"] == "training":
+                for pid in trainers(net.nodes[1].process.pid):
+                    signal_safely(pid, signal.SIGKILL)
+
+        async with net.client() as client:
+            submission = await client.submit(net.definition(), output=net.base / "out", observe=observe)
+            await watch.answers(3)
+            submission.hurry()
+            await watch.phase("training")
+            async with asyncio.timeout(30):
+                result = await submission.result()
+        assert not watch.of("progress")
+        assert result.state == "failed"
+        assert result.code == "TrainingError"
+        assert "the trainer ended by signal 9" in result.reason
+        await free_again(net)
 
 
 async def test_a_node_that_is_killed_in_training_ends_the_task_by_name_and_soon() -> None:
@@ -104,6 +153,12 @@ async def test_a_node_that_freezes_in_training_is_noticed() -> None:
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def trainers(node: int) -> list[int]:
+    found = [pid for pid in children(node) if b"training.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert found
+    return found
 
 
 def signal_safely(pid: int, number: int) -> bool:

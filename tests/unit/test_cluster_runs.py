@@ -225,6 +225,25 @@ def test_a_node_that_fails_in_training_ends_the_task_with_its_reason() -> None:
     assert {end.state for end in world.ends.values()} == {"failed"}
 
 
+def test_a_node_that_fails_before_the_trainers_meet_takes_nobody_silent_with_it() -> None:
+    """The others' trainers would wait for it; they give up by its word, and are not taken for lost."""
+
+    def change(name: str, command: Command, event: Event) -> Event | None:
+        if not isinstance(command, StartTraining):
+            return event
+        return TrainingStopped(command.attempt, "out of memory") if name == "node1" else None
+
+    world = World(4)
+    world.changes = change
+    world.submit()
+    world.run()
+    assert world.ends["client"].code == "TrainingError"
+    assert world.ends["client"].reason == "training failed: out of memory"
+    gave_up = [sent(world, f"node{index}", "TASK_FAILED")[0].message.body for index in (0, 2, 3)]
+    assert all(isinstance(body, TaskFailed) and body.reason.endswith("out of memory") for body in gave_up)
+    assert {end.state for end in world.ends.values()} == {"failed"}
+
+
 def test_a_node_that_dies_in_training_is_named() -> None:
     def change(name: str, command: Command, event: Event) -> Event | None:
         if isinstance(command, StartTraining):

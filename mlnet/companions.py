@@ -1,0 +1,46 @@
+"""The other members, watched while the trainers meet: from the first step on the trainers notice a loss
+themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from mlnet.errors import TrainingError
+from mlnet.net.network import Network
+
+
+@asynccontextmanager
+async def watched(
+    network: Network, peers: Iterable[str], seconds: float
+) -> AsyncIterator[Callable[[], None]]:
+    """End the block when a member is lost; the value ends the watch instead.
+
+    Args:
+        network: knows who is connected.
+        peers: the members.
+        seconds: for a member to come back.
+
+    Raises:
+        TrainingError: a member is lost; it says which.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            watches = [group.create_task(_watch(network, peer, seconds)) for peer in peers]
+
+            def enough() -> None:
+                for watch in watches:
+                    watch.cancel()
+
+            try:
+                yield enough
+            finally:
+                enough()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _watch(network: Network, peer: str, seconds: float) -> None:
+    await network.lost(peer, seconds)
+    raise TrainingError(f"{peer} is lost: its connection broke and it was not back within {seconds:g} s")
