@@ -11,20 +11,21 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard ext/*.pyx ext/*.h)
 export MLNET_EXTENSIONS ?= require
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate fuzz lint bench sanitize format wheel clean
+.PHONY: help demo test simulate fuzz lint bench bench-tunnel sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo      five nodes on this machine train a model of handwritten digits'
-	@echo 'make test      run the tests'
-	@echo 'make simulate  run the protocol under faults over 10,000 seeds, on all cores'
-	@echo 'make fuzz      feed a million mutated messages to codec and state machines'
-	@echo 'make lint      check style and types'
-	@echo 'make bench     compare the kernels and the codec with other libraries (ARGS=--json)'
-	@echo 'make sanitize  test the kernels under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)'
-	@echo 'make format    put the code into the style that lint checks'
-	@echo 'make wheel     build the source distribution and the wheel into dist/'
-	@echo 'make clean     remove everything that the above made, but not the models in mlnet-*/'
+	@echo 'make demo          five nodes on this machine train a model of handwritten digits'
+	@echo 'make test          run the tests'
+	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
+	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
+	@echo 'make lint          check style and types'
+	@echo 'make bench         compare the kernels and the codec with other libraries (ARGS=--json)'
+	@echo 'make bench-tunnel  compare gRPC through the tunnel with gRPC directly and over other libp2ps'
+	@echo 'make sanitize      test the kernels under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)'
+	@echo 'make format        put the code into the style that lint checks'
+	@echo 'make wheel         build the source distribution and the wheel into dist/'
+	@echo 'make clean         remove everything that the above made, but not the models in mlnet-*/'
 
 demo: $(VENV)/.installed
 	$(BIN)/mlnet-node demo $(ARGS)
@@ -47,6 +48,9 @@ lint: $(VENV)/.developer
 
 bench: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+bench-tunnel: $(VENV)/.developer
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/tunnel.py $(ARGS)
 
 sanitize: $(VENV)/.developer
 	.ci/sanitize $(BIN)/python $(ARGS)

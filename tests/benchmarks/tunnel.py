@@ -1,0 +1,364 @@
+"""How gRPC through mlnet's tunnel compares with gRPC over TCP, and with other tunnels over libp2p.
+
+Prints a table in Markdown, or one JSON document ``{row: {peer: value}}``. Each peer is a server and a client
+in a process of its own; they take turns, round by round, and medians count. Two columns are Go's, where there
+is a Go compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from benchmarks.children import Child, Failed, running
+from benchmarks.measure import machine
+
+WORKER = Path(__file__).with_name("tunnel_worker.py")
+GO_SOURCES = Path(__file__).with_name("go")
+GO_BUILD_SECONDS = 600.0
+MIB = 1 << 20
+MB = 1e6
+
+DIRECT, NATIVE, PYTHON = "grpcio, direct", "mlnet", "mlnet, Python session"
+STOCK, GO_DIRECT, GO_TUNNEL = "py-libp2p", "grpc-go, direct", "go-libp2p"
+P50, P99 = "call of 300 bytes, p50, us", "call of 300 bytes, p99, us"
+RATES = {flight: f"calls a second, {flight} in flight" for flight in (1, 16, 64)}
+BULK, BULK_CPU = "stream of 1 MiB messages, MB/s", "the same, processor-ms a MB"
+SETUP = "dial, handshake, first call, ms"
+IDLE, BARE = "idle connection, KB of the node", "idle session without a host, KB"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One column.
+
+    Attributes:
+        name: its head.
+        command: of its processes, but for ``server`` or ``client`` and the way.
+        way: what the processes are told.
+        base: the column to compare with.
+        env: for the processes.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    way: str
+    base: str = DIRECT
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        rounds: turns of each peer.
+        calls: one after the other.
+        warm_up: calls before the first round.
+        seconds: of each rate, and about of each stream.
+        setups: connections made one after the other.
+        idle: connections that are held at a time.
+        first_idle: such connections before; they pay for what all share.
+        settle: seconds until memory is read: long enough for a ping.
+        names: the peers; empty for all.
+        fresh: memory is read in processes that have done nothing else.
+    """
+
+    rounds: int = 5
+    calls: int = 800
+    warm_up: int = 300
+    seconds: float = 0.7
+    setups: int = 3
+    idle: int = 300
+    first_idle: int = 20
+    settle: float = 2.5
+    names: tuple[str, ...] = ()
+    fresh: bool = True
+
+
+QUICK = Effort(
+    rounds=1,
+    calls=20,
+    warm_up=3,
+    seconds=0.05,
+    setups=1,
+    idle=4,
+    first_idle=1,
+    settle=0.0,
+    names=(DIRECT, NATIVE),
+    fresh=False,
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the column :data:`NATIVE` is to reach: at least, or at most, so many times another column, or so
+    much where there is none."""
+
+    row: str
+    at_least: bool
+    value: float
+    base: str = ""
+
+
+GOALS = (
+    Goal(P50, False, 1.2, DIRECT),
+    Goal(RATES[16], True, 1.0, DIRECT),
+    Goal(RATES[64], True, 1.1, DIRECT),
+    Goal(BULK, True, 1.0, GO_TUNNEL),
+    Goal(BULK, True, 0.4, DIRECT),
+    Goal(BULK_CPU, False, 1.2),
+    Goal(BARE, False, 8.0),
+)
+
+
+class Pair:
+    """The two processes of a column."""
+
+    def __init__(self, peer: Peer, server: Child, client: Child) -> None:
+        self.peer, self.server, self.client = peer, server, client
+        self._address = server.greeting["address"]
+        self.kind = ""
+        self._messages = 8
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, peer: Peer) -> AsyncIterator[Self]:
+        """Start them."""
+        async with (
+            running([*peer.command, "server", peer.way], peer.env) as server,
+            running([*peer.command, "client", peer.way], peer.env) as client,
+        ):
+            yield cls(peer, server, client)
+
+    async def connect(self, effort: Effort) -> None:
+        """Connect, and find out how long a stream takes about a round's time."""
+        answer = await self.client.ask("connect", address=self._address, calls=effort.warm_up)
+        self.kind = answer["kind"]
+        took = (await self.client.ask("bulk", messages=self._messages))["seconds"]
+        self._messages = min(256, max(4, int(self._messages * effort.seconds / took)))
+
+    async def round(self, effort: Effort) -> dict[str, float]:
+        """Measure all but memory."""
+        ask = self.client.ask
+        latency = await ask("latency", calls=effort.calls)
+        values = {P50: latency["p50"], P99: latency["p99"]}
+        for flight, row in RATES.items():
+            values[row] = (await ask("rate", flight=flight, seconds=effort.seconds))["rate"]
+        before = await self._cpu()
+        took = (await ask("bulk", messages=self._messages))["seconds"]
+        size = self._messages * MIB / MB
+        values |= {BULK: size / took, BULK_CPU: (await self._cpu() - before) * 1e3 / size}
+        setup = await ask("setup", address=self._address, times=effort.setups)
+        return values | {SETUP: setup["seconds"] * 1e3}
+
+    async def _cpu(self) -> float:
+        answers = [await child.ask("cpu") for child in (self.server, self.client)]
+        return float(sum(answer["cpu"] for answer in answers))
+
+
+async def grown(pair: Pair, effort: Effort, *, bare: bool) -> float:
+    """KB that each of many idle connections takes in the server."""
+    server, client = pair.server, pair.client
+    address = (await server.ask("bare"))["address"] if bare else server.greeting["address"]
+    sizes = []
+    for count in (effort.first_idle, effort.idle):
+        await client.ask("hold", address=address, count=count)
+        await asyncio.sleep(effort.settle)
+        sizes.append((await server.ask("memory"))["rss"])
+    return float(sizes[1] - sizes[0]) / 1024 / effort.idle
+
+
+async def build_go(folder: Path) -> Path:
+    """Compile the Go peer.
+
+    Raises:
+        Failed: there is no Go, or it does not compile.
+    """
+    compiler = shutil.which("go")
+    if compiler is None:
+        raise Failed("there is no Go compiler")
+    target = folder / "benchmarks"
+    process = await asyncio.create_subprocess_exec(
+        compiler,
+        "build",
+        "-o",
+        str(target),
+        ".",
+        cwd=GO_SOURCES,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(GO_BUILD_SECONDS):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        raise Failed(f"go build took more than {GO_BUILD_SECONDS:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise Failed(f"go build: {errors.decode(errors='replace').strip()[-200:]}")
+    return target
+
+
+def python_peers() -> list[Peer]:
+    """The columns in Python."""
+    command = (sys.executable, str(WORKER))
+    return [
+        Peer(DIRECT, command, "direct"),
+        Peer(NATIVE, command, "ours", env={"MLNET_EXTENSIONS": "auto"}),
+        Peer(PYTHON, command, "ours", env={"MLNET_EXTENSIONS": "skip"}),
+        Peer(STOCK, command, "stock"),
+    ]
+
+
+def go_peers(program: Path) -> list[Peer]:
+    """The columns in Go."""
+    return [
+        Peer(GO_DIRECT, (str(program),), "direct", GO_DIRECT),
+        Peer(GO_TUNNEL, (str(program),), "libp2p", GO_DIRECT),
+    ]
+
+
+class Table:
+    """What was measured, and why not."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, list[float]]] = {}
+        self.notes: list[str] = []
+
+    def add(self, peer: str, values: Mapping[str, float]) -> None:
+        """Take a round's values."""
+        for row, value in values.items():
+            self.values.setdefault(row, {}).setdefault(peer, []).append(value)
+
+    @contextlib.contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Note why something could not be measured."""
+        try:
+            yield
+        except Failed as error:
+            self.notes.append(f"{what}: {error}")
+
+    def medians(self) -> dict[str, dict[str, float]]:
+        """By row and peer."""
+        return {
+            row: {peer: statistics.median(values) for peer, values in peers.items()}
+            for row, peers in self.values.items()
+        }
+
+
+async def measure(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
+    """All rounds, then memory."""
+    async with contextlib.AsyncExitStack() as stack:
+        pairs = []
+        for peer in peers:
+            with table.noting(peer.name):
+                pair = await stack.enter_async_context(Pair.running(peer))
+                await pair.connect(effort)
+                if peer.name == NATIVE and pair.kind == "yamux":
+                    table.notes.append(f"{NATIVE}: the native session is not built, this is Python's")
+                    if PYTHON in [other.name for other in peers]:
+                        continue
+                pairs.append(pair)
+        for number in range(effort.rounds):
+            for pair in pairs[number % len(pairs) :] + pairs[: number % len(pairs)]:
+                with table.noting(f"{pair.peer.name}, round {number + 1}"):
+                    table.add(pair.peer.name, await pair.round(effort))
+        if not effort.fresh:
+            for pair in pairs:
+                await measure_memory(pair, effort, table)
+    if effort.fresh:
+        for pair in pairs:
+            async with Pair.running(pair.peer) as fresh:
+                await measure_memory(fresh, effort, table)
+
+
+async def measure_memory(pair: Pair, effort: Effort, table: Table) -> None:
+    """The rows about idle connections."""
+    with table.noting(f"{pair.peer.name}, idle connections"):
+        table.add(pair.peer.name, {IDLE: await grown(pair, effort, bare=False)})
+        if pair.peer.way == "ours":
+            table.add(pair.peer.name, {BARE: await grown(pair, effort, bare=True)})
+
+
+def render(medians: Mapping[str, Mapping[str, float]], peers: Sequence[Peer]) -> str:
+    """A table of all, each with its ratio to the direct connection, and one of the goals."""
+    shown = [peer for peer in peers if any(peer.name in row for row in medians.values())]
+    lines = ["| | " + " | ".join(peer.name for peer in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    for row, values in medians.items():
+        cells = []
+        for peer in shown:
+            value, base = values.get(peer.name), values.get(peer.base)
+            ratio = f" ({value / base:.2f})" if value and base and peer.name != peer.base else ""
+            cells.append(
+                "" if value is None else f"{value:,.4g}{ratio}" if value < 1e4 else f"{value:,.0f}{ratio}"
+            )
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    lines += ["", "| goal | wanted | measured | |", "|---|---|---|---|"]
+    for goal in GOALS:
+        values = medians.get(goal.row, {})
+        if NATIVE not in values or (goal.base and goal.base not in values):
+            continue
+        value = values[NATIVE] / (values[goal.base] if goal.base else 1.0)
+        met = value >= goal.value if goal.at_least else value <= goal.value
+        what = f"{goal.row}, of {goal.base}" if goal.base else goal.row
+        wanted = f"{'>=' if goal.at_least else '<='} {goal.value:g}"
+        lines.append(f"| {what} | {wanted} | {value:.2f} | {'met' if met else 'not met'} |")
+    return "\n".join(lines)
+
+
+async def run(effort: Effort, *, go: bool) -> tuple[Table, list[Peer]]:
+    """Measure everything."""
+    table, peers = Table(), python_peers()
+    with tempfile.TemporaryDirectory() as folder:
+        if go:
+            with table.noting(f"{GO_DIRECT}, {GO_TUNNEL}"):
+                peers += go_peers(await build_go(Path(folder)))
+        peers = [peer for peer in peers if not effort.names or peer.name in effort.names]
+        await measure(peers, effort, table)
+    return table, peers
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--quick", action="store_true", help="show that it works; the figures mean nothing")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"turns of each peer ({Effort.rounds})")
+    parser.add_argument(
+        "--only", action="append", metavar="PEER", help="measure this column; may be repeated"
+    )
+    options = parser.parse_args(arguments)
+    effort = QUICK if options.quick else Effort()
+    if options.rounds:
+        effort = replace(effort, rounds=options.rounds)
+    if options.only:
+        effort = replace(effort, names=tuple(options.only))
+    needs_go = not effort.names or not {GO_DIRECT, GO_TUNNEL}.isdisjoint(effort.names)
+    table, peers = asyncio.run(run(effort, go=needs_go))
+    medians = table.medians()
+    if options.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(medians)).decode() + "\n")
+        sys.stderr.write("".join(f"{note}\n" for note in table.notes))
+        return 0
+    head = ", ".join(f"{name} {value}" for name, value in machine().items())
+    sys.stdout.write(f"{head}; load {os.getloadavg()[0]:.1f}\n\n{render(medians, peers)}\n")
+    sys.stdout.write("".join(f"\n{note}" for note in table.notes) + "\n" if table.notes else "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
