@@ -175,6 +175,16 @@ class Mission:
         async with connected(settings) as client:
             yield client
 
+    async def replayed(self, task: str) -> dict[str, dict[str, Any]]:
+        """What ``replay`` derives from each party's transcript of a task, by the party's directory."""
+        files = sorted(self.base.glob(f"**/transcripts/{task}.jsonl"))
+        answers = await asyncio.gather(*(self.run("replay", str(file), "--json") for file in files))
+        for status, _, err in answers:
+            assert status == 0, err
+        return {
+            file.parent.parent.name: json.loads(out) for file, (_, out, _) in zip(files, answers, strict=True)
+        }
+
     def receipts(self, node: NodeProcess) -> list[dict[str, Any]]:
         files = sorted((node.data_dir / "ledger").glob("*.json"))
         return [json.loads(file.read_text()) for file in files]

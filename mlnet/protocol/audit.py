@@ -238,29 +238,57 @@ class _Auditor:
         return held if len(held) == len(cluster.poll().committee) else {}
 
     def _reward(self, cluster: Cluster) -> None:
-        results = {m.sender: m for m in self._of(TrainingCompleted) if m.attempt == cluster.attempt}
+        results: dict[str, Message] = {}
+        for message in self._of(TrainingCompleted):
+            if message.attempt == cluster.attempt and message.sender in cluster.inits:
+                if isinstance(message.body, TrainingCompleted) and message.body.trained:
+                    results[message.sender] = message
+                else:
+                    self._lie(message, "states a result of which nobody has trained a row")
         agreed = _majority(cluster, results)
         if agreed is None:
-            self.found.missing.append("the rewards: no result that more than half of the members state")
+            self._reward_as_signed(cluster, results)
             return
         self.found.model = agreed.model.sha256
-        for peer, message in results.items():
-            if peer in cluster.inits and message.body != agreed:
+        for message in results.values():
+            if message.body != agreed:
                 self._lie(message, "states another result than more than half of the members")
+        split = self._split(agreed)
+        self._settle(cluster, split)
+        for message in self._of(Rewards):
+            body = message.body
+            assert isinstance(body, Rewards)
+            party = message.sender in cluster.inits or message.sender == self.found.client
+            if message.attempt == cluster.attempt and party and body.split != split:
+                self._lie(message, "signed a split that does not follow from what was trained")
+
+    def _reward_as_signed(self, cluster: Cluster, results: Mapping[str, Message]) -> None:
+        """A member has its own result alone: what follows from it counts when more than half of the committee
+        signed the same."""
+        for message in results.values():
+            if isinstance(message.body, TrainingCompleted):
+                split = self._split(message.body)
+                if rewards.settled(split, self._signed(cluster), cluster.poll().committee):
+                    self._settle(cluster, split)
+                    return
+        self.found.missing.append("the rewards: no result that more than half of the members state")
+
+    def _split(self, result: TrainingCompleted) -> dict[str, int]:
         assert self.definition is not None
-        split = rewards.split(self.definition.payment_micro, agreed.contributions, self.paid)
-        self.found.rewards = split
-        signed = {m.sender: m for m in self._of(Rewards) if m.attempt == cluster.attempt}
-        parts: dict[str, Mapping[str, int]] = {}
-        for peer, message in signed.items():
-            if isinstance(message.body, Rewards):
-                parts[peer] = message.body.split
-                if (peer in cluster.inits or peer == self.found.client) and message.body.split != split:
-                    self._lie(message, "signed a split that does not follow from what was trained")
-        committee = cluster.poll().committee
-        self.found.settled = (
-            rewards.settled(split, parts, committee) and parts.get(self.found.client) == split
-        )
+        return rewards.split(self.definition.payment_micro, result.contributions, self.paid)
+
+    def _settle(self, cluster: Cluster, split: dict[str, int]) -> None:
+        signed = self._signed(cluster)
+        agreed = rewards.settled(split, signed, cluster.poll().committee)
+        self.found.rewards, self.found.settled = split, agreed and signed.get(self.found.client) == split
+
+    def _signed(self, cluster: Cluster) -> dict[str, Mapping[str, int]]:
+        """The splits of the attempt, by who signed them."""
+        return {
+            message.sender: message.body.split
+            for message in self._of(Rewards)
+            if message.attempt == cluster.attempt and isinstance(message.body, Rewards)
+        }
 
     def _of(self, body: type, sender: str = "") -> list[Message]:
         return [m for m in self.all.values() if isinstance(m.body, body) and sender in ("", m.sender)]
@@ -270,7 +298,7 @@ class _Auditor:
 
 
 def _majority(cluster: Cluster, results: Mapping[str, Message]) -> TrainingCompleted | None:
-    bodies = [message.body for peer, message in results.items() if peer in cluster.inits]
+    bodies = [message.body for message in results.values()]
     for body in bodies:
         if isinstance(body, TrainingCompleted) and 2 * bodies.count(body) > len(cluster.members):
             return body

@@ -226,7 +226,9 @@ def _results(client: Client) -> dict[str, Message]:
     return {
         peer: message
         for peer, message in sent.items()
-        if isinstance(message.body, TrainingCompleted) and message.body.digest == client.bound
+        if isinstance(message.body, TrainingCompleted)
+        and message.body.digest == client.bound
+        and message.body.trained
     }
 
 

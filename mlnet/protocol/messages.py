@@ -275,6 +275,11 @@ class TrainingCompleted(Body, frozen=True):
     contributions: Annotated[dict[PeerId, Rows], Meta(max_length=MAX_NODES)]
     accuracy: Metric | None = None
 
+    @property
+    def trained(self) -> bool:
+        """Whether there is something by which the payment can be shared out."""
+        return any(self.contributions.values())
+
 
 class Rewards(Body, frozen=True):
     """committee members, then the client: the split of the payment, in micro-units, by peer id."""

@@ -32,6 +32,19 @@ def check_completed(result: Mapping[str, Any], nodes: int) -> None:
     assert result["accuracy"]["held_out"] > 0.8
 
 
+async def check_replay(net: Mission, result: Mapping[str, Any]) -> None:
+    """Client and nodes each hold the messages from which everything follows that the task ended with."""
+    audits = await net.replayed(result["task"])
+    assert set(audits) == {"client", *(node.data_dir.name for node in net.nodes)}
+    for party, audit in audits.items():
+        assert audit["lies"] == audit["missing"] == [], party
+        for what in ("committee", "master", "slave", "held_out", "rewards"):
+            assert audit[what] == result[what], (party, what)
+        assert audit["order"] == result["segments"], party
+        assert audit["settled"], party
+    assert audits["client"]["model"] == result["model"]["sha256"]
+
+
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
@@ -43,6 +56,7 @@ async def test_from_the_definition_to_the_reward_as_a_user_does_it() -> None:
         assert status == 0, err
         result = json.loads(out)
         check_completed(result, 3)
+        await check_replay(net, result)
         assert names(net.base / "out") == ["model.safetensors", "result.json"]
         assert json.loads((net.base / "out" / "result.json").read_text()) == result
         assert result["model"]["path"] == str(net.base / "out" / "model.safetensors")
@@ -88,6 +102,11 @@ async def test_a_vote_that_only_the_hash_order_ends() -> None:
         assert watch.of("committee")[0]["reason"] == "seats filled in hash order after 8 cycles"
         assert len(result.committee) == 2
         assert len(result.nodes) == 3
+        audits = await net.replayed(result.task)
+        assert len(audits) == 4
+        for audit in audits.values():  # one of them is a worker's, who sees the votes and no more
+            assert audit["lies"] == []
+            assert set(audit["committee"]) == set(result.committee)
 
 
 async def test_a_vote_of_several_cycles_that_a_tie_ends() -> None:

@@ -51,6 +51,23 @@ def test_an_audit_derives_what_the_client_decided_and_blames_no_honest_party(fau
                 assert found.rewards == machine.split
 
 
+def test_every_member_derives_the_rewards_from_what_it_saw() -> None:
+    """A member holds its own result alone, and the splits that the committee signed."""
+    (client,) = {party.peer for _, party, _ in audited("calm", 1) if isinstance(party.machine, Client)}
+    found = {party.peer: audit_ for _, party, audit_ in audited("calm", 1)}
+    due = found[client]
+    assert len(found) > 3
+    for peer, audit_ in found.items():
+        assert sorted(audit_.committee) == sorted(due.committee)
+        if peer == client or peer in due.committee:
+            assert (audit_.committee, audit_.master, audit_.slave) == (due.committee, due.master, due.slave)
+            assert (audit_.order, audit_.rewards, audit_.settled) == (due.order, due.rewards, True)
+        else:
+            assert audit_.missing == [
+                f"master and slave: no CLUSTER_DATABASE_SELECTION of {', '.join(sorted(due.committee))}"
+            ]
+
+
 def lies(faults: str, seeds: int = 40) -> set[str]:
     found = set()
     for seed in range(seeds):
