@@ -14,6 +14,8 @@ from mlnet.identity import parse_peer_id
 _FORM = re.compile(
     r"/(ip4|ip6|dns|dns4|dns6)/([0-9A-Za-z.:-]{1,253})/tcp/([0-9]{1,5})(?:/p2p/([0-9A-Za-z]{1,64}))?"
 )
+OWN = frozenset({"127.0.0.1", "::1"})
+"""The addresses that the connections between processes of one machine have."""
 _BRIDGES = ("docker", "br-", "virbr", "cni")
 
 
@@ -95,6 +97,21 @@ def from_network(peer: str, address: str) -> str | None:
     ):
         return None
     return f"/{family}/{host}/tcp/{port}"
+
+
+def block(ip: str) -> str:
+    """What bounds by address count together: an IPv4 address, the /64 network of an IPv6 one (whoever has one
+    of its addresses has them all).
+
+    Text that is not an IP address comes back unchanged.
+    """
+    try:
+        parsed = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    if parsed.version == 4 or parsed.is_loopback:
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 def _rank(host: str, interface: str) -> int | None:

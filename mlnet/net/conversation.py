@@ -13,7 +13,8 @@ import grpc
 from mlnet.envelope import Envelope
 from mlnet.errors import TransportError
 from mlnet.net.channel import Channel
-from mlnet.net.host import RPC_PROTOCOL, Host
+from mlnet.net.host import Host
+from mlnet.net.inbound import RPC_PROTOCOL
 from mlnet.net.interface import Limits
 from mlnet.net.outbox import Budget, Outbox, Outcome, Route
 from mlnet.rpc import mlnet_pb2 as pb

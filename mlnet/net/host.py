@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import trio
-from libp2p.abc import INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
@@ -23,12 +23,9 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
-from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
@@ -38,31 +35,20 @@ from mlnet.errors import ConfigError, PeerUnreachable, PortInUse, TransportError
 from mlnet.net import addresses as addressing
 from mlnet.net import repairs, tunnel, wellknown
 from mlnet.net.bridge import TrioThread
-from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits
-from mlnet.net.links import Link, Links
-from mlnet.net.session import Session, Stream
+from mlnet.net.door import Door
+from mlnet.net.inbound import Inbound, Source
+from mlnet.net.interface import Limits
+from mlnet.net.links import Link, Links, Turned
+from mlnet.net.negotiation import Communicator, bound_negotiation
+from mlnet.net.session import Ending, Session, Stream
 from mlnet.net.yamux import YamuxSession
 
 logger = logging.getLogger(__name__)
-RPC_PROTOCOL = "/mlnet/grpc/1.0.0"
+GARBAGE_POINTS = 6.0
+"""What a connection costs its peer that ended because the peer broke the rules."""
 HEAD_START_SECONDS = 0.25
 """Time for one address to answer before the next one is dialled as well."""
 SHUTDOWN_SECONDS = 2.0
-
-
-class Source(NamedTuple):
-    """Where a call comes from, as the noise handshake and the TCP connection prove it."""
-
-    peer: str
-    ip: str
-
-
-class _Service(NamedTuple):
-    """What answers an inbound stream: ``serve(peer, protocol, stream)``, and at most so many at a time for
-    one peer."""
-
-    serve: Callable[[str, str, Stream], Awaitable[None]]
-    limit: int
 
 
 class HostEvents(Protocol):
@@ -73,6 +59,9 @@ class HostEvents(Protocol):
 
     def on_missing_link(self, peer: str) -> None:
         """A stream waits for a connection with that peer: dial it."""
+
+    def on_garbage(self, peer: str, points: float) -> None:
+        """A connection ended because the peer broke the rules."""
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
         """The unix socket to which an inbound stream is spliced; None refuses it."""
@@ -103,27 +92,14 @@ class Host:
         self._keys: KeyPair = create_new_key_pair(seed)
         self._id = ID.from_pubkey(self._keys.public_key)
         self._listen = [Multiaddr(address) for address in listen]
-        self._runtime, self._rpc_socket = runtime, rpc_socket
+        self._runtime = runtime
         self._limits, self._events = limits, events
         self._thread = TrioThread(self._main)
-        self._sources: dict[str, Source] = {}
         self._links = Links(self._id, limits)
-        self._inbound_streams: Counter[tuple[str, _Service]] = Counter()
+        self._inbound = Inbound(limits, runtime, rpc_socket, self._admit, self._serve_wellknown)
         self._tunnels: dict[Path, trio.CancelScope] = {}
-        self._handshakes = repairs.Handshakes(limits.handshakes)
-        self._negotiator = Multiselect()
-        self._services: dict[str, _Service] = {
-            RPC_PROTOCOL: _Service(self._serve_rpc, limits.rpc_streams_per_peer),
-            **dict.fromkeys(
-                (REDIS_PROTOCOL, GLOO_PROTOCOL), _Service(self._serve_splice, limits.spliced_streams_per_peer)
-            ),
-            **dict.fromkeys(
-                (wellknown.PING, wellknown.IDENTIFY),
-                _Service(self._serve_wellknown, limits.wellknown_streams_per_peer),
-            ),
-        }
-        for protocol in self._services:
-            self._negotiator.add_handler(TProtocol(protocol), self._on_stream)
+        self._door = Door(limits, time.monotonic)
+        self._endings: Counter[Ending] = Counter()
         self._swarm: Swarm | None = None
         self._nursery: trio.Nursery | None = None
         self.listen_addresses: list[str] = []
@@ -145,9 +121,8 @@ class Host:
         await self._thread.stop()
 
     def source(self, grpc_peer: str) -> Source | None:
-        """Who is behind a gRPC call, by its ``context.peer()``: the unix socket's address is one that only
-        we could bind."""
-        return self._sources.get(grpc_peer.removeprefix("unix:"))
+        """Who is behind a gRPC call, by its ``context.peer()``."""
+        return self._inbound.source(grpc_peer)
 
     async def dial(self, peer: str, addresses: Sequence[str]) -> None:
         """Connect to a peer unless a connection is up already.
@@ -198,7 +173,7 @@ class Host:
 
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
         self._nursery = nursery
-        tcp = repairs.Tcp()
+        tcp = repairs.Tcp(self._door)
         swarm = self._make_swarm(tcp)
         async with background_trio_service(swarm):
             self._swarm = swarm
@@ -223,6 +198,7 @@ class Host:
             {NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, max(1, int(self._limits.handshake_seconds))
         )
         repairs.repair_muxer(upgrader, TProtocol(YAMUX), self._limits)
+        bound_negotiation(upgrader)
         peerstore = PeerStore()
         peerstore.add_key_pair(self._id, self._keys)
         swarm = Swarm(
@@ -233,9 +209,9 @@ class Host:
             retry_config=repairs.NO_RETRY,
             connection_config=repairs.connection_config(self._limits),
         )
-        swarm.set_stream_handler(self._on_stream)
+        swarm.set_stream_handler(self._inbound.serve)
         repairs.repair_auto_connector(swarm)
-        repairs.repair_inbound(swarm, self._handshakes, self._serve_inbound)
+        repairs.repair_inbound(swarm, self._door, self._serve_inbound)
         return swarm
 
     def _cannot_listen(self, failures: Sequence[OSError]) -> ConfigError:
@@ -251,21 +227,33 @@ class Host:
 
     async def _serve_inbound(self, session: Session, ip: str) -> None:
         link = self._add_link(session, ip)
-        if link is not None:
+        if isinstance(link, Link):
             await self._watch(link)
 
     async def _watch(self, link: Link) -> None:
+        session = link.session
         try:
-            await link.session.event_closed.wait()
+            await session.event_closed.wait()
         finally:
             self._links.remove(link)
-            logger.debug("connection with %s at %s ended: %s", link.peer, link.ip, link.session.end_reason)
+            self._door.on_link(link.ip, False)
+            logger.debug("connection with %s at %s ended: %s", link.peer, link.ip, session.end_reason)
             self._thread.notify(self._events.on_link, link.peer, link.ip, False)
+            if session.ending is not None:
+                self._endings[session.ending] += 1
+                if session.ending.is_garbage:
+                    self._blame(link)
 
-    def _add_link(self, session: Session, ip: str) -> Link | None:
+    def _blame(self, link: Link) -> None:
+        """Score a peer down that broke the rules, and its address: another identity costs nothing."""
+        self._door.blame(link.ip, GARBAGE_POINTS)
+        self._thread.notify(self._events.on_garbage, link.peer, GARBAGE_POINTS)
+
+    def _add_link(self, session: Session, ip: str) -> Link | Turned:
         link = self._links.add(session, ip)
-        if link is not None:
-            surplus = self._links.surplus(link.peer)
+        if isinstance(link, Link):
+            self._door.on_link(ip, True)
+            surplus = self._links.surplus(link)
             if surplus is not None and self._nursery is not None:
                 self._nursery.start_soon(surplus.session.close)
             self._thread.notify(self._events.on_link, link.peer, ip, True)
@@ -310,9 +298,9 @@ class Host:
                 cause = cause.__cause__
             return str(cause) or type(cause).__name__
         link = self._add_link(session, session.remote_ip)
-        if link is None:
+        if isinstance(link, Turned):
             await session.close()
-            return "it is this node itself, or there are too many connections"
+            return "it is this node itself" if link is Turned.ODD else link.value
         self._nursery.start_soon(self._watch, link)
         return None
 
@@ -336,7 +324,7 @@ class Host:
             with trio.fail_after(self._limits.handshake_seconds):
                 await MultiselectClient().select_one_of(
                     [TProtocol(protocol)],
-                    MultiselectCommunicator(stream),
+                    Communicator(stream),
                     int(self._limits.handshake_seconds) + 1,
                 )
                 if preamble is not None:
@@ -372,56 +360,10 @@ class Host:
         if scope is not None:
             scope.cancel()
 
-    async def _on_stream(self, net_stream: INetStream) -> None:
-        stream = getattr(net_stream, "muxed_stream", None)
-        if not isinstance(stream, Stream):
-            return
-        try:
-            await self._serve_stream(stream)
-        except Exception as error:  # noqa: BLE001 - libp2p would end the host with an error of one stream
-            logger.debug("stream from %s ended: %r", stream.muxed_conn.peer_id, error)
-        finally:
-            if not stream.is_closed:
-                with trio.CancelScope(shield=True):
-                    await stream.reset()
+    async def _admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+        return await self._thread.ask(self._events.admit, peer, protocol, preamble)
 
-    async def _serve_stream(self, stream: Stream) -> None:
-        peer = str(stream.muxed_conn.peer_id)
-        protocol, _ = await self._negotiator.negotiate(
-            MultiselectCommunicator(stream), int(self._limits.handshake_seconds)
-        )
-        if protocol is None:
-            return
-        service = self._services[protocol]
-        key = (peer, service)
-        if self._inbound_streams[key] >= service.limit:
-            return
-        self._inbound_streams[key] += 1
-        try:
-            await service.serve(peer, str(protocol), stream)
-        finally:
-            self._inbound_streams[key] -= 1
-            if not self._inbound_streams[key]:
-                del self._inbound_streams[key]
-
-    async def _serve_rpc(self, peer: str, protocol: str, stream: Stream) -> None:
-        name = self._runtime.name("c")
-        self._sources[str(name)] = Source(peer, stream.muxed_conn.remote_ip)
-        try:
-            await stream.splice(await tunnel.connect_named(self._rpc_socket, name))
-        finally:
-            del self._sources[str(name)]
-
-    async def _serve_splice(self, peer: str, protocol: str, stream: Stream) -> None:
-        try:
-            preamble = await tunnel.read_preamble(stream)
-        except (ValueError, MuxedStreamError, trio.TooSlowError):
-            return
-        target = await self._thread.ask(self._events.admit, peer, protocol, preamble)
-        if target is not None:
-            await stream.splice(await trio.open_unix_socket(str(target)))
-
-    async def _serve_wellknown(self, peer: str, protocol: str, stream: Stream) -> None:
+    async def _serve_wellknown(self, protocol: str, stream: Stream, protocols: Sequence[str]) -> None:
         if protocol == wellknown.PING:
             await wellknown.serve_ping(stream)
         else:
@@ -430,5 +372,5 @@ class Host:
                 stream,
                 self._keys.public_key.serialize(),
                 [address.partition("/p2p/")[0] for address in addresses],
-                list(self._services),
+                protocols,
             )

@@ -16,6 +16,8 @@ MAX_PREAMBLE_BYTES = 1024
 """UTF-8 bytes of the longest preamble of a spliced stream."""
 TOOL = ""
 """The ``source`` of an envelope that a tool handed in at ``tools_address``: no peer stands behind it."""
+OWN_ADDRESS_FACTOR = 4
+"""By how much the bounds by address are wider for this machine's own, which all nodes on it share."""
 REDIS_PROTOCOL = "/mlnet/redis/1.0.0"
 GLOO_PROTOCOL = "/mlnet/gloo/1.0.0"
 
@@ -64,17 +66,27 @@ class Handlers:
 class Limits:
     """Bounds on what peers may cost us. Rates are token buckets that allow a burst.
 
+    An address is an IPv4 address or the /64 network of an IPv6 one; many peers may share it. This machine's
+    own has :data:`OWN_ADDRESS_FACTOR` times what others have.
+
     Attributes:
         connections: libp2p connections in all.
         connections_per_peer: of them with one peer; the oldest goes first.
-        handshakes: inbound connections that have not proved an identity yet; the oldest of the busiest
-            address goes first.
+        connections_per_address: inbound ones of one address; what exceeds them is told to go away.
+        handshakes: inbound connections that have not proved an identity yet; of the busiest address, the
+            one that has said least goes first.
+        handshakes_per_second: of them from one address; what exceeds it is closed at once.
         handshake_seconds: time for such a proof.
         rpc_streams_per_peer: tunnelled HTTP/2 connections that one peer may have open with us.
         spliced_streams_per_peer: streams to unix sockets of ours that one peer may have open with us.
         wellknown_streams_per_peer: streams of ping and identify that one peer may have open with us.
+        nameless_streams_per_peer: streams of one peer that have not said what they are for.
+        streams_per_address: streams of all of these of one address.
+        waiting_bytes: received bytes that nobody has read yet, of all peers; the peer with most of them goes.
         envelopes_per_second: envelopes of one peer that are handled; more than that wait, which slows that
             peer down.
+        envelope_bytes_per_second: likewise their bytes.
+        peers_per_address: rates of one address, as those of so many peers.
         gossip_per_second: gossiped envelopes of one neighbour; what exceeds it is dropped.
         relays_per_second: envelopes of one peer that we carry to another.
         outbox_envelopes: envelopes waiting for one peer's acknowledgement.
@@ -88,7 +100,10 @@ class Limits:
         garbage_score: points of garbage at which a peer is cut off; a point fades in
             ``garbage_fade_seconds``.
         garbage_fade_seconds: see there.
-        ban_seconds: how long a peer that was cut off stays out.
+        address_score: points of failed handshakes and of garbage at which an address is shut out; a point
+            fades in ``address_fade_seconds``.
+        address_fade_seconds: see there.
+        ban_seconds: how long a peer or an address that was cut off stays out.
         fetches_per_peer: blobs that one peer may fetch from us at a time.
         dial_backs_per_minute: ports that we dial for one peer.
         ping_seconds: pause between pings of a connection.
@@ -98,12 +113,19 @@ class Limits:
 
     connections: int = 1024
     connections_per_peer: int = 4
+    connections_per_address: int = 128
     handshakes: int = 128
+    handshakes_per_second: float = 32.0
     handshake_seconds: float = 5.0
     rpc_streams_per_peer: int = 8
     spliced_streams_per_peer: int = 64
     wellknown_streams_per_peer: int = 8
+    nameless_streams_per_peer: int = 128
+    streams_per_address: int = 2048
+    waiting_bytes: int = 256 << 20
     envelopes_per_second: float = 1000.0
+    envelope_bytes_per_second: float = 32.0 * (1 << 20)
+    peers_per_address: int = 8
     gossip_per_second: float = 200.0
     relays_per_second: float = 50.0
     outbox_envelopes: int = 1024
@@ -116,6 +138,8 @@ class Limits:
     addresses_per_peer: int = 8
     garbage_score: float = 10.0
     garbage_fade_seconds: float = 60.0
+    address_score: float = 20.0
+    address_fade_seconds: float = 6.0
     ban_seconds: float = 60.0
     fetches_per_peer: int = 4
     dial_backs_per_minute: float = 30.0

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import trio
 from libp2p.peer.id import ID
 
 from mlnet.identity import parse_peer_id
+from mlnet.net.addresses import block
 from mlnet.net.interface import Limits
+from mlnet.net.peers import allowance
 from mlnet.net.session import Session
+
+OUTBOUND_SHARE = 8
+"""One connection in so many is kept for peers that we dial: else strangers could fill all of them."""
+
+
+class Turned(enum.Enum):
+    """Why a peer that has proved its identity is told to go away."""
+
+    BANNED = "the peer is shut out"
+    FULL = "there are too many connections"
+    ADDRESS = "there are too many connections from its address"
+    ODD = "its identity is not one that we accept, or our own"
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +43,16 @@ class Link:
     session: Session
     ip: str
 
+    @property
+    def block(self) -> str:
+        """What the bounds by address count it to."""
+        return block(self.ip)
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether the peer dialled."""
+        return not self.session.is_initiator
+
 
 class Links:
     """Connections that were let in, each peer's oldest first."""
@@ -34,7 +60,9 @@ class Links:
     def __init__(self, own: ID, limits: Limits) -> None:
         self._own, self._limits = own, limits
         self._by_peer: dict[str, list[Link]] = {}
+        self._by_address: Counter[str] = Counter()
         self._banned: dict[str, float] = {}
+        self.turned: Counter[Turned] = Counter()
         self._added = trio.Event()
 
     def ban(self, peer: str, seconds: float) -> None:
@@ -47,21 +75,44 @@ class Links:
         """Whether that peer's connections are refused at present."""
         return self._banned.get(peer, 0.0) > time.monotonic()
 
-    def add(self, session: Session, ip: str) -> Link | None:
-        """Let a connection in; None when its peer may not connect, or there are too many."""
+    def add(self, session: Session, ip: str) -> Link | Turned:
+        """Let a connection in, or say why not."""
+        turned = self._turned(session, ip)
+        if turned is not None:
+            self.turned[turned] += 1
+            return turned
+        link = Link(str(session.peer_id), session, ip)
+        self._by_peer.setdefault(link.peer, []).append(link)
+        self._by_address[link.block] += link.is_inbound
+        self._added.set()
+        self._added = trio.Event()
+        return link
+
+    def _turned(self, session: Session, ip: str) -> Turned | None:
         peer = str(session.peer_id)
         try:
             parse_peer_id(peer)
         except ValueError:
-            return None
-        total = sum(len(links) for links in self._by_peer.values())
-        if session.peer_id == self._own or self.is_banned(peer) or total >= self._limits.connections:
-            return None
-        link = Link(peer, session, ip)
-        self._by_peer.setdefault(peer, []).append(link)
-        self._added.set()
-        self._added = trio.Event()
-        return link
+            return Turned.ODD
+        if session.peer_id == self._own:
+            return Turned.ODD
+        if self.is_banned(peer):
+            return Turned.BANNED
+        room = self._limits.connections
+        if not session.is_initiator:
+            room -= room // OUTBOUND_SHARE
+            if self._is_crowded(block(ip), 1) and not self._replaceable(peer, block(ip)):
+                return Turned.ADDRESS
+        if len(self.all()) >= room and not self._by_peer.get(peer):
+            return Turned.FULL
+        return None
+
+    def _is_crowded(self, address: str, more: int = 0) -> bool:
+        bound = allowance(self._limits.connections_per_address, address)
+        return self._by_address[address] + more > bound
+
+    def _replaceable(self, peer: str, address: str) -> list[Link]:
+        return [link for link in self.of(peer) if link.is_inbound and link.block == address]
 
     def remove(self, link: Link) -> None:
         """A connection has ended."""
@@ -69,14 +120,23 @@ class Links:
         links.remove(link)
         if not links:
             del self._by_peer[link.peer]
+        self._by_address[link.block] -= link.is_inbound
+        if not self._by_address[link.block]:
+            del self._by_address[link.block]
 
-    def surplus(self, peer: str) -> Link | None:
-        """The connection to close when a peer has too many.
+    def surplus(self, newest: Link) -> Link | None:
+        """The connection to close when the peer of this one, its address, or all together have too many.
 
         The newest stay: a peer that lost its machine is back before we notice that its old ones are dead.
         """
-        links = self._by_peer.get(peer, [])
-        return links[0] if len(links) > self._limits.connections_per_peer else None
+        links = self.of(newest.peer)
+        if len(links) > self._limits.connections_per_peer:
+            return links[0]
+        if self._is_crowded(newest.block):
+            return self._replaceable(newest.peer, newest.block)[0]
+        if len(self.all()) > self._limits.connections:
+            return links[0]
+        return None
 
     def of(self, peer: str) -> list[Link]:
         """A peer's connections."""

@@ -86,7 +86,7 @@ class Network:
                 self._book.pin(peer, dialable)
         self._neighbours = Neighbours(self._limits)
         self._links: dict[str, Counter[str]] = {}
-        self._scores = Scores(self._limits, time.monotonic)
+        self._scores = Scores(self._limits.garbage_score, self._limits.garbage_fade_seconds, time.monotonic)
         self._background: set[asyncio.Task[None]] = set()
         self._deliveries: set[asyncio.Future[bool]] = set()
         self._gossip = Gossip(self._limits, self._neighbours.targets, self._forward_gossip, time.monotonic)
@@ -415,6 +415,11 @@ class Network:
         """A stream waits for a connection with that peer."""
         if self._running:
             self._connector.dial_soon(peer)
+
+    def on_garbage(self, peer: str, points: float) -> None:
+        """A connection ended because that peer broke the rules."""
+        if self._running:
+            self.penalise(peer, points)
 
     def degree(self) -> int:
         """Connected peers."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from mlnet.net import addresses
-from mlnet.net.interface import Limits
+from mlnet.net.interface import OWN_ADDRESS_FACTOR, Limits
 
 Clock = Callable[[], float]
 K = TypeVar("K", bound=Hashable)
@@ -17,6 +17,11 @@ REMEMBERED_PEERS = 4096
 """Peers for which rates and scores are remembered after they have gone."""
 MAX_DEPENDENTS = 64
 """Poorly connected peers that get our gossip beside the neighbours."""
+
+
+def allowance(bound: float, address: str) -> float:
+    """A bound by address for this one."""
+    return bound * OWN_ADDRESS_FACTOR if address in addresses.OWN else bound
 
 
 class Recent(Generic[K, V]):
@@ -37,6 +42,19 @@ class Recent(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def values(self) -> list[V]:
+        """All of them."""
+        return list(self._values.values())
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > self._limit:
+            self._values.popitem(last=False)
 
 
 class TokenBucket:
@@ -60,27 +78,33 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
-    def take(self) -> float:
-        """Take one token, on credit if need be; the seconds to wait before using it."""
+    def take(self, tokens: float = 1) -> float:
+        """Take tokens, on credit if need be; the seconds to wait before using them."""
         self._refill()
-        self._tokens -= 1
+        self._tokens -= tokens
         return max(0.0, -self._tokens / self._rate)
 
 
 class Scores:
-    """Points of garbage, which fade; at the limit a peer is to be cut off."""
+    """Points of garbage, which fade; at the limit a peer or an address is to be cut off.
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
-        self._limits, self._clock = limits, clock
+    Args:
+        limit: points.
+        fade_seconds: time in which one point fades.
+        clock: seconds.
+    """
+
+    def __init__(self, limit: float, fade_seconds: float, clock: Clock) -> None:
+        self._limit, self._fade_seconds, self._clock = limit, fade_seconds, clock
         self._points: Recent[str, list[float]] = Recent(lambda: [0.0, clock()], REMEMBERED_PEERS)
 
-    def add(self, peer: str, points: float) -> bool:
-        """Add points; True when the peer is to be cut off, which starts it again at zero."""
-        entry = self._points[peer]
+    def add(self, key: str, points: float) -> bool:
+        """Add points; True when the peer or address is to be cut off, which starts it again at zero."""
+        entry = self._points[key]
         now = self._clock()
-        faded = (now - entry[1]) / self._limits.garbage_fade_seconds
+        faded = (now - entry[1]) / self._fade_seconds
         entry[:] = [max(0.0, entry[0] - faded) + points, now]
-        if entry[0] < self._limits.garbage_score:
+        if entry[0] < self._limit:
             return False
         entry[0] = 0.0
         return True

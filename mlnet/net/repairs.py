@@ -9,8 +9,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 from libp2p.abc import IListener, IMuxedConn, IRawConnection, ISecureConn
@@ -27,6 +26,7 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from mlnet.net.door import Door
 from mlnet.net.interface import Limits
 from mlnet.net.session import Session
 from mlnet.net.yamux import YamuxSession
@@ -63,11 +63,13 @@ def connection_config(limits: Limits) -> ConnectionConfig:
     :func:`dial` goes past it; this setting is the second guard. We bound the connections of a peer
     ourselves (``Limits.connections_per_peer``).
     """
+    # Those that are told to go away are among them for a moment.
+    most = limits.connections + 4 * limits.handshakes
     return ConnectionConfig(
-        max_connections=limits.connections + limits.handshakes,
+        max_connections=most,
         min_connections=0,
         low_watermark=0,
-        high_watermark=limits.connections + limits.handshakes,
+        high_watermark=most,
         max_connections_per_peer=1,
         grace_period=float("inf"),
         inbound_upgrade_timeout=limits.handshake_seconds,
@@ -120,42 +122,7 @@ def repair_muxer(upgrader: TransportUpgrader, protocol: TProtocol, limits: Limit
     upgrader.muxer_multistream = _Muxer(protocol, limits, max(1, int(limits.handshake_seconds)))
 
 
-class Handshakes:
-    """Inbound connections that have not proved an identity: when there are too many, the oldest of the
-    busiest address goes.
-
-    libp2p gives each of them a slot for ten seconds, so that a few hundred idle TCP connections keep every
-    new peer out.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._pending: dict[trio.CancelScope, str] = {}
-
-    @property
-    def count(self) -> int:
-        """Handshakes under way."""
-        return len(self._pending)
-
-    @contextlib.contextmanager
-    def admit(self, ip: str) -> Iterator[trio.CancelScope]:
-        """A scope for one handshake; it is cancelled when the handshake has to make room."""
-        if len(self._pending) >= self._limit:
-            busiest = Counter(self._pending.values()).most_common(1)[0][0]
-            oldest = next(scope for scope, other in self._pending.items() if other == busiest)
-            del self._pending[oldest]
-            oldest.cancel()
-        with trio.CancelScope() as scope:
-            self._pending[scope] = ip
-            try:
-                yield scope
-            finally:
-                self._pending.pop(scope, None)
-
-
-def repair_inbound(
-    swarm: Swarm, handshakes: Handshakes, serve: Callable[[Session, str], Awaitable[None]]
-) -> None:
+def repair_inbound(swarm: Swarm, door: Door, serve: Callable[[Session, str], Awaitable[None]]) -> None:
     """Give an inbound connection's slot back when it ends.
 
     libp2p keeps the slot, and a task, of every inbound connection until the host stops: after some 250 of
@@ -167,10 +134,10 @@ def repair_inbound(
     async def upgrade_and_release(raw_conn: IRawConnection, address: Multiaddr) -> IMuxedConn:
         ip = remote_ip(raw_conn)
         session: IMuxedConn | None = None
-        with handshakes.admit(ip):
+        with door.handshake(ip, lambda: heard(raw_conn)):
             session = await upgrade(raw_conn, address)
         if not isinstance(session, Session):
-            raise SwarmException("the handshake had to make room")
+            raise SwarmException("the handshake took too long, or had to make room")
         try:
             await serve(session, ip)
         finally:
@@ -186,26 +153,53 @@ def remote_ip(connection: object) -> str:
 
     libp2p's own ``get_remote_address`` knows no IPv6.
     """
+    stream = _tcp_stream(connection)
+    return "" if stream is None else _peer_ip(stream.stream)
+
+
+def heard(connection: object) -> int:
+    """How often the other end of an inbound connection has sent something."""
+    stream = _tcp_stream(connection)
+    return stream.heard if isinstance(stream, _Stream) else 0
+
+
+def _tcp_stream(connection: object) -> TrioTCPStream | None:
     for attribute in ("secured_conn", "conn", "read_writer", "read_write_closer"):
         connection = getattr(connection, attribute, connection)
     if isinstance(connection, RawConnection):
         connection = connection.stream
-    if not isinstance(connection, TrioTCPStream):
-        return ""
+    return connection if isinstance(connection, TrioTCPStream) else None
+
+
+def _peer_ip(stream: trio.SocketStream) -> str:
     try:
-        host = str(connection.stream.socket.getpeername()[0])
+        host = str(stream.socket.getpeername()[0])
     except OSError:
         return ""
     return host.removeprefix("::ffff:").partition("%")[0]
+
+
+class _Stream(TrioTCPStream):
+    """An inbound connection that counts what it hears."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        super().__init__(stream)
+        self.heard = 0
+
+    async def read(self, n: int | None = None) -> bytes:
+        data = await super().read(n)
+        self.heard += 1
+        return data
 
 
 class _Listener(IListener):
     """libp2p listens with SO_REUSEPORT, so that a second node on the same port starts without an error and
     takes half of the peers."""
 
-    def __init__(self, handler: THandler, failures: list[OSError]) -> None:
+    def __init__(self, handler: THandler, failures: list[OSError], door: Door) -> None:
         self._handler = handler
         self._failures = failures
+        self._door = door
         self._listeners: Sequence[trio.SocketListener] = ()
         self._scope = trio.CancelScope()
 
@@ -232,9 +226,12 @@ class _Listener(IListener):
             await trio.serve_listeners(self._accept, list(self._listeners))
 
     async def _accept(self, stream: trio.SocketStream) -> None:
+        if self._door.refuses(_peer_ip(stream)) is not None:
+            await stream.aclose()
+            return
         with contextlib.suppress(OSError):  # an odd peer may be gone before it is configured
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await self._handler(TrioTCPStream(stream))
+            await self._handler(_Stream(stream))
 
     def get_addrs(self) -> tuple[Multiaddr, ...]:
         """The addresses with the ports that were given to us."""
@@ -255,14 +252,18 @@ class _Listener(IListener):
 class Tcp(TCP):
     """TCP with :class:`_Listener`.
 
+    Args:
+        door: decides who may begin a handshake.
+
     Attributes:
         failures: why listening failed; libp2p only logs it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, door: Door) -> None:
         super().__init__()
+        self._door = door
         self.failures: list[OSError] = []
 
     def create_listener(self, handler_function: THandler) -> IListener:  # type: ignore[override]
         """A listener that owns its port alone."""
-        return _Listener(handler_function, self.failures)
+        return _Listener(handler_function, self.failures, self._door)

@@ -16,7 +16,7 @@ from mlnet.envelope import Envelope
 from mlnet.errors import ConfigError, PortInUse
 from mlnet.net import blobs, dialback
 from mlnet.net.channel import SERVER_OPTIONS
-from mlnet.net.host import Source
+from mlnet.net.inbound import Source
 from mlnet.net.intake import Intake, Verdict
 from mlnet.net.interface import MAX_ENVELOPE_BYTES, TOOL, Limits
 from mlnet.net.outbox import MAX_FRAME_ENVELOPES, Outcome, Route

@@ -24,11 +24,14 @@ from mlnet.identity import Identity
 from mlnet.net import tunnel
 from mlnet.net.addresses import split_full
 from mlnet.net.bridge import TrioThread
-from mlnet.net.host import RPC_PROTOCOL, Host
+from mlnet.net.host import Host
+from mlnet.net.inbound import RPC_PROTOCOL
 from mlnet.net.interface import Limits
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
-LIMITS = Limits(connections=2048, rpc_streams_per_peer=64)
+LIMITS = Limits(
+    connections=4096, connections_per_address=4096, handshakes_per_second=1e6, rpc_streams_per_peer=64
+)
 _PIECE = 65507
 """Bytes that fill one frame and one noise message."""
 
@@ -60,6 +63,9 @@ class Ours(Way):
         """See HostEvents."""
 
     def on_missing_link(self, peer: str) -> None:
+        """See HostEvents."""
+
+    def on_garbage(self, peer: str, points: float) -> None:
         """See HostEvents."""
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:

@@ -3,6 +3,7 @@ host around them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import trio
@@ -22,6 +23,7 @@ from multiaddr import Multiaddr
 from mlnet.net import repairs
 from mlnet.net.addresses import split_full
 from mlnet.net.bridge import TrioThread
+from mlnet.net.door import Door
 from mlnet.net.interface import Limits
 from mlnet.net.session import Session
 from mlnet.net.yamux import YamuxSession
@@ -71,7 +73,7 @@ class Idle:
         async with at_once:
             with trio.fail_after(DIAL_SECONDS):
                 made = upgrader(create_new_key_pair())
-                raw = await repairs.Tcp().dial(address)
+                raw = await repairs.Tcp(Door(Limits(), time.monotonic)).dial(address)
                 secured = await made.upgrade_security(raw, True, peer)
                 session = await made.upgrade_connection(secured, peer)
             assert self._nursery is not None

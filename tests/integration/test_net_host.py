@@ -10,13 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from host_support import Events, hosting, runtime, tcp_port
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from net_support import LOOPBACK, SECONDS, Node, accepted, join, nodes, running
 
@@ -26,65 +25,6 @@ from mlnet.net import wellknown
 from mlnet.net.host import Host
 from mlnet.net.interface import Limits
 from mlnet.net.network import Network
-from mlnet.net.tunnel import RuntimeDir
-
-
-class Events:
-    """Records links."""
-
-    def __init__(self) -> None:
-        self.links: list[tuple[str, str, bool]] = []
-        self.up = 0
-        self._changed = asyncio.Event()
-
-    def on_link(self, peer: str, ip: str, up: bool) -> None:
-        self.links.append((peer, ip, up))
-        self.up += 1 if up else -1
-        self._changed.set()
-
-    def on_missing_link(self, peer: str) -> None:
-        pass
-
-    def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
-        return None
-
-    async def until_up(self, count: int) -> None:
-        async with asyncio.timeout(SECONDS):
-            while self.up != count:
-                self._changed.clear()
-                await self._changed.wait()
-
-
-@contextlib.contextmanager
-def runtime() -> Iterator[RuntimeDir]:
-    with tempfile.TemporaryDirectory(prefix="mlnet-") as directory:
-        path = RuntimeDir(Path(directory) / "run")
-        path.prepare()
-        yield path
-
-
-@contextlib.asynccontextmanager
-async def hosting(limits: Limits | None = None) -> AsyncIterator[tuple[Host, Events, str]]:
-    """A bare host, its events and its peer id."""
-    with runtime() as directory:
-        identity, events = Identity.generate(), Events()
-        host = Host(
-            identity.seed,
-            listen=LOOPBACK,
-            runtime=directory,
-            rpc_socket=directory.name("g"),
-            limits=limits or Limits(),
-            events=events,
-        )
-        await host.start()
-        try:
-            yield host, events, identity.peer_id
-        finally:
-            await host.stop()
-
-
-def tcp_port(host: Host) -> int:
-    return int(host.listen_addresses[0].rsplit("/", 1)[1])
 
 
 async def test_a_host_accepts_more_than_three_hundred_connections_in_its_life() -> None:
@@ -148,7 +88,7 @@ async def test_a_silent_address_ends_with_the_dial_deadline() -> None:
 
 
 async def test_idle_connections_do_not_keep_a_peer_out() -> None:
-    limits = Limits(handshakes=8, handshake_seconds=60.0)
+    limits = Limits(handshakes=8, handshakes_per_second=1000.0, address_score=1000.0, handshake_seconds=60.0)
     async with hosting(limits) as (server, events, peer), hosting() as (client, _, _):
         with contextlib.ExitStack() as stack:
             for _ in range(300):
@@ -157,7 +97,7 @@ async def test_idle_connections_do_not_keep_a_peer_out() -> None:
                 )
             await client.dial(peer, server.listen_addresses)
             await events.until_up(1)
-            assert server._handshakes.count <= 8
+            assert server._door.under_way <= 8
 
 
 @pytest.mark.parametrize(

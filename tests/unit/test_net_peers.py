@@ -37,7 +37,7 @@ def test_a_bucket_on_credit_tells_how_long_to_wait() -> None:
 
 def test_garbage_adds_up_and_fades() -> None:
     clock = Clock()
-    scores = Scores(Limits(garbage_score=3.0, garbage_fade_seconds=10.0), clock)
+    scores = Scores(3.0, 10.0, clock)
     assert [scores.add("a", 1.0) for _ in range(3)] == [False, False, True]
     assert not scores.add("a", 1.0)
     assert not scores.add("b", 2.0)

@@ -1,0 +1,84 @@
+"""Bare hosts for tests, and what they tell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+from net_support import LOOPBACK, SECONDS
+
+from mlnet.identity import Identity
+from mlnet.net.host import Host
+from mlnet.net.interface import Limits
+from mlnet.net.tunnel import RuntimeDir
+
+
+class Events:
+    """Records links."""
+
+    def __init__(self) -> None:
+        self.links: list[tuple[str, str, bool]] = []
+        self.garbage: list[tuple[str, float]] = []
+        self.up = 0
+        self.peer = ""
+        self._changed = asyncio.Event()
+
+    def on_link(self, peer: str, ip: str, up: bool) -> None:
+        self.links.append((peer, ip, up))
+        self.up += 1 if up else -1
+        self._changed.set()
+
+    def on_missing_link(self, peer: str) -> None:
+        pass
+
+    def on_garbage(self, peer: str, points: float) -> None:
+        self.garbage.append((peer, points))
+        self._changed.set()
+
+    def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+        return None
+
+    async def until_up(self, count: int) -> None:
+        await self.until(lambda: self.up == count)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@contextlib.contextmanager
+def runtime() -> Iterator[RuntimeDir]:
+    with tempfile.TemporaryDirectory(prefix="mlnet-") as directory:
+        path = RuntimeDir(Path(directory) / "run")
+        path.prepare()
+        yield path
+
+
+@contextlib.asynccontextmanager
+async def hosting(limits: Limits | None = None) -> AsyncIterator[tuple[Host, Events, str]]:
+    """A bare host, its events and its peer id."""
+    with runtime() as directory:
+        identity, events = Identity.generate(), Events()
+        events.peer = identity.peer_id
+        host = Host(
+            identity.seed,
+            listen=LOOPBACK,
+            runtime=directory,
+            rpc_socket=directory.name("g"),
+            limits=limits or Limits(),
+            events=events,
+        )
+        await host.start()
+        try:
+            yield host, events, identity.peer_id
+        finally:
+            await host.stop()
+
+
+def tcp_port(host: Host) -> int:
+    return int(host.listen_addresses[0].rsplit("/", 1)[1])
