@@ -72,7 +72,6 @@ class YamuxSession(Session):
         super().__init__(conn, peer_id, remote_ip=remote_ip)
         self._ping_seconds, self._ping_timeout = ping_seconds, ping_timeout
         self._next = 1 if conn.is_initiator else 2
-        self._last_inbound = 0
         self._streams: dict[int, YamuxStream] = {}
         self._new, self._accepted = trio.open_memory_channel[YamuxStream](MAX_STREAMS)
         self._queue: deque[bytes] = deque()
@@ -266,7 +265,7 @@ class YamuxSession(Session):
             return  # frames may still be on their way when we reset a stream
         if kind == DATA:
             stream.on_data(payload)
-        elif length:
+        elif length and not flags & RST:  # with RST it is go-yamux's error code
             stream.on_window(length)
         if flags & FIN:
             stream.on_finish()
@@ -275,9 +274,9 @@ class YamuxSession(Session):
         self.forget_if_closed(stream)
 
     def _accept(self, number: int) -> bool:
-        if number % 2 == self._next % 2 or number <= self._last_inbound:
+        # Not in order: go-yamux takes the number of a stream first and sends the frame that opens it later.
+        if number % 2 == self._next % 2 or not number or number in self._streams:
             raise ProtocolViolation("a stream number that it may not use")
-        self._last_inbound = number
         inbound = sum(other % 2 == number % 2 for other in self._streams)
         if inbound >= MAX_STREAMS:
             self.send_control(frame(WINDOW_UPDATE, RST, number, 0))
