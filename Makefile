@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard ext/*.pyx ext/*.h)
 export MLNET_EXTENSIONS ?= require
+# The tests and the demonstration start many processes; none of them should compile anew what another has imported.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test simulate fuzz lint bench bench-tunnel sanitize format wheel clean

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 MAX_VALUE = 16 << 20
 """Bytes of a value."""
+MAX_VALUES = 4 * MAX_VALUE
+"""Bytes of the values that one call reads."""
 MAX_KEY = 1024
 """Bytes of a key."""
+OVERHEAD = 256
+"""Bytes beside key and value that an answer spends on a key."""
 MAX_KEYS = 4096
 """Keys of one call."""
 MAX_NUMBER = 1 << 53
@@ -145,6 +149,8 @@ class KeyStore:
 
     def _change(self, function: str, keys: Sequence[str], *values: bytes) -> bytes:
         """Run a function of functions.lua: its answer."""
+        from mlnet.store.link import MAX_REPLY
+
         names = self._names(keys)
         # One change at a time: the server remembers the last one of each client.
         with self._writing:
@@ -157,13 +163,16 @@ class KeyStore:
                 self._seq,
             ]
             answer = self._link.call(
-                "FCALL", function, *subject, *values, deadline=self._deadline(), confirm=True
+                *("FCALL", function, *subject, *values),
+                deadline=self._deadline(),
+                confirm=True,
+                most=MAX_VALUE + MAX_REPLY,
             )
         return _checked(answer, bytes)
 
     def _read(self, keys: Sequence[str], timeout: float) -> dict[str, bytes]:
         """The values of keys, once all have one."""
-        from mlnet.store.link import SLICE
+        from mlnet.store.link import MAX_REPLY, SLICE
 
         deadline = time.monotonic() + timeout
         names = dict(zip((name.encode() for name in self._names(keys)), keys, strict=True))
@@ -175,9 +184,12 @@ class KeyStore:
                     f"after {timeout:g} s the store has no {', '.join(sorted(names.values()))}"
                 )
             pause = max(1, int(1000 * min(left, SLICE)))
-            streams = (*names, *[b"0-0"] * len(names))
+            streams: list[bytes] = [*names, *[b"0-0"] * len(names)]
             reply = self._link.call(
-                "XREAD", "COUNT", 1, "BLOCK", pause, "STREAMS", *streams, deadline=deadline
+                *("XREAD", "COUNT", 1, "BLOCK", pause, "STREAMS"),
+                *streams,
+                deadline=deadline,
+                most=min(MAX_VALUES, len(names) * MAX_VALUE) + len(names) * (MAX_KEY + OVERHEAD) + MAX_REPLY,
             )
             for name, value in _entries(reply):
                 if name in names:

@@ -15,10 +15,14 @@ from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from mlnet.errors import StoreError
+from mlnet.store.budget import BoundedConnection, Budget
 
 SLICE = 2.0
 """Seconds that a command may block; after that a silent server can be told from a missing key."""
 GRACE = 3.0
+"""Seconds beyond its deadline in which a call under way may still get its answer."""
+MAX_REPLY = 1 << 16
+"""Bytes of an answer without values."""
 CONFIRM_MS = 100
 """Milliseconds that a write waits for the replica to have it."""
 UNCONFIRMED = 1.0
@@ -42,21 +46,27 @@ class Link:
         self._client: redis.Redis | None = None
         self._closed = threading.Event()
         self._unconfirmed_until = 0.0
+        self._budget = Budget()
 
-    def call(self, *parts: str | bytes | int, deadline: float, confirm: bool = False) -> object:
+    def call(
+        self, *parts: str | bytes | int, deadline: float, confirm: bool = False, most: int = MAX_REPLY
+    ) -> object:
         """Have the master carry out a command, again after each failover, until it succeeds: its raw reply.
 
         Args:
             parts: the command; it may be carried out several times.
             deadline: by time.monotonic(), after which there is no further try.
             confirm: wait a little for the replica, if there is one, to have what was written.
+            most: bytes that the answer may have.
 
         Raises:
-            StoreError: no master by then, or it refuses.
+            StoreError: no master by then, or it refuses, or its answer is none or too large.
         """
         backoff = FIRST_BACKOFF
+        until = deadline + min(self._silence, GRACE)
         while True:
             client = None
+            self._budget.grant(until, most)
             try:
                 client = self._master()
                 return self._confirmed(client, parts) if confirm else _execute(client, *parts)
@@ -90,7 +100,7 @@ class Link:
         problem: RedisError = redis.exceptions.ConnectionError("none of them is one")
         # A slave that says master was promoted, and stays it even if the former master comes back.
         for path in reversed(self._endpoints):
-            client = _client(path, self._silence)
+            client = _client(path, self._silence, self._budget)
             try:
                 role = _execute(client, "ROLE")
             except _LOST as error:
@@ -98,7 +108,7 @@ class Link:
             else:
                 if isinstance(role, list) and role[:1] == [b"master"]:
                     return client
-            client.close()
+            client.connection_pool.disconnect()
         raise problem
 
     def _confirmed(self, client: redis.Redis, parts: tuple[str | bytes | int, ...]) -> object:
@@ -127,14 +137,17 @@ def _execute(client: Any, *parts: str | bytes | int) -> object:
     return client.execute_command(*parts)
 
 
-def _client(path: Path, silence: float) -> redis.Redis:
-    options: dict[str, Any] = {
-        "unix_socket_path": str(path),
-        "socket_timeout": silence,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-    }
-    client = redis.Redis(**options)
+def _client(path: Path, silence: float, budget: Budget) -> redis.Redis:
+    pool: Any = redis.ConnectionPool(
+        connection_class=BoundedConnection,
+        budget=budget,
+        path=str(path),
+        socket_timeout=silence,
+        socket_connect_timeout=silence,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    client = redis.Redis(connection_pool=pool)
     # Replies as they come: the shapes that redis-py makes of them differ between its versions.
     client.response_callbacks.clear()
     return client

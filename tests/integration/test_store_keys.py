@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from store_support import NAMESPACE, TASK, running
 
 from mlnet.errors import StoreError
 from mlnet.store import KeyStore, Progress, ProgressLog, RedisServer, resp
+from mlnet.store.link import GRACE, MAX_REPLY
 from mlnet.store.progress import HOLD_OFF
 from mlnet.store.splice import Ends, splice
 
@@ -296,16 +298,24 @@ async def test_a_hostile_masters_progress_is_a_store_error(server: RedisServer) 
     path.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("answer", [b":abc\r\n", b"$abc\r\n", b"*1\r\n" * 5000 + b":1\r\n"])
-async def test_a_hostile_masters_values_are_a_store_error(server: RedisServer, answer: bytes) -> None:
+@contextlib.asynccontextmanager
+async def hostile_master(
+    path: Path, answer: bytes, again: bytes = b"", pause: float = 0.0
+) -> AsyncIterator[None]:
+    """A server that says it is the master, and answers with ``answer``, then ``again`` without end."""
     served: list[asyncio.Task[None]] = []
 
     async def master(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         decoder = resp.Decoder(reader)
-        with contextlib.suppress(StoreError):
+        known = {b"ROLE": b"*1\r\n$6\r\nmaster\r\n", b"CLIENT": b"+OK\r\n"}
+        with contextlib.suppress(StoreError, ConnectionError):
             while isinstance(words := await decoder.read(), list):
-                known = {b"ROLE": b"*1\r\n$6\r\nmaster\r\n", b"CLIENT": b"+OK\r\n"}
-                writer.write(known.get(words[0], answer) if isinstance(words[0], bytes) else answer)
+                assert isinstance(words[0], bytes)
+                writer.write(known.get(words[0], answer))
+                while words[0] not in known and again:
+                    writer.write(again)
+                    await writer.drain()
+                    await asyncio.sleep(pause)
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
@@ -313,14 +323,62 @@ async def test_a_hostile_masters_values_are_a_store_error(server: RedisServer, a
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served.append(asyncio.create_task(master(reader, writer)))
 
-    path = server.unix_socket.with_name("v")
-    hostile = await asyncio.start_unix_server(accept, path)
-    store = KeyStore([path], NAMESPACE, timeout=10)
-    for call in (store.get, store.delete):
-        with pytest.raises(StoreError, match="answer is malformed"):
-            await asyncio.to_thread(call, "a")
-    store.close()
-    hostile.close()
-    path.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(accept, path)
+    yield
+    server.close()
     async with asyncio.timeout(10):
         await asyncio.gather(*served)
+
+
+@pytest.mark.parametrize("answer", [b":abc\r\n", b"$abc\r\n", b"*1\r\n" * 5000 + b":1\r\n"])
+async def test_a_hostile_masters_values_are_a_store_error(tmp_path: Path, answer: bytes) -> None:
+    path = tmp_path / "v"
+    async with hostile_master(path, answer):
+        store = KeyStore([path], NAMESPACE, timeout=10)
+        for call in (store.get, store.delete):
+            with pytest.raises(StoreError, match="answer is malformed"):
+                await asyncio.to_thread(call, "a")
+        store.close()
+
+
+ENDLESS = {
+    "a value": (b"$419430400\r\n", bytes(1 << 16)),
+    "a line": (b"+", bytes(1 << 16)),
+    "a list": (b"*1000000000\r\n", b":1\r\n" * (1 << 14)),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_a_hostile_masters_endless_answer_is_not_buffered(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "v"
+    async with hostile_master(path, *ENDLESS[what]):
+        store = KeyStore([path], NAMESPACE, timeout=60)
+        tracemalloc.start()
+        with pytest.raises(StoreError, match=f"larger than {MAX_REPLY} bytes"):
+            await asyncio.to_thread(store.check, ["a"])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 64 * MAX_REPLY
+        store.close()
+
+
+async def test_a_value_takes_no_more_than_a_value_may(tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    async with hostile_master(path, b"$419430400\r\n", bytes(1 << 20)):
+        store = KeyStore([path], NAMESPACE, timeout=60)
+        for call in (store.get, store.delete):
+            with pytest.raises(StoreError, match=r"larger than 168[0-9]{5} bytes"):
+                await asyncio.to_thread(call, "a")
+        store.close()
+
+
+async def test_a_hostile_masters_slow_answer_ends_with_the_call(tmp_path: Path) -> None:
+    """Each byte comes before the server would count as silent."""
+    path = tmp_path / "v"
+    async with hostile_master(path, b"+", b"x", pause=0.05):
+        store = KeyStore([path], NAMESPACE, timeout=0.2)
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="no master"):
+            await asyncio.to_thread(store.check, ["a"])
+        assert GRACE <= time.monotonic() - began < 2 * GRACE
+        store.close()

@@ -1,0 +1,99 @@
+"""A connection of redis-py that reads no more and no longer than its caller allows.
+
+The server may be hostile, and the library bounds the silence between two pieces of an answer, not the answer.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis import UnixDomainSocketConnection
+
+from mlnet.errors import StoreError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class Budget(threading.local):
+    """What the call that this thread makes may take.
+
+    Attributes:
+        until: by time.monotonic(); nothing is sent or read after it.
+        most: bytes that the answer may have.
+        left: of these.
+    """
+
+    until = 0.0
+    most = left = 0
+
+    def grant(self, until: float, most: int) -> None:
+        """Begin a call."""
+        self.until, self.most = until, most
+        self.left = most
+
+
+class BoundedConnection(UnixDomainSocketConnection):
+    """A connection whose calls keep to the budget of the thread that makes them.
+
+    Args:
+        budget: shared by the connections of a pool.
+        options: of redis-py.
+    """
+
+    def __init__(self, *, budget: Budget, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._budget = budget
+
+    def _connect(self) -> socket.socket:
+        plain: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+        bounded = _Socket(fileno=plain.detach())
+        bounded.budget = self._budget
+        bounded.settimeout(self.socket_timeout)
+        return bounded
+
+
+class _Socket(socket.socket):
+    budget: Budget
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        with _Hurry(self):
+            data = super().recv(size, flags)
+        self._count(len(data))
+        return data
+
+    def recv_into(self, buffer: WriteableBuffer, size: int = 0, flags: int = 0, /) -> int:
+        with _Hurry(self):
+            count = super().recv_into(buffer, size, flags)
+        self._count(count)
+        return count
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
+        with _Hurry(self):
+            super().sendall(data, flags)
+
+    def _count(self, octets: int) -> None:
+        self.budget.left -= octets
+        if self.budget.left < 0:
+            raise StoreError(f"the Redis server's answer is larger than {self.budget.most} bytes")
+
+
+class _Hurry:
+    """Shortens a socket's timeout to what is left of the budget."""
+
+    def __init__(self, sock: _Socket) -> None:
+        self._socket, self._timeout = sock, sock.gettimeout()
+
+    def __enter__(self) -> None:
+        left = self._socket.budget.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time of the call is over")
+        if self._timeout is None or left < self._timeout:
+            self._socket.settimeout(left)
+
+    def __exit__(self, *_: object) -> None:
+        if self._socket.fileno() >= 0:
+            self._socket.settimeout(self._timeout)
