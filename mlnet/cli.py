@@ -100,6 +100,10 @@ def start(
     tools: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where tools may call this node.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where Prometheus may ask for metrics."),
+    ] = None,
     memory: Annotated[
         int | None,
         typer.Option(parser=parse_size, metavar="SIZE", help="Of a task, such as 4GiB. Default: half."),
@@ -167,7 +171,8 @@ def start(
         disk=disk or 10 << 30,
         policy=LinkPolicy(tuple(file_root or ()), allow_private_links),
     )
-    raise typer.Exit(asyncio.run(operating.Operation(options, show_messages=show_messages).run()))
+    operation = operating.Operation(options, show_messages=show_messages, metrics=metrics)
+    raise typer.Exit(asyncio.run(operation.run()))
 
 
 @app.command(short_help="Have a model trained by the network.")

@@ -16,6 +16,7 @@ from mlnet.net.channel import Channel
 from mlnet.net.host import Host
 from mlnet.net.inbound import RPC_PROTOCOL
 from mlnet.net.interface import Limits
+from mlnet.net.metrics import Metric, single
 from mlnet.net.outbox import Budget, Outbox, Outcome, Route
 from mlnet.rpc import mlnet_pb2 as pb
 
@@ -175,6 +176,7 @@ class Conversations:
         self._by_peer: dict[str, Conversation] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._resent = 0
 
     def __getitem__(self, peer: str) -> Conversation:
         conversation = self._by_peer.get(peer)
@@ -200,19 +202,23 @@ class Conversations:
             return stopped
         return self[peer].outbox.put(envelope, timeout, route)
 
-    def counters(self) -> dict[str, int]:
-        """Envelopes resent and waiting, and their bytes."""
+    def metrics(self) -> list[Metric]:
+        """Envelopes that wait for an acknowledgement, their bytes, and those that were sent again."""
         outboxes = [conversation.outbox for conversation in self._by_peer.values()]
-        return {
-            "resent": sum(outbox.resent for outbox in outboxes),
-            "waiting": sum(len(outbox) for outbox in outboxes),
-            "waiting_bytes": self._budget.used,
-        }
+        resent = self._resent + sum(outbox.resent for outbox in outboxes)
+        waiting = sum(len(outbox) for outbox in outboxes)
+        return [
+            single("mlnet_conversations", "Peers that this node sends to.", len(outboxes)),
+            single("mlnet_envelopes_resent_total", "Envelopes sent again after a lost connection.", resent),
+            single("mlnet_envelopes_waiting", "Envelopes that are not acknowledged yet.", waiting),
+            single("mlnet_envelopes_waiting_bytes", "Their bytes.", self._budget.used),
+        ]
 
     def _end_idle(self) -> None:
         for peer, conversation in list(self._by_peer.items()):
             if conversation.is_idle:
                 del self._by_peer[peer]
+                self._resent += conversation.outbox.resent
                 task = asyncio.create_task(conversation.stop())
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)

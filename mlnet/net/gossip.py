@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from mlnet.envelope import Envelope
 from mlnet.net.interface import Limits
+from mlnet.net.metrics import Metric, single
 from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 
 
@@ -43,7 +44,14 @@ class Gossip:
         self._rates: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(limits.gossip_per_second, clock), REMEMBERED_PEERS
         )
-        self.dropped = 0
+        self.dropped = self.repeated = 0
+
+    def metrics(self) -> list[Metric]:
+        """What was not passed on."""
+        return [
+            single("mlnet_gossip_dropped_total", "Gossip beyond its sender's rate.", self.dropped),
+            single("mlnet_gossip_repeated_total", "Gossip that had come before.", self.repeated),
+        ]
 
     def _is_new(self, key: bytes) -> bool:
         if key in self._seen:
@@ -70,6 +78,7 @@ class Gossip:
         """
         key = _key(envelope)
         if key in self._seen:
+            self.repeated += 1
             return False
         if source and not self._rates[source].try_take():
             # Not remembered: another neighbour may bring it.

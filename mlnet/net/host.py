@@ -33,12 +33,13 @@ from multiaddr import Multiaddr
 
 from mlnet.errors import ConfigError, PeerUnreachable, PortInUse, TransportError
 from mlnet.net import addresses as addressing
-from mlnet.net import repairs, tunnel, wellknown
+from mlnet.net import metrics, repairs, tunnel, wellknown
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.inbound import Inbound, Source
 from mlnet.net.interface import Limits
 from mlnet.net.links import Link, Links, Turned
+from mlnet.net.metrics import Metric
 from mlnet.net.negotiation import Communicator, bound_negotiation
 from mlnet.net.session import Ending, Session, Stream
 from mlnet.net.yamux import YamuxSession
@@ -169,7 +170,18 @@ class Host:
             wellknown.ask, self._open_stream, peer, wellknown.IDENTIFY, wellknown.identify
         )
 
+    async def metrics(self) -> list[Metric]:
+        """Of connections, handshakes, streams and the transport."""
+        return await self._thread.call(self._metrics)
+
     # --- the trio side
+
+    async def _metrics(self) -> list[Metric]:
+        return [
+            *metrics.of_connections(self._links, self._endings),
+            *metrics.of_door(self._door),
+            *metrics.of_streams(self._inbound),
+        ]
 
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
         self._nursery = nursery

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
+from mlnet.net.addresses import OWN, block
 from mlnet.net.gossip import Gossip
-from mlnet.net.interface import MAX_ENVELOPE_BYTES, TOOL, Handlers, Limits
+from mlnet.net.interface import MAX_ENVELOPE_BYTES, OWN_ADDRESS_FACTOR, TOOL, Handlers, Limits
+from mlnet.net.metrics import Metric, single
 from mlnet.net.outbox import Outcome, Route
 from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 
@@ -28,6 +30,31 @@ class Verdict(NamedTuple):
     outcome: Outcome
     error: str = ""
     wanted: bool = True
+
+
+class _Rates:
+    """How fast envelopes and their bytes may come: from one peer, and from all peers at one address."""
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits, self._clock = limits, clock
+        self._by_peer: Recent[str, tuple[TokenBucket, TokenBucket]] = Recent(self._pair, REMEMBERED_PEERS)
+        self._by_address: Recent[str, tuple[TokenBucket, TokenBucket]] = Recent(
+            lambda: self._pair(limits.peers_per_address), REMEMBERED_PEERS
+        )
+        self._by_own_address: Recent[str, tuple[TokenBucket, TokenBucket]] = Recent(
+            lambda: self._pair(limits.peers_per_address * OWN_ADDRESS_FACTOR), len(OWN)
+        )
+
+    def _pair(self, peers: float = 1.0) -> tuple[TokenBucket, TokenBucket]:
+        count, size = self._limits.envelopes_per_second, self._limits.envelope_bytes_per_second
+        return TokenBucket(count * peers, self._clock), TokenBucket(size * peers, self._clock)
+
+    def take(self, peer: str, address: str, size: int) -> float:
+        """Take one envelope; the seconds to wait before it."""
+        addresses = self._by_own_address if address in OWN else self._by_address
+        envelopes, bytes_ = self._by_peer[peer]
+        all_envelopes, all_bytes = addresses[address]
+        return max(envelopes.take(), bytes_.take(size), all_envelopes.take(), all_bytes.take(size))
 
 
 class Intake:
@@ -56,18 +83,38 @@ class Intake:
     ) -> None:
         self._own, self._handlers, self._gossip = own, handlers, gossip
         self._relay, self._score = relay, score
-        self._rates: Recent[str, TokenBucket] = Recent(
-            lambda: TokenBucket(limits.envelopes_per_second, clock), REMEMBERED_PEERS
-        )
+        self._rates = _Rates(limits, clock)
         self._relay_rates: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(limits.relays_per_second, clock), REMEMBERED_PEERS
         )
-        self.received = 0
+        self.received = self.refused = self.oversized = self.slowed = 0
 
-    def pause(self, source: str) -> float:
+    def pause(self, source: str, ip: str, size: int) -> float:
         """Seconds to wait before the next envelope of that peer is taken; none for tools, which the
-        operator let in."""
-        return 0.0 if source == TOOL else self._rates[source].take()
+        operator let in.
+
+        Args:
+            source: the peer.
+            ip: the address of its connection.
+            size: bytes of the envelope.
+        """
+        seconds = 0.0 if source == TOOL else self._rates.take(source, block(ip), size)
+        self.slowed += seconds > 0
+        return seconds
+
+    def metrics(self) -> list[Metric]:
+        """What came in."""
+        return [
+            single("mlnet_envelopes_received_total", "Envelopes for this node or everybody.", self.received),
+            single("mlnet_envelopes_refused_total", "Of these, garbage.", self.refused),
+            single("mlnet_envelopes_slowed_total", "Envelopes that had to wait for their rate.", self.slowed),
+            single("mlnet_envelopes_oversized_total", "Envelopes and frames beyond a bound.", self.oversized),
+        ]
+
+    def on_oversized(self, source: str) -> None:
+        """A peer sent a frame with more in it than there may be."""
+        self.oversized += 1
+        self._score(source, _GARBAGE)
 
     def is_foreign(self, route: Route) -> bool:
         """Whether the envelope is meant for another peer."""
@@ -77,7 +124,8 @@ class Intake:
         """Handle an envelope that is for us or for everybody."""
         self.received += 1
         if len(envelope.yaml.encode()) > MAX_ENVELOPE_BYTES or len(envelope.signature) != MAX_SIGNATURE_BYTES:
-            self._score(source, _GARBAGE)
+            self.on_oversized(source)
+            self.refused += 1
             return Verdict(
                 Outcome.REFUSED,
                 f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes, its signature {MAX_SIGNATURE_BYTES}",
@@ -92,6 +140,7 @@ class Intake:
         except RemoteProtocolError as error:
             # Whoever carries for another has not read it, but must not be a way round the score either.
             self._score(source, _CARRIED_GARBAGE if route.relayed else _GARBAGE)
+            self.refused += 1
             logger.debug("garbage from %s: %s", source or "a tool", error)
             return Verdict(Outcome.REFUSED, str(error)[:512])
         return Verdict(Outcome.ACCEPTED, wanted=wanted)

@@ -82,11 +82,10 @@ class Limits:
         wellknown_streams_per_peer: streams of ping and identify that one peer may have open with us.
         nameless_streams_per_peer: streams of one peer that have not said what they are for.
         streams_per_address: streams of all of these of one address.
-        waiting_bytes: received bytes that nobody has read yet, of all peers; the peer with most of them goes.
         envelopes_per_second: envelopes of one peer that are handled; more than that wait, which slows that
             peer down.
         envelope_bytes_per_second: likewise their bytes.
-        peers_per_address: rates of one address, as those of so many peers.
+        peers_per_address: the rates of envelopes that one address has, as those of so many peers.
         gossip_per_second: gossiped envelopes of one neighbour; what exceeds it is dropped.
         relays_per_second: envelopes of one peer that we carry to another.
         outbox_envelopes: envelopes waiting for one peer's acknowledgement.
@@ -122,7 +121,6 @@ class Limits:
     wellknown_streams_per_peer: int = 8
     nameless_streams_per_peer: int = 128
     streams_per_address: int = 2048
-    waiting_bytes: int = 256 << 20
     envelopes_per_second: float = 1000.0
     envelope_bytes_per_second: float = 32.0 * (1 << 20)
     peers_per_address: int = 8

@@ -71,6 +71,12 @@ class Links:
         self._banned = {other: end for other, end in self._banned.items() if end > now}
         self._banned[peer] = now + seconds
 
+    @property
+    def banned(self) -> int:
+        """Peers that are shut out at present."""
+        now = time.monotonic()
+        return sum(end > now for end in list(self._banned.values()))
+
     def is_banned(self, peer: str) -> bool:
         """Whether that peer's connections are refused at present."""
         return self._banned.get(peer, 0.0) > time.monotonic()

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mlnet.net.interface import (
     Handlers,
     Limits,
 )
+from mlnet.net.metrics import Metric, Metrics, single
 from mlnet.net.outbox import Outcome, Route
 from mlnet.net.peers import AddressBook, Neighbours, Scores
 from mlnet.net.presence import Presence
@@ -87,6 +88,7 @@ class Network:
         self._neighbours = Neighbours(self._limits)
         self._links: dict[str, Counter[str]] = {}
         self._scores = Scores(self._limits.garbage_score, self._limits.garbage_fade_seconds, time.monotonic)
+        self._bans = 0
         self._background: set[asyncio.Task[None]] = set()
         self._deliveries: set[asyncio.Future[bool]] = set()
         self._gossip = Gossip(self._limits, self._neighbours.targets, self._forward_gossip, time.monotonic)
@@ -241,6 +243,7 @@ class Network:
         """
         if peer != TOOL and self._scores.add(peer, points):
             logger.warning("peer %s is shut out for %g s: it broke the rules", peer, self._limits.ban_seconds)
+            self._bans += 1
             self._spawn(self._host.disconnect(peer, self._limits.ban_seconds))
 
     # --- envelopes
@@ -368,15 +371,24 @@ class Network:
         with contextlib.suppress(TransportError):
             await self._host.close_tunnel(path)
 
-    def health(self) -> Mapping[str, int]:
-        """Counters: connected and known peers, envelopes received, resent and waiting, gossip dropped."""
-        return {
-            "connected": len(self._neighbours),
-            "known": len(self._book.known()),
-            "received": self._intake.received,
-            **self._conversations.counters(),
-            "gossip_dropped": self._gossip.dropped,
-        }
+    async def metrics(self) -> Metrics:
+        """Counters and gauges of everything that peers may cost.
+
+        Raises:
+            TransportError: the network does not run.
+        """
+        known, connected = len(self._book.known()), len(self._neighbours)
+        peers = {"connected": connected, "neighbours": len(self._neighbours.chosen()), "known": known}
+        return Metrics(
+            (
+                Metric("mlnet_peers", "Peers by what they are to this node.", peers, "state"),
+                single("mlnet_peer_bans_total", "Peers that were shut out.", self._bans),
+                *await self._host.metrics(),
+                *self._intake.metrics(),
+                *self._gossip.metrics(),
+                *self._conversations.metrics(),
+            )
+        )
 
     # --- what the host and the conversations tell and ask
 

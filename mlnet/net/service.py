@@ -26,6 +26,9 @@ from mlnet.rpc import mlnet_pb2_grpc
 
 logger = logging.getLogger(__name__)
 MAX_EXCHANGES_PER_PEER = 4
+MAX_SENDS_PER_PEER = 64
+"""Envelopes sent one by one that wait for their turn: their bytes are in memory."""
+MAX_SENDS_OF_TOOLS = 4096
 MAX_CARRIED = 64
 """Envelopes of one stream that may be on their way to other peers."""
 _OUTCOMES = {
@@ -61,6 +64,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         self._find_source, self._find_blob, self._on_degree = find_source, find_blob, on_degree
         self._exchanges: dict[str, int] = {}
         self._fetches: dict[str, int] = {}
+        self._sends: dict[str, int] = {}
         self._dial_backs: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(limits.dial_backs_per_minute / 60, clock, limits.dial_backs_per_minute / 3),
             REMEMBERED_PEERS,
@@ -105,8 +109,10 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
     async def Send(self, request: pb.Envelope, context: Any) -> pb.Receipt:  # noqa: N802
         """Take one envelope."""
         source = await self._source(context)
-        await asyncio.sleep(self._intake.pause(source.peer))
-        verdict = self._intake.accept(Envelope(request.yaml, request.signature), source.peer, Route())
+        limit = MAX_SENDS_OF_TOOLS if source.peer == TOOL else MAX_SENDS_PER_PEER
+        async with self._slot(self._sends, source, limit, context):
+            await asyncio.sleep(self._intake.pause(source.peer, source.ip, len(request.yaml)))
+            verdict = self._intake.accept(Envelope(request.yaml, request.signature), source.peer, Route())
         if verdict.outcome is not Outcome.ACCEPTED:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, verdict.error)
         return pb.Receipt(accepted=verdict.wanted)
@@ -167,15 +173,17 @@ class _Exchange:
     async def _take(self, frame: pb.Frame) -> None:
         envelopes = frame.envelopes
         if len(frame.sequences) not in (0, len(envelopes)) or len(envelopes) > MAX_FRAME_ENVELOPES:
+            self._intake.on_oversized(self._source.peer)
             await self._abort("a frame has at most 256 envelopes, and no sequence numbers or one for each")
         if sum(len(one.yaml) for one in envelopes) > MAX_ENVELOPE_BYTES:
+            self._intake.on_oversized(self._source.peer)
             await self._abort("a frame has at most 1 MiB of envelopes")
         numbers = list(frame.sequences) or [self._count + 1 + index for index in range(len(envelopes))]
         self._count += len(envelopes)
         route = Route(frame.to, frame.relayed, frame.hops)
         answer = pb.Frame()
         for number, one in zip(numbers, envelopes, strict=True):
-            pause = self._intake.pause(self._source.peer)
+            pause = self._intake.pause(self._source.peer, self._source.ip, len(one.yaml))
             if pause:
                 await self._answer(answer)
                 answer = pb.Frame()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from mlnet import node
+from mlnet.errors import TransportError
+from mlnet.net.metrics import Metrics
 from mlnet.options import NodeOptions
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.messages import Message
@@ -24,11 +27,14 @@ class Operation:
     Args:
         options: of the operator.
         show_messages: write every message to standard error.
+        metrics: ``HOST:PORT`` at which Prometheus finds metrics; None for nowhere.
     """
 
-    def __init__(self, options: NodeOptions, *, show_messages: bool) -> None:
+    def __init__(self, options: NodeOptions, *, show_messages: bool, metrics: str | None = None) -> None:
         self._options = options
+        self._metrics = metrics
         self._traffic = traffic.observer(_write_error) if show_messages else traffic.ignore
+        self._server: node.NodeServer | None = None
         self._log: NodeLog | None = None
         self._leave = asyncio.Event()
         self._abandon: Callable[[], object] = self._leave.set
@@ -44,15 +50,39 @@ class Operation:
         self._abandon = me.cancel
         try:
             with console.signals(self._on_signal):
-                async with node.running(self._options, self._observe, self._on_message) as server:
-                    self._log = NodeLog(server.peer_id, _write_error)
-                    _write(welcome(server.peer_id, server.wire.addresses()))
+                async with (
+                    self._measured(),
+                    node.running(self._options, self._observe, self._on_message) as self._server,
+                ):
+                    self._log = NodeLog(self._server.peer_id, _write_error)
+                    _write(welcome(self._server.peer_id, self._server.wire.addresses()))
                     await self._leave.wait()
         except asyncio.CancelledError:
             if not self._leave.is_set():
                 raise
             return console.INTERRUPTED
         return 0
+
+    @asynccontextmanager
+    async def _measured(self) -> AsyncIterator[None]:
+        """Serve metrics if the operator wants them."""
+        if self._metrics is None:
+            yield
+            return
+        from mlnet.terminal.metrics import MetricsServer
+
+        metrics = MetricsServer(self._metrics, self._measure)
+        await metrics.start()
+        try:
+            _write(f"metrics at {metrics.url}\n")
+            yield
+        finally:
+            await metrics.stop()
+
+    async def _measure(self) -> Metrics:
+        if self._server is None:
+            raise TransportError("the node does not run yet")
+        return await self._server.wire.network.metrics()
 
     def _on_signal(self, _: signal.Signals) -> None:
         """Withdraw from tasks and end; a second signal does not wait for it."""

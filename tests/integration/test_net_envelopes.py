@@ -104,14 +104,14 @@ async def test_what_was_on_its_way_when_the_peer_died_is_sent_again() -> None:
             assert all(await asyncio.gather(*sent))
             assert {*b.texts, *again.texts} == {str(index) for index in range(6)}
             assert "5" in again.texts
-        assert a.network.health()["resent"] > 0
+        assert (await a.network.metrics()).value("mlnet_envelopes_resent_total") > 0
 
 
 async def test_nobody_there_is_false_at_the_deadline() -> None:
     async with nodes(1) as (a,):
         stranger = Identity.generate().peer_id
         assert not await accepted(a.network.send(a.envelope("x"), stranger, timeout=0.3))
-        assert a.network.health()["waiting_bytes"] == 0
+        assert (await a.network.metrics()).value("mlnet_envelopes_waiting_bytes") == 0
 
 
 async def test_what_waits_at_the_end_is_false() -> None:

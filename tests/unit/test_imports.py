@@ -55,6 +55,7 @@ OWNERS = {
     "torch": {"training"},
     "safetensors": {"data", "training"},
     "numpy": {"data", "training"},
+    "prometheus_client": {"terminal"},
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),
@@ -80,7 +81,13 @@ IMPURE = {
     "uuid",
 }
 
-DISTRIBUTIONS = {"google": "protobuf", "grpc": "grpcio", "nacl": "pynacl", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "nacl": "pynacl",
+    "prometheus_client": "prometheus-client",
+    "yaml": "pyyaml",
+}
 
 
 class Import(NamedTuple):
@@ -158,7 +165,7 @@ def test_every_library_is_declared() -> None:
     "arguments", [["-c", "import mlnet"], ["-m", "mlnet.cli", "--help"]], ids=["import", "help"]
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: list[str]) -> None:
-    heavy = ("torch", "libp2p", "trio", "grpc", "numpy", "redis")
+    heavy = ("torch", "libp2p", "trio", "grpc", "numpy", "redis", "prometheus_client")
     result = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments],
         capture_output=True,

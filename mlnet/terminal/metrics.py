@@ -1,0 +1,142 @@
+"""``mlnet-node start --metrics``: what a node counts, for Prometheus, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+import mlnet
+from mlnet.errors import ConfigError, PortInUse, TransportError
+from mlnet.kernels import IMPLEMENTATION
+from mlnet.net.metrics import Metrics
+
+MAX_REQUEST = 8192
+"""Bytes of a request's head."""
+MAX_CONNECTIONS = 16
+REQUEST_SECONDS = 5.0
+"""Time for one request and its answer."""
+
+
+class MetricsServer:
+    """Answers ``GET /metrics``.
+
+    Args:
+        address: ``HOST:PORT`` to listen on; port 0 takes a free one.
+        collect: the metrics of this moment. Raises TransportError when the node does not run.
+    """
+
+    def __init__(self, address: str, collect: Callable[[], Awaitable[Metrics]]) -> None:
+        self._address, self._collect = address, collect
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        self._server: asyncio.Server | None = None
+        self._connections = 0
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            PortInUse: the port is taken.
+            ConfigError: the address is malformed, or not one of this machine.
+        """
+        host, _, port = self._address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"--metrics {self._address!r} is not HOST:PORT, such as 127.0.0.1:9464")
+        try:
+            self._server = await asyncio.start_server(
+                self._serve, host.strip("[]"), int(port), limit=MAX_REQUEST
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(
+                    f"--metrics {self._address}: the port is in use; choose another, or 0 for a free one"
+                ) from error
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise ConfigError(
+                f"cannot listen at --metrics {self._address}: {reason}; use a local address"
+            ) from error
+        self.url = f"http://{host}:{self._server.sockets[0].getsockname()[1]}/metrics"
+
+    async def stop(self) -> None:
+        """Close the port."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            if self._connections <= MAX_CONNECTIONS:
+                # A request that is too slow, too long or cut off gets no answer.
+                with contextlib.suppress(
+                    TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+                ):
+                    async with asyncio.timeout(REQUEST_SECONDS):
+                        writer.write(await self._answer(await reader.readuntil(b"\r\n\r\n")))
+                        await writer.drain()
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    async def _answer(self, request: bytes) -> bytes:
+        method, _, rest = request.partition(b"\r\n")[0].partition(b" ")
+        path = rest.partition(b" ")[0].partition(b"?")[0]
+        if method not in (b"GET", b"HEAD"):
+            return response("405 Method Not Allowed", "text/plain", b"only GET\n", head=False)
+        if path != b"/metrics":
+            return response("404 Not Found", "text/plain", b"see /metrics\n", head=method == b"HEAD")
+        try:
+            body = generate_latest(self._registry) + exposition(await self._collect())
+        except TransportError:
+            return response("503 Service Unavailable", "text/plain", b"the node does not run\n", head=False)
+        return response("200 OK", CONTENT_TYPE_LATEST, body, head=method == b"HEAD")
+
+
+def response(status: str, kind: str, body: bytes, *, head: bool) -> bytes:
+    """An HTTP response."""
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode() + (b"" if head else body)
+
+
+def exposition(metrics: Metrics) -> bytes:
+    """Metrics in the text format of Prometheus."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(metrics))
+    return generate_latest(registry)
+
+
+class _Snapshot:
+    """Metrics as a collector of prometheus-client."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Any]:
+        """Each metric as a family."""
+        about = GaugeMetricFamily("mlnet_build_info", "Version and kernels.", labels=("version", "kernels"))
+        about.add_metric((mlnet.__version__, IMPLEMENTATION), 1)
+        yield about
+        for metric in self._metrics.all:
+            family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            labels = (metric.label,) if metric.label else ()
+            written = family(metric.name, metric.help, labels=labels)
+            for key, value in metric.samples.items():
+                written.add_metric((key,) if metric.label else (), value)
+            yield written
