@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import struct
@@ -12,18 +11,19 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio.testing
-from host_support import Events, hosting, tcp_port
+from host_support import hosting, tcp_port
+from hostile import DATA, GO_AWAY, RST, STRANGER, SYN, WINDOW, frame, stranger
 from net_support import SECONDS, nodes
 
-from mlnet.errors import PeerUnreachable
+from mlnet.identity import Identity
 from mlnet.net.door import Failure, Refusal
 from mlnet.net.host import Host
+from mlnet.net.inbound import Kind
 from mlnet.net.interface import Limits
 from mlnet.net.links import Turned
+from mlnet.net.session import Ending
 
 HELLO = b"\x13/multistream/1.0.0\n"
-# Not the address that the nodes of a machine have: who sends from here is a stranger.
-STRANGER = "127.0.0.2"
 PATIENT = Limits(handshake_seconds=60.0, handshakes=8, handshakes_per_second=10_000.0, address_score=1e9)
 
 
@@ -187,56 +187,92 @@ async def first_byte(connection: socket.socket) -> bytes:
             return b""
 
 
-async def test_too_many_connections_of_an_address_are_told_to_go_away(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Four fit (this machine has four times the bound); the fifth is answered, not left in silence."""
-    async with contextlib.AsyncExitStack() as stack:
-        server, events, peer = await stack.enter_async_context(hosting(Limits(connections_per_address=1)))
-        clients: list[tuple[Host, Events]] = []
-        for _ in range(5):
-            client, client_events, _ = await stack.enter_async_context(hosting())
-            clients.append((client, client_events))
-        for client, _ in clients[:4]:
-            await client.dial(peer, server.listen_addresses)
-        await events.until_up(4)
-        late, late_events = clients[4]
-        with caplog.at_level(logging.DEBUG, "mlnet.net.host"):
-            with contextlib.suppress(PeerUnreachable):
-                await late.dial(peer, server.listen_addresses)
-            await late_events.until_up(0)
-        assert "goodbye" in caplog.text
+def address(host: Host, peer: str) -> str:
+    return f"{host.listen_addresses[0]}/p2p/{peer}"
+
+
+async def test_too_many_connections_of_an_address_are_told_to_go_away() -> None:
+    async with hosting(Limits(connections_per_address=3)) as (server, events, peer), stranger() as bad:
+        for _ in range(3):
+            await bad.dial(address(server, peer))
+        await events.until_up(3)
+        late = await bad.dial(address(server, peer))
+        assert (GO_AWAY, 0, 0, 0) in await late.frames()
         assert server._links.turned == {Turned.ADDRESS: 1}
-        assert events.up == 4
+        assert events.up == 3
+        # Nobody else pays for it.
+        async with hosting() as (client, _, _):
+            await client.dial(peer, server.listen_addresses)
+            await events.until_up(4)
 
 
-async def test_a_peer_that_breaks_the_rules_is_scored_down_and_so_is_its_address() -> None:
-    async with hosting() as (server, events, _), hosting() as (client, client_events, client_id):
-        await server.dial(client_events.peer, client.listen_addresses)
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x09" * 12,
+        frame(WINDOW, SYN, 2, 0),
+        frame(DATA, SYN, 1, 0x7FFFFFFF),
+        frame(DATA, SYN, 1, 300_000, bytes(300_000)),
+        frame(WINDOW, SYN, 1, 0) + frame(WINDOW, SYN, 1, 0),
+    ],
+    ids=["version", "stream of ours", "oversized frame", "past the window", "stream twice"],
+)
+async def test_a_peer_that_breaks_the_rules_is_scored_down_and_so_is_its_address(garbage: bytes) -> None:
+    limits = Limits(address_score=1.0)
+    async with hosting(limits) as (server, events, peer), stranger() as bad:
+        identity = Identity.generate()
+        connection = await bad.dial(address(server, peer), identity=identity)
         await events.until_up(1)
-        await client._thread.call(break_the_rules, client, events.peer)
+        await connection.send(garbage)
+        await connection.frames()
         await events.until(lambda: bool(events.garbage))
-        assert [peer for peer, _ in events.garbage] == [client_id]
-
-
-async def break_the_rules(host: Host, peer: str) -> None:
-    session = host._links.session(peer)
-    assert session is not None
-    await session.secured_conn.write(b"\x09" * 12)
+        assert [peer for peer, _ in events.garbage] == [identity.peer_id]
+        assert server._endings == {Ending.PROTOCOL: 1}
+        assert server._door.bans == 1
 
 
 async def test_a_peer_that_breaks_the_rules_again_is_shut_out() -> None:
-    async with nodes(1) as (good,), hosting() as (bad, events, _):
-        addresses = good.network._host.listen_addresses
+    async with nodes(1) as (good,), stranger() as bad:
+        identity = Identity.generate()
         for _ in range(2):
-            await bad.dial(good.id, addresses)
-            await events.until_up(1)
-            await bad._thread.call(break_the_rules, bad, good.id)
-            await events.until_up(0)
-        await good.until_alone()
-        with contextlib.suppress(PeerUnreachable):
-            await bad.dial(good.id, addresses)
-        await events.until_up(0)
-        assert good.network._host._links.turned == {Turned.BANNED: 1}
+            connection = await bad.dial(good.address, identity=identity)
+            await good.until(lambda: identity.peer_id in good.peers)
+            await connection.send(b"\x09" * 12)
+            await good.until_alone()
+        connection = await bad.dial(good.address, identity=identity)
+        assert (GO_AWAY, 0, 0, 0) in await connection.frames()
+        found = await good.network.metrics()
+        assert found.value("mlnet_connections_turned_away_total", "banned") == 1
+        assert found.value("mlnet_peer_bans_total") == found.value("mlnet_banned_peers") == 1
         # That is a peer's bound, not yet that of the address that other peers may share.
-        assert good.network._host._door.bans == 0
+        assert found.value("mlnet_address_bans_total") == 0
+
+
+async def test_streams_that_never_say_what_they_are_for_are_bounded_and_expire() -> None:
+    limits = Limits(nameless_streams_per_peer=4, handshake_seconds=1.0)
+    async with hosting(limits) as (server, events, peer), stranger() as bad:
+        connection = await bad.dial(address(server, peer))
+        await events.until_up(1)
+        await connection.send(b"".join(frame(WINDOW, SYN, number, 0) for number in range(1, 25, 2)))
+        resets = 0
+        while resets < 12:
+            resets += sum(bool(flags & RST) for _, flags, _, _ in await connection.frames(1))
+        assert server._inbound.refused == 8
+        assert server._inbound.failed == 4
+        assert not +server._inbound.open
+        assert events.up == 1
+
+
+async def test_streams_of_one_address_are_bounded_together() -> None:
+    limits = Limits(streams_per_address=3, handshake_seconds=60.0)
+    async with hosting(limits) as (server, events, peer), stranger() as bad:
+        for _ in range(5):
+            connection = await bad.dial(address(server, peer))
+            await connection.send(frame(WINDOW, SYN, 1, 0))
+        await events.until_up(5)
+        resets = 0
+        while not resets:
+            resets += sum(bool(flags & RST) for _, flags, _, _ in await connection.frames(1))
+        await settled(server)
+        assert server._inbound.refused == 2
+        assert server._inbound.open[Kind.NAMELESS] == 3
