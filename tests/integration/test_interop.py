@@ -1,0 +1,220 @@
+"""A node talks with go-libp2p and js-libp2p: whoever dials, and whoever opens the streams."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+import pytest_asyncio
+from interop_support import (
+    Peer,
+    PeerError,
+    Target,
+    build_go,
+    build_js,
+    echo,
+    exchange,
+    running_peer,
+    targets,
+    write_descriptors,
+)
+from net_support import SECONDS, Node, accepted, running
+
+from mlnet.net import wellknown
+from mlnet.net.interface import REDIS_PROTOCOL, Limits
+
+# The first test of each implementation waits for its build.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1000)]
+
+BUILDERS = {"go": build_go, "js": build_js}
+PROTOCOLS = {"/mlnet/grpc/1.0.0", REDIS_PROTOCOL, wellknown.PING, wellknown.IDENTIFY}
+AGENTS = {"go": "interop", "js": "js-libp2p"}
+STREAMS = 100
+MIB = 1 << 20
+
+
+class Pair(NamedTuple):
+    """A node and a connected peer of another implementation."""
+
+    node: Node
+    peer: Peer
+    targets: dict[str, Target]
+
+
+@pytest.fixture(scope="module", params=list(BUILDERS))
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def command(language: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return BUILDERS[language](tmp_path_factory.mktemp(language))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def peer(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Peer]:
+    descriptors = write_descriptors(tmp_path_factory.mktemp("descriptors") / "mlnet.binpb")
+    async with running_peer(command, descriptors) as peer:
+        yield peer
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=["node dials", "peer dials"])
+async def pair(request: pytest.FixtureRequest, peer: Peer, tmp_path: Path) -> AsyncIterator[Pair]:
+    limits = Limits(spliced_streams_per_peer=STREAMS)
+    async with running(Node(), limits=limits) as node:
+        with targets(node, peer.id, tmp_path) as found:
+            await connect(node, peer, request.param)
+            yield Pair(node, peer, found)
+
+
+async def connect(node: Node, peer: Peer, how: str) -> None:
+    if how == "node dials":
+        assert await node.network.connect(peer.address) == peer.id
+    else:
+        await peer.do("dial", address=node.address)
+    await node.until(lambda: peer.id in node.peers)
+
+
+def message(node: Node, text: str) -> dict[str, str]:
+    envelope = node.envelope(text)
+    return {"yaml": envelope.yaml, "signature": base64.b64encode(envelope.signature).decode()}
+
+
+async def test_each_pings_and_identifies_the_other(pair: Pair, language: str) -> None:
+    node, peer, _ = pair
+    pings = await peer.do("ping", peer=node.id, count=3)
+    assert len(pings["microseconds"]) == 3
+    theirs = await peer.do("identify", peer=node.id)
+    assert theirs["agent"] == wellknown.AGENT
+    assert set(theirs["protocols"]) >= PROTOCOLS
+    assert node.address.partition("/p2p/")[0] in theirs["addresses"]
+
+    assert await node.network.ping(peer.id) > 0
+    ours = await node.network.identify(peer.id)
+    assert AGENTS[language] in ours.agent
+    assert set(ours.protocols) >= PROTOCOLS
+    assert peer.address.partition("/p2p/")[0] in ours.addresses
+    assert ours.observed.startswith("/ip4/127.0.0.1/tcp/")
+
+
+async def test_a_grpc_client_of_the_peer_calls_the_nodes_service(pair: Pair) -> None:
+    node, peer, _ = pair
+
+    async def call(method: str, *messages: dict[str, Any]) -> dict[str, Any]:
+        return await peer.do("call", peer=node.id, method=f"/mlnet.rpc.Mlnet/{method}", messages=messages)
+
+    large = "large" + "x" * (MIB - 5)
+    assert await call("Send", message(node, "one")) == {"messages": [{"accepted": True}]}
+    assert await call("Send", message(node, large)) == {"messages": [{"accepted": True}]}
+    frames = [
+        {"envelopes": [message(node, "two"), message(node, "three")], "sequences": ["7", "9"]},
+        {"envelopes": [message(node, "four")], "sequences": ["12"]},
+    ]
+    answers = (await call("Exchange", *frames))["messages"]
+    acknowledged = [one["sequence"] for frame in answers for one in frame["acknowledgements"]]
+    assert acknowledged == ["7", "9", "12"]
+    assert node.received == [(text, peer.id, False) for text in ("one", large, "two", "three", "four")]
+
+    refused = await call("Send", message(node, "garbage"))
+    assert (refused["code"], refused["details"]) == (
+        grpc.StatusCode.INVALID_ARGUMENT.value[0],
+        "it is garbage",
+    )
+    too_large = await call("Send", message(node, "x" * (2 * MIB)))
+    assert too_large["code"] == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
+async def test_the_node_calls_a_grpc_server_of_the_peer(pair: Pair) -> None:
+    node, peer, _ = pair
+    texts = [f"{node.id} {number}" for number in range(200)] + [f"{node.id} large".ljust(MIB, "x")]
+    sent = [node.network.send(node.envelope(text), peer.id, timeout=SECONDS) for text in texts]
+    assert all([await accepted(future) for future in sent])
+    received = (await peer.do("received"))["received"]
+    assert sorted(text for text in received if text.startswith(node.id)) == sorted(texts)
+    # A call that the peer's server does not implement ends with its status.
+    answer = await node.network.dial_back(peer.id, 4001, SECONDS)
+    assert not answer.open
+    assert "DialBack" in answer.reason
+
+
+async def test_64_mib_cross_each_way_of_a_stream(pair: Pair, request: pytest.FixtureRequest) -> None:
+    """Whoever dialled opens the stream."""
+    node, peer, _ = pair
+    if "peer dials" in request.node.callspec.id:
+        await peer.do("echo", peer=node.id, preamble="echo", count=1, bytes=64 * MIB)
+    else:
+        await echo(await node.network.forward(peer.id, REDIS_PROTOCOL, "echo"), 64 * MIB)
+
+
+async def test_a_stream_that_is_closed_one_way_carries_the_other(pair: Pair) -> None:
+    node, peer, _ = pair
+    await peer.do("echo", peer=node.id, preamble="late", count=1, bytes=MIB)
+    await peer.do("echo", peer=node.id, preamble="late", count=1, bytes=0)
+    path = await node.network.forward(peer.id, REDIS_PROTOCOL, "late")
+    for question in (bytes(range(256)) * 4096, b""):
+        async with asyncio.timeout(SECONDS):
+            assert await exchange(path, question) == question
+
+
+async def test_a_reset_ends_its_own_stream_only(pair: Pair) -> None:
+    node, peer, found = pair
+    # The opener resets.
+    await peer.do("reset", peer=node.id, preamble="echo")
+    await asyncio.to_thread(found["echo"].ended.get, timeout=SECONDS)
+    # The other side resets.
+    assert await peer.do("end", peer=node.id, preamble="reset") == {"end": "reset"}
+    path = await node.network.forward(peer.id, REDIS_PROTOCOL, "reset")
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(SECONDS):
+            assert await exchange(path, b"x") == b""
+    # Nobody admits it.
+    assert await peer.do("end", peer=node.id, preamble="unknown") == {"end": "reset"}
+    await peer.do("echo", peer=node.id, preamble="echo", count=1, bytes=1000)
+    await echo(await node.network.forward(peer.id, REDIS_PROTOCOL, "echo"), 1000)
+    assert node.peers == {peer.id}
+
+
+async def test_a_hundred_streams_are_open_at_once(pair: Pair) -> None:
+    node, peer, _ = pair
+    await peer.do("echo", peer=node.id, preamble="echo", count=STREAMS, bytes=10_000)
+    path = await node.network.forward(peer.id, REDIS_PROTOCOL, "echo")
+    open_streams = [await asyncio.open_unix_connection(str(path)) for _ in range(STREAMS)]
+    try:
+        async with asyncio.timeout(SECONDS):
+            for number, (_, writer) in enumerate(open_streams):
+                writer.write(number.to_bytes(2, "big"))
+            for number, (reader, _) in enumerate(open_streams):
+                assert await reader.readexactly(2) == number.to_bytes(2, "big")
+            for _, writer in open_streams:
+                writer.write_eof()
+            for reader, _ in open_streams:
+                assert await reader.read() == b""
+    finally:
+        for _, writer in open_streams:
+            writer.close()
+
+
+async def test_one_stream_too_many_is_refused(peer: Peer, tmp_path: Path) -> None:
+    limits = Limits(spliced_streams_per_peer=3)
+    async with running(Node(), limits=limits) as node:
+        with targets(node, peer.id, tmp_path):
+            await connect(node, peer, "peer dials")
+            with pytest.raises(PeerError):
+                await peer.do("echo", peer=node.id, preamble="echo", count=4, bytes=0)
+            assert len(node.admitted) == 3
+            await peer.do("echo", peer=node.id, preamble="echo", count=3, bytes=0)
+
+
+async def test_whoever_hangs_up_the_other_notices(peer: Peer) -> None:
+    async with running(Node()) as node:
+        await connect(node, peer, "peer dials")
+        await peer.do("hang up", peer=node.id)
+        await node.until_alone()
+        await connect(node, peer, "node dials")
+    await peer.do("until gone", peer=node.id)
