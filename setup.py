@@ -8,6 +8,7 @@ runs without them, slower.
 from __future__ import annotations
 
 import os
+import sys
 
 from setuptools import Extension, setup
 
@@ -16,24 +17,28 @@ if MODE not in {"auto", "require", "skip"}:
     raise SystemExit(f"MLNET_EXTENSIONS={MODE!r}: write auto, require or skip")
 
 
-def extension(name: str, *headers: str) -> Extension:
+def extension(name: str, *headers: str, package: str = "mlnet.kernels") -> Extension:
     return Extension(
-        f"mlnet.kernels._{name}",
+        f"{package}._{name}",
         [f"ext/{name}.pyx"],
         include_dirs=["ext"],
         depends=[f"ext/{header}" for header in headers],
-        extra_compile_args=["-O3", "-Wall", "-Wextra"],
+        extra_compile_args=["-O3", "-Wall", "-Wextra", "-pthread"],
         optional=MODE == "auto",
     )
 
 
+EXTENSIONS = [
+    extension("borda", "borda.h"),
+    extension("pingmatrix", "pingmatrix.h", "pingmatrix_avx2.h"),
+    extension("segmenthash", "segmentfile.h", "sha256.h"),
+]
+# It stands on epoll and eventfd. Elsewhere mlnet.net.yamux does the same in Python.
+if sys.platform == "linux":
+    parts = ("session_aead.h", "session_state.h", "session_stream.h", "session_wire.h")
+    EXTENSIONS.append(extension("session", "session.h", *parts, package="mlnet.net"))
+
 setup(
     options={"build_ext": {"cython_c_in_temp": True}},
-    ext_modules=[]
-    if MODE == "skip"
-    else [
-        extension("borda", "borda.h"),
-        extension("pingmatrix", "pingmatrix.h", "pingmatrix_avx2.h"),
-        extension("segmenthash", "segmentfile.h", "sha256.h"),
-    ],
+    ext_modules=[] if MODE == "skip" else EXTENSIONS,
 )

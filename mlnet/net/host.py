@@ -40,6 +40,7 @@ from mlnet.net.inbound import Inbound, Source
 from mlnet.net.interface import Limits
 from mlnet.net.links import Link, Links, Turned
 from mlnet.net.metrics import Metric
+from mlnet.net.muxing import Muxing, open_muxing
 from mlnet.net.negotiation import Communicator, bound_negotiation
 from mlnet.net.session import Ending, Session, Stream
 from mlnet.net.yamux import YamuxSession
@@ -102,6 +103,7 @@ class Host:
         self._door = Door(limits, time.monotonic)
         self._endings: Counter[Ending] = Counter()
         self._swarm: Swarm | None = None
+        self._muxing: Muxing | None = None
         self._nursery: trio.Nursery | None = None
         self.listen_addresses: list[str] = []
 
@@ -181,12 +183,17 @@ class Host:
             *metrics.of_connections(self._links, self._endings),
             *metrics.of_door(self._door),
             *metrics.of_streams(self._inbound),
+            *metrics.of_transport({} if self._muxing is None else self._muxing.counters()),
         ]
 
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
         self._nursery = nursery
         tcp = repairs.Tcp(self._door)
-        swarm = self._make_swarm(tcp)
+        async with open_muxing(self._limits) as muxing:
+            self._muxing = muxing
+            await self._serve(self._make_swarm(tcp, muxing), tcp, started)
+
+    async def _serve(self, swarm: Swarm, tcp: repairs.Tcp, started: Callable[[], None]) -> None:
         async with background_trio_service(swarm):
             self._swarm = swarm
             await swarm.listen(*self._listen)
@@ -204,12 +211,11 @@ class Host:
                         for link in self._links.all():
                             closing.start_soon(link.session.close)
 
-    def _make_swarm(self, tcp: repairs.Tcp) -> Swarm:
+    def _make_swarm(self, tcp: repairs.Tcp, muxing: Muxing) -> Swarm:
+        negotiation = max(1, int(self._limits.handshake_seconds))
         noise = NoiseTransport(self._keys, noise_privkey=create_x25519_key_pair().private_key)
-        upgrader = TransportUpgrader(
-            {NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, max(1, int(self._limits.handshake_seconds))
-        )
-        repairs.repair_muxer(upgrader, TProtocol(YAMUX), self._limits)
+        upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, negotiation)
+        repairs.repair_muxer(upgrader, TProtocol(YAMUX), muxing, negotiation)
         bound_negotiation(upgrader)
         peerstore = PeerStore()
         peerstore.add_key_pair(self._id, self._keys)
@@ -370,6 +376,8 @@ class Host:
     async def _close_tunnel(self, path: Path) -> None:
         scope = self._tunnels.pop(path, None)
         if scope is not None:
+            # Nobody finds it any more when this returns; its listener ends a little later.
+            tunnel.unlink(path)
             scope.cancel()
 
     async def _admit(self, peer: str, protocol: str, preamble: str) -> Path | None:

@@ -105,8 +105,11 @@ class Limits:
         ban_seconds: how long a peer or an address that was cut off stays out.
         fetches_per_peer: blobs that one peer may fetch from us at a time.
         dial_backs_per_minute: ports that we dial for one peer.
-        ping_seconds: pause between pings of a connection.
-        ping_timeout_seconds: time to answer one; then the connection is dead.
+        tunnel_bytes: received and not yet taken by their readers, or waiting to be sent, in all connections.
+        tunnel_bytes_per_connection: the former of one connection.
+        bytes_per_second: read from one connection; 0 for as many as come.
+        ping_seconds: silence after which a connection is pinged.
+        ping_timeout_seconds: time to answer; then the connection is dead.
         dial_seconds: time for one address to answer and prove its identity.
     """
 
@@ -141,6 +144,9 @@ class Limits:
     ban_seconds: float = 60.0
     fetches_per_peer: int = 4
     dial_backs_per_minute: float = 30.0
+    tunnel_bytes: int = 256 << 20
+    tunnel_bytes_per_connection: int = 32 << 20
+    bytes_per_second: int = 0
     ping_seconds: float = 2.0
-    ping_timeout_seconds: float = 3.5
+    ping_timeout_seconds: float = 3.0
     dial_seconds: float = 8.0

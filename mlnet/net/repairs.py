@@ -28,6 +28,7 @@ from multiaddr import Multiaddr
 
 from mlnet.net.door import Door
 from mlnet.net.interface import Limits
+from mlnet.net.muxing import Muxing
 from mlnet.net.session import Session
 from mlnet.net.yamux import YamuxSession
 
@@ -101,25 +102,21 @@ async def dial(swarm: Swarm, peer: ID, address: Multiaddr) -> Session:
 class _Muxer(MuxerMultistream):
     """libp2p ignores ``muxer_opt`` for /yamux/1.0.0 and always makes its own Yamux."""
 
-    def __init__(self, protocol: TProtocol, limits: Limits, negotiate_timeout: int) -> None:
+    def __init__(self, protocol: TProtocol, muxing: Muxing, negotiate_timeout: int) -> None:
         super().__init__({protocol: YamuxSession}, negotiate_timeout)
-        self._limits = limits
+        self._muxing = muxing
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        session = YamuxSession(
-            conn,
-            peer_id,
-            remote_ip=remote_ip(conn),
-            ping_seconds=self._limits.ping_seconds,
-            ping_timeout=self._limits.ping_timeout_seconds,
-        )
+        session = self._muxing.session(conn, peer_id, remote_ip(conn))
         return self._annotate_connection(session, conn, protocol)
 
 
-def repair_muxer(upgrader: TransportUpgrader, protocol: TProtocol, limits: Limits) -> None:
-    """Make ``upgrader`` speak yamux with :class:`mlnet.net.yamux.Session`."""
-    upgrader.muxer_multistream = _Muxer(protocol, limits, max(1, int(limits.handshake_seconds)))
+def repair_muxer(
+    upgrader: TransportUpgrader, protocol: TProtocol, muxing: Muxing, negotiate_timeout: int
+) -> None:
+    """Make ``upgrader`` speak yamux with our own sessions."""
+    upgrader.muxer_multistream = _Muxer(protocol, muxing, negotiate_timeout)
 
 
 def repair_inbound(swarm: Swarm, door: Door, serve: Callable[[Session, str], Awaitable[None]]) -> None:

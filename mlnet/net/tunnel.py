@@ -80,11 +80,12 @@ async def connect_named(target: Path, name: Path) -> trio.SocketStream:
         sock.close()
         raise
     finally:
-        _unlink(name)
+        unlink(name)
     return trio.SocketStream(sock)
 
 
-def _unlink(path: Path) -> None:
+def unlink(path: Path) -> None:
+    """Remove a socket's name, if it is there."""
     path.unlink(missing_ok=True)
 
 
@@ -120,7 +121,7 @@ async def serve(
     try:
         await trio.serve_listeners(handle, [listener])
     finally:
-        _unlink(path)
+        unlink(path)
 
 
 async def write_preamble(stream: Stream, preamble: bytes) -> None:

@@ -67,7 +67,7 @@ class YamuxSession(Session):
         *,
         remote_ip: str = "",
         ping_seconds: float = 2.0,
-        ping_timeout: float = 3.5,
+        ping_timeout: float = 3.0,
     ) -> None:
         super().__init__(conn, peer_id, remote_ip=remote_ip)
         self._ping_seconds, self._ping_timeout = ping_seconds, ping_timeout

@@ -32,9 +32,10 @@ async def test_a_host_accepts_more_than_three_hundred_connections_in_its_life() 
         for _ in range(320):
             await client.dial(peer, server.listen_addresses)
             await client_events.until_up(1)
+            await events.until_up(1)
             await client.disconnect(peer)
             await client_events.until_up(0)
-        await events.until_up(0)
+            await events.until_up(0)
         assert sum(up for _, _, up in events.links) == 320
 
 

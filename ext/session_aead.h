@@ -1,0 +1,148 @@
+/* ChaCha20-Poly1305 for noise messages, by function pointer: libcrypto's as the interpreter's ssl module has loaded it,
+ * or libsodium's as PyNaCl brings it. No cryptography is written here.
+ *
+ * The nonce is that of the noise protocol, revision 34, section 12.3: four zero bytes and a counter, little endian.
+ * There is no associated data in transport messages. */
+#ifndef MLNET_SESSION_AEAD_H
+#define MLNET_SESSION_AEAD_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { TAG_BYTES = 16, KEY_BYTES = 32 };
+
+typedef int (*sodium_seal_t)(uint8_t *, unsigned long long *, const uint8_t *, unsigned long long, const uint8_t *,
+                             unsigned long long, const uint8_t *, const uint8_t *, const uint8_t *);
+typedef int (*sodium_open_t)(uint8_t *, unsigned long long *, uint8_t *, const uint8_t *, unsigned long long,
+                             const uint8_t *, unsigned long long, const uint8_t *, const uint8_t *);
+typedef int (*evp_init_t)(void *, void *, void *, const uint8_t *, const uint8_t *);
+typedef int (*evp_update_t)(void *, uint8_t *, int *, const uint8_t *, int);
+typedef int (*evp_final_t)(void *, uint8_t *, int *);
+
+/* Exactly one of `sodium_seal` and `context_new` is set once a library has been chosen. */
+static struct {
+    sodium_seal_t sodium_seal;
+    sodium_open_t sodium_open;
+    void *(*context_new)(void);
+    void (*context_free)(void *);
+    void *(*cipher)(void);
+    evp_init_t seal_init, open_init;
+    evp_update_t seal_update, open_update;
+    evp_final_t seal_final, open_final;
+    int (*control)(void *, int, int, void *);
+} aead;
+
+enum { EVP_CTRL_AEAD_GET_TAG = 0x10, EVP_CTRL_AEAD_SET_TAG = 0x11 };
+
+static void aead_use_sodium(const uintptr_t functions[2]) {
+    memset(&aead, 0, sizeof aead);
+    aead.sodium_seal = (sodium_seal_t)functions[0];
+    aead.sodium_open = (sodium_open_t)functions[1];
+}
+
+static void aead_use_crypto(const uintptr_t functions[10]) {
+    memset(&aead, 0, sizeof aead);
+    aead.context_new = (void *(*)(void))functions[0];
+    aead.context_free = (void (*)(void *))functions[1];
+    aead.cipher = (void *(*)(void))functions[2];
+    aead.seal_init = (evp_init_t)functions[3];
+    aead.seal_update = (evp_update_t)functions[4];
+    aead.seal_final = (evp_final_t)functions[5];
+    aead.open_init = (evp_init_t)functions[6];
+    aead.open_update = (evp_update_t)functions[7];
+    aead.open_final = (evp_final_t)functions[8];
+    aead.control = (int (*)(void *, int, int, void *))functions[9];
+}
+
+/* One direction of a noise session. */
+typedef struct {
+    uint8_t key[KEY_BYTES];
+    uint64_t counter;
+    void *context;
+} cipher_t;
+
+static void cipher_end(cipher_t *c) {
+    if (c->context) aead.context_free(c->context);
+    c->context = NULL;
+    explicit_bzero(c->key, sizeof c->key);
+}
+
+static int cipher_start(cipher_t *c, const uint8_t key[KEY_BYTES], uint64_t counter, int seals) {
+    memcpy(c->key, key, KEY_BYTES);
+    c->counter = counter;
+    c->context = NULL;
+    if (aead.sodium_seal) return 0;
+    if (!aead.context_new || !(c->context = aead.context_new())) return -1;
+    if ((seals ? aead.seal_init : aead.open_init)(c->context, aead.cipher(), NULL, key, NULL) == 1) return 0;
+    cipher_end(c);
+    return -1;
+}
+
+/* The next nonce; -1 when there is none: noise forbids the last one, and none may come twice. */
+static int cipher_nonce(cipher_t *c, uint8_t nonce[12]) {
+    if (c->counter == UINT64_MAX) return -1;
+    memset(nonce, 0, 4);
+    for (int i = 0; i < 8; i++) nonce[4 + i] = (uint8_t)(c->counter >> (8 * i));
+    c->counter++;
+    return 0;
+}
+
+/* Writes size + TAG_BYTES bytes to `out`, which does not overlap `in`. */
+static int cipher_seal(cipher_t *c, uint8_t *out, const uint8_t *in, int size) {
+    uint8_t nonce[12];
+    if (cipher_nonce(c, nonce)) return -1;
+    if (!c->context) {
+        unsigned long long written;
+        return aead.sodium_seal(out, &written, in, (unsigned long long)size, NULL, 0, NULL, nonce, c->key);
+    }
+    int done = 0, rest = 0;
+    if (aead.seal_init(c->context, NULL, NULL, NULL, nonce) != 1) return -1;
+    if (aead.seal_update(c->context, out, &done, in, size) != 1) return -1;
+    if (aead.seal_final(c->context, out + done, &rest) != 1) return -1;
+    return aead.control(c->context, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, out + size) == 1 ? 0 : -1;
+}
+
+/* `size` counts the tag. Writes size - TAG_BYTES bytes to `out`; -1 when they are not the peer's. */
+static int cipher_open(cipher_t *c, uint8_t *out, const uint8_t *in, int size) {
+    uint8_t nonce[12];
+    if (size < TAG_BYTES || cipher_nonce(c, nonce)) return -1;
+    if (!c->context) {
+        unsigned long long written;
+        return aead.sodium_open(out, &written, NULL, in, (unsigned long long)size, NULL, 0, nonce, c->key);
+    }
+    int done = 0, rest = 0, plain = size - TAG_BYTES;
+    if (aead.open_init(c->context, NULL, NULL, NULL, nonce) != 1) return -1;
+    if (aead.open_update(c->context, out, &done, in, plain) != 1) return -1;
+    if (aead.control(c->context, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, (void *)(in + plain)) != 1) return -1;
+    return aead.open_final(c->context, out + done, &rest) == 1 ? 0 : -1;
+}
+
+/* Whether the library that was chosen does what it must, by a message whose tag two other libraries agree on. */
+static int aead_check(void) {
+    static const uint8_t tag[TAG_BYTES] = {0x64, 0xc2, 0x62, 0x95, 0xd2, 0x71, 0xaf, 0x0c,
+                                           0x19, 0x94, 0x4b, 0x9b, 0x90, 0x6c, 0x74, 0x8c};
+    enum { SIZE = 65 };
+    uint8_t key[KEY_BYTES], plain[SIZE], sealed[SIZE + TAG_BYTES], opened[SIZE];
+    cipher_t out, in;
+    for (int i = 0; i < KEY_BYTES; i++) key[i] = (uint8_t)i;
+    for (int i = 0; i < SIZE; i++) plain[i] = (uint8_t)i;
+    if (cipher_start(&out, key, 7, 1)) return -1;
+    if (cipher_start(&in, key, 7, 0)) {
+        cipher_end(&out);
+        return -1;
+    }
+    int good = !cipher_seal(&out, sealed, plain, SIZE) && !memcmp(sealed + SIZE, tag, TAG_BYTES) &&
+               !cipher_open(&in, opened, sealed, SIZE + TAG_BYTES) && !memcmp(opened, plain, SIZE);
+    in.counter = 7;
+    sealed[0] ^= 1;
+    good = good && cipher_open(&in, opened, sealed, SIZE + TAG_BYTES);
+    cipher_end(&out);
+    cipher_end(&in);
+    return good ? 0 : -1;
+}
+
+#endif

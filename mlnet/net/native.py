@@ -1,0 +1,442 @@
+"""Sessions whose bytes move in a native thread: noise, yamux and the copying to local sockets.
+
+libp2p dials, proves identities and negotiates; then the socket and the two keys of the connection go to a
+``Reactor`` (``ext/session.pyx``), and each stream is a descriptor from there on. Everything in this module
+runs in the trio thread; none of it sees a byte of a spliced stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.security.noise.io import NoiseTransportReadWriter
+from libp2p.security.secure_session import SecureSession
+from libp2p.stream_muxer.exceptions import (
+    MuxedConnUnavailable,
+    MuxedStreamClosed,
+    MuxedStreamEOF,
+    MuxedStreamReset,
+)
+
+from mlnet.net import _session
+from mlnet.net.session import MAX_STREAMS, Ending, Session, Stream
+
+if TYPE_CHECKING:
+    from libp2p.abc import ISecureConn
+    from libp2p.peer.id import ID
+
+    from mlnet.net.interface import Limits
+
+logger = logging.getLogger(__name__)
+MAX_WINDOW = 4 << 20
+"""Bytes to which the window of a stream grows whose reader keeps up."""
+READ_BYTES = 65_536
+CLOSE_SECONDS = 1.0
+_FIN: Final = 1
+_REASONS: Final = {
+    3: (Ending.CLOSED, "closed by us"),
+    4: (Ending.GONE, "the peer closed the connection"),
+    5: (Ending.GONE, "the connection broke"),
+    6: (Ending.PROTOCOL, "a message that the peer did not seal"),
+    7: (Ending.PROTOCOL, "a frame against the rules of yamux"),
+    8: (Ending.SILENT, "no answer to a ping"),
+    9: (Ending.FLOOD, "too many frames of no use, or answers that the peer does not read"),
+}
+"""By the numbers of ``ext/session_state.h``."""
+
+
+class NativeStream(Stream):
+    """A stream that is one end of a pair of sockets, until another socket takes its place."""
+
+    def __init__(self, session: NativeSession, number: int, descriptor: int) -> None:
+        self.muxed_conn: NativeSession = session
+        self.number = number
+        plain = socket.socket(fileno=descriptor)
+        self._socket: trio.SocketStream | None = trio.SocketStream(trio.socket.from_stdlib_socket(plain))
+        self._write_closed = self._read_closed = False
+        self._ended = trio.Event()
+        self._reason = 0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is over, and its descriptor closed."""
+        return self._socket is None
+
+    def on_end(self, reason: int) -> None:
+        """The native side is done with it: what came before a reset is as lost as what would have come."""
+        self._reason = reason
+        self._ended.set()
+        if reason != _FIN:
+            self.release()
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At least one byte and at most ``n`` (None: some).
+
+        Raises:
+            MuxedStreamEOF: the peer has closed its side.
+            MuxedStreamReset: the stream was reset or its session ended.
+        """
+        if n == 0:
+            return b""
+        if self._socket is None:
+            raise MuxedStreamEOF("it was read to its end") if self._read_closed else MuxedStreamReset("reset")
+        try:
+            data = await self._socket.receive_some(READ_BYTES if n is None or n < 0 else n)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise MuxedStreamReset("the stream was reset") from error
+        if data:
+            return bytes(data)
+        # A reset ends in an end of file too.
+        self.muxed_conn.carrier.catch_up()
+        if self._reason not in (0, _FIN):
+            self.release()
+            raise MuxedStreamReset("the stream was reset")
+        self._read_closed = True
+        if self._write_closed:
+            self.release()
+        raise MuxedStreamEOF("the peer has closed its side")
+
+    async def write(self, data: bytes) -> None:
+        """Send all of ``data``, waiting as long as the peer's reader needs.
+
+        Raises:
+            MuxedStreamClosed: this side was closed.
+            MuxedStreamReset: the stream was reset or its session ended.
+        """
+        if self._write_closed:
+            raise MuxedStreamClosed("this side was closed")
+        if self._socket is None:
+            raise MuxedStreamReset("the stream was reset")
+        try:
+            await self._socket.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise MuxedStreamReset("the stream was reset") from error
+
+    async def close(self) -> None:
+        """Close this side only: the peer reads an end of file, and may still send."""
+        if self._socket is None or self._write_closed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._write_closed = True
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._socket.send_eof()
+        if self._read_closed:
+            self.release()
+
+    async def reset(self) -> None:
+        """End the stream for both sides at once."""
+        self.muxed_conn.reset_stream(self)
+        self.release()
+        await trio.lowlevel.checkpoint()
+
+    def release(self) -> None:
+        """Close the descriptor."""
+        if self._socket is not None:
+            self._socket.socket.close()
+            self._socket = None
+
+    async def splice(self, sock: trio.SocketStream) -> None:
+        """Let the native thread copy both ways until both are done; see :meth:`Stream.splice`."""
+        mine, self._socket = self._socket, None
+        if mine is None:
+            await sock.aclose()
+            return
+        self.muxed_conn.splice_stream(self, mine.socket.detach(), sock.socket.detach())
+        try:
+            await self._ended.wait()
+        finally:
+            if not self._ended.is_set():
+                self.muxed_conn.reset_stream(self)
+
+
+class NativeSession(Session):
+    """A connection that a :class:`Carrier` carries from :meth:`start` on.
+
+    Args:
+        carrier: moves the bytes.
+        conn: the noise session; see :func:`can_carry`.
+        peer_id: the peer that it proved.
+        remote_ip: the address at the other end.
+    """
+
+    def __init__(self, carrier: Carrier, conn: ISecureConn, peer_id: ID, *, remote_ip: str = "") -> None:
+        super().__init__(conn, peer_id, remote_ip=remote_ip)
+        self.carrier = carrier
+        self._number: int | None = None
+        self._streams: dict[int, NativeStream] = {}
+        self._new, self._accepted = trio.open_memory_channel[NativeStream](MAX_STREAMS)
+
+    @property
+    def stream_count(self) -> int:
+        """Open streams, of both sides."""
+        return len(self._streams)
+
+    async def start(self) -> None:
+        """Hand the connection over and wait for its end; libp2p starts it in a task of its own."""
+        try:
+            try:
+                self._number = self.carrier.add(self)
+            except OSError as error:
+                self.on_end(Ending.GONE, f"it could not be carried: {error}")
+                return
+            finally:
+                self.event_started.set()
+            await self.event_closed.wait()
+        finally:
+            if not self.event_closed.is_set():
+                with trio.CancelScope(shield=True):
+                    await self.close()
+
+    async def close(self) -> None:
+        """Say goodbye, write what is queued for at most half a second, and end."""
+        if self.ending is None:
+            self.ending, self.end_reason = Ending.CLOSED, "closed by us"
+            if self._number is None:
+                await self.secured_conn.close()
+                self.event_closed.set()
+            else:
+                self.carrier.reactor.close(self._number, 0)
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self.event_closed.wait()
+
+    def on_end(self, ending: Ending, reason: str) -> None:
+        """The native side is done with it."""
+        if self.ending is None:
+            self.ending, self.end_reason = ending, reason
+        self._new.close()
+        with contextlib.suppress(trio.EndOfChannel, trio.ClosedResourceError):
+            while True:
+                self._accepted.receive_nowait().release()
+        self.event_closed.set()
+
+    async def open_stream(self) -> NativeStream:
+        """A new stream.
+
+        Raises:
+            MuxedConnUnavailable: the session is over, or has too many streams.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.ending is not None or self._number is None:
+            raise MuxedConnUnavailable("the session is over")
+        try:
+            number, descriptor = self.carrier.reactor.open(self._number)
+        except BlockingIOError as error:
+            raise MuxedConnUnavailable(f"{MAX_STREAMS} streams are open") from error
+        except OSError as error:
+            raise MuxedConnUnavailable(f"no stream can be opened: {error.strerror}") from error
+        return self._add_stream(number, descriptor)
+
+    async def accept_stream(self) -> NativeStream:
+        """The next stream that the peer opens.
+
+        Raises:
+            MuxedConnUnavailable: the session is over.
+        """
+        try:
+            return await self._accepted.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError) as error:
+            raise MuxedConnUnavailable("the session is over") from error
+
+    def _add_stream(self, number: int, descriptor: int) -> NativeStream:
+        stream = self._streams[number] = NativeStream(self, number, descriptor)
+        return stream
+
+    def on_stream(self, number: int, descriptor: int) -> None:
+        """The peer has opened a stream."""
+        if self.ending is not None:
+            os.close(descriptor)
+            return
+        stream = self._add_stream(number, descriptor)
+        try:
+            self._new.send_nowait(stream)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            self.reset_stream(stream)
+            stream.release()
+
+    def on_stream_end(self, number: int, reason: int) -> None:
+        """A stream is over."""
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            stream.on_end(reason)
+
+    def reset_stream(self, stream: NativeStream) -> None:
+        """End a stream at once."""
+        if self._number is not None:
+            self.carrier.reactor.reset(self._number, stream.number)
+
+    def splice_stream(self, stream: NativeStream, pair: int, descriptor: int) -> None:
+        """Put a socket in the place of a stream's own; both are gone if it is over."""
+        if self._number is None:
+            raise MuxedStreamReset("the session did not start")
+        self.carrier.reactor.splice(self._number, stream.number, pair, descriptor)
+
+
+def _noise(conn: object) -> tuple[SecureSession, Any, trio.SocketStream] | None:
+    """The parts of a noise connection over TCP with ChaCha20-Poly1305; None for any other."""
+    if not isinstance(conn, SecureSession) or type(conn.conn) is not NoiseTransportReadWriter:
+        return None
+    raw: object = conn.conn.read_writer.read_write_closer
+    tcp = raw.stream if isinstance(raw, RawConnection) else raw
+    protocol = conn.conn.noise_state.noise_protocol
+    if not isinstance(tcp, TrioTCPStream) or not isinstance(tcp.stream, trio.SocketStream):
+        return None
+    if not protocol.name.endswith(b"_25519_ChaChaPoly_SHA256"):
+        return None
+    return conn, protocol, tcp.stream
+
+
+def can_carry(conn: object) -> bool:
+    """Whether a secured connection is one that the native thread understands."""
+    return _noise(conn) is not None
+
+
+class Carrier:
+    """The native thread of a host, and who is told what happens there.
+
+    Args:
+        limits: bounds on memory, rate and silence.
+
+    Raises:
+        OSError: the thread cannot be started.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.reactor = _session.Reactor(
+            max_window=MAX_WINDOW,
+            max_streams=MAX_STREAMS,
+            max_memory=limits.tunnel_bytes,
+            session_memory=limits.tunnel_bytes_per_connection,
+            bytes_per_second=limits.bytes_per_second,
+            ping_seconds=limits.ping_seconds,
+            ping_timeout=limits.ping_timeout_seconds,
+        )
+        self._sessions: dict[int, NativeSession] = {}
+        self._scope = trio.CancelScope()
+
+    def start(self) -> None:
+        """Tell the sessions what happens from now on, also while everything else is being cancelled."""
+        trio.lowlevel.spawn_system_task(self._run)
+
+    async def _run(self) -> None:
+        with self._scope:
+            while True:
+                await trio.lowlevel.wait_readable(self.reactor.event_fd)
+                self.catch_up()
+
+    def stop(self) -> None:
+        """End the thread and what is left of the sessions."""
+        self._scope.cancel()
+        self.reactor.stop()
+        for session in self._sessions.values():
+            session.on_end(Ending.CLOSED, "the host stops")
+        self._sessions.clear()
+
+    def add(self, session: NativeSession) -> int:
+        """Take a connection from libp2p; its number.
+
+        Raises:
+            OSError: it cannot be taken.
+        """
+        parts = _noise(session.secured_conn)
+        if parts is None:
+            raise OSError("it is not noise over TCP")
+        conn, protocol, stream = parts
+        # libp2p asks the socket for its address whenever it wants it, and remembers the answer.
+        conn.get_remote_address()
+        sealing, opening = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
+        unread = conn._drain(None)
+        descriptor = stream.socket.detach()
+        try:
+            number = self.reactor.add(
+                descriptor,
+                session.is_initiator,
+                bytes(sealing.k),
+                sealing.n,
+                bytes(opening.k),
+                opening.n,
+                unread,
+            )
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._sessions[number] = session
+        return number
+
+    def catch_up(self) -> None:
+        """Hand out what has happened since the last time."""
+        while news := self.reactor.take():
+            for kind, number, stream, descriptor, reason in news:
+                session = self._sessions.get(number)
+                if session is None:
+                    if descriptor >= 0:
+                        os.close(descriptor)
+                elif kind == _session.STREAM:
+                    session.on_stream(stream, descriptor)
+                elif kind == _session.STREAM_ENDED:
+                    session.on_stream_end(stream, reason)
+                else:
+                    del self._sessions[number]
+                    session.on_end(*_REASONS.get(reason, (Ending.GONE, f"reason {reason}")))
+
+    def counters(self) -> dict[str, int]:
+        """What the thread has counted."""
+        return self.reactor.counters()
+
+
+def _libcrypto() -> list[int] | None:
+    """The addresses of libcrypto's functions, as the interpreter's ssl module has loaded it."""
+    import ctypes
+
+    names = [
+        "EVP_CIPHER_CTX_new",
+        "EVP_CIPHER_CTX_free",
+        "EVP_chacha20_poly1305",
+        "EVP_EncryptInit_ex",
+        "EVP_EncryptUpdate",
+        "EVP_EncryptFinal_ex",
+        "EVP_DecryptInit_ex",
+        "EVP_DecryptUpdate",
+        "EVP_DecryptFinal_ex",
+        "EVP_CIPHER_CTX_ctrl",
+    ]
+    try:
+        import _ssl
+
+        # With a statically linked OpenSSL there may be no file, or no such symbol in it.
+        library = ctypes.CDLL(getattr(_ssl, "__file__", None))
+        addresses = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in names]
+    except (ImportError, OSError, AttributeError):
+        return None
+    return [address for address in addresses if address] if all(addresses) else None
+
+
+def load_aead() -> str:
+    """Choose the library that encrypts; its name.
+
+    Raises:
+        ImportError: there is none that works.
+    """
+    addresses = _libcrypto()
+    if addresses is not None and _session.use_crypto(addresses):
+        return "libcrypto"
+    from nacl import _sodium
+
+    ffi, lib = _sodium.ffi, _sodium.lib
+    seal, opening = (
+        int(ffi.cast("uintptr_t", ffi.addressof(lib, f"crypto_aead_chacha20poly1305_ietf_{name}")))
+        for name in ("encrypt", "decrypt")
+    )
+    if not _session.use_sodium(seal, opening):
+        raise ImportError("neither OpenSSL nor libsodium encrypts as it must")
+    return "libsodium"
+
+
+AEAD: Final = load_aead()
+"""The library that encrypts."""
