@@ -61,13 +61,14 @@ enum {
     END_FIN,        /* a stream: both sides have closed it */
     END_RESET,      /* a stream: the peer reset it, or its session is over */
     END_LOCAL,      /* we ended it */
-    END_EOF,        /* the peer closed the TCP connection, or said goodbye */
+    END_EOF,        /* the peer closed the TCP connection */
     END_ERROR,      /* the TCP connection broke, or memory is short */
     END_CRYPTO,     /* a message that the peer did not seal */
     END_PROTOCOL,   /* a frame against the rules */
     END_SILENT,     /* no answer to a ping */
     END_FLOOD,      /* too much that is of no use, or it does not read its answers */
-    END_CROWDED     /* a stream: the memory for what its reader does not take is used up */
+    END_CROWDED,    /* a stream: the memory for what its reader does not take is used up */
+    END_GOODBYE     /* the peer closed the session */
 };
 
 enum { KIND_WAKE, KIND_SESSION, KIND_STREAM };

@@ -100,7 +100,7 @@ static void stream_end(stream_t *t, int reason) {
         t->link = r->dead_streams;
         r->dead_streams = t;
     }
-    if (s->said_goodbye && !s->ended && !(s->inbound + s->outbound)) session_end(s, END_EOF);
+    if (s->said_goodbye && !s->ended && !(s->inbound + s->outbound)) session_end(s, END_GOODBYE);
 }
 
 static void stream_reset(stream_t *t, int reason) {

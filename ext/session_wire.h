@@ -268,7 +268,7 @@ static void take_header(session_t *s) {
     }
     if (type == YAMUX_GO_AWAY) {
         s->said_goodbye = 1;
-        if (length || !(s->inbound + s->outbound)) session_end(s, s->closing ? END_LOCAL : END_EOF);
+        if (length || !(s->inbound + s->outbound)) session_end(s, s->closing ? END_LOCAL : END_GOODBYE);
         return;
     }
     stream_t *t = NULL;
@@ -385,7 +385,7 @@ static void session_read(session_t *s) {
             return;
         }
         if (n == 0) {
-            session_end(s, s->closing ? END_LOCAL : END_EOF);
+            session_end(s, s->closing ? END_LOCAL : s->said_goodbye ? END_GOODBYE : END_EOF);
             return;
         }
         r->counters.tcp_reads++;

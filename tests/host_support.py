@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import pytest
 from net_support import LOOPBACK, SECONDS
 
 from mlnet.identity import Identity
@@ -60,8 +61,10 @@ def runtime() -> Iterator[RuntimeDir]:
 
 
 @contextlib.asynccontextmanager
-async def hosting(limits: Limits | None = None) -> AsyncIterator[tuple[Host, Events, str]]:
-    """A bare host, its events and its peer id."""
+async def hosting(
+    limits: Limits | None = None, *, in_python: bool = False
+) -> AsyncIterator[tuple[Host, Events, str]]:
+    """A bare host, its events and its peer id; ``in_python`` for one whose sessions a test can reach into."""
     with runtime() as directory:
         identity, events = Identity.generate(), Events()
         events.peer = identity.peer_id
@@ -73,7 +76,10 @@ async def hosting(limits: Limits | None = None) -> AsyncIterator[tuple[Host, Eve
             limits=limits or Limits(),
             events=events,
         )
-        await host.start()
+        with pytest.MonkeyPatch.context() as patch:
+            if in_python:
+                patch.setenv("MLNET_EXTENSIONS", "skip")
+            await host.start()
         try:
             yield host, events, identity.peer_id
         finally:

@@ -48,6 +48,7 @@ _REASONS: Final = {
     7: (Ending.PROTOCOL, "a frame against the rules of yamux"),
     8: (Ending.SILENT, "no answer to a ping"),
     9: (Ending.FLOOD, "too many frames of no use, or answers that the peer does not read"),
+    11: (Ending.GONE, "the peer said goodbye"),
 }
 """By the numbers of ``ext/session_state.h``."""
 

@@ -25,6 +25,7 @@ from mlnet.net.addresses import split_full
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.interface import Limits
+from mlnet.net.muxing import Muxing
 from mlnet.net.session import Session
 from mlnet.net.yamux import YamuxSession
 
@@ -36,7 +37,7 @@ def upgrader(keys: KeyPair) -> TransportUpgrader:
     """Noise and yamux as mlnet's host has them."""
     noise = NoiseTransport(keys, noise_privkey=create_x25519_key_pair().private_key)
     made = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, 10)
-    repairs.repair_muxer(made, TProtocol(YAMUX), Limits())
+    repairs.repair_muxer(made, TProtocol(YAMUX), Muxing(Limits(), None), 10)
     return made
 
 
