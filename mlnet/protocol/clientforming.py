@@ -111,8 +111,18 @@ def ready(client: Client) -> Wait | Stage:
     return Stage.BALLOTS
 
 
-def without_silent_voters(client: Client) -> Stage:
-    """A cycle's deadline has come."""
+def without_silent_voters(client: Client) -> Stage | None:
+    """A cycle's deadline has come. Who is silent may lack votes of the cycle before: those who voted and are
+    not silent may have told the client alone, and so may, less likely, the silent themselves."""
+    cycle, silent = client.attempted.poll().cycle, client.attempted.silent_voters()
+    before = client.evidence.of("COMMITTEE_VOTING", client.attempt, str(cycle - 1))
+    others = [peer for peer in client.members if peer in before and peer not in silent]
+    for senders in (others, [peer for peer in silent if peer in before]):
+        if senders and client.once(f"pass on in cycle {cycle} of {senders[0]}"):
+            client.extend(client.deadlines.cycle // 2)
+            for peer in senders:
+                client.forward(before[peer], silent, until=client.deadline, via=client.members)
+            return None
     return client.name_members(client.attempted.silent_voters(), "did not vote in time")
 
 
