@@ -64,8 +64,18 @@ async def peer(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
         yield peer
 
 
+@pytest.fixture(params=["native", "python"])
+def muxing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who moves the node's bytes."""
+    if request.param == "native":
+        pytest.importorskip("mlnet.net._session", reason="the native session was not built")
+    monkeypatch.setenv("MLNET_EXTENSIONS", "require" if request.param == "native" else "skip")
+
+
 @pytest_asyncio.fixture(loop_scope="module", params=["node dials", "peer dials"])
-async def pair(request: pytest.FixtureRequest, peer: Peer, tmp_path: Path) -> AsyncIterator[Pair]:
+async def pair(
+    request: pytest.FixtureRequest, muxing: None, peer: Peer, tmp_path: Path
+) -> AsyncIterator[Pair]:
     limits = Limits(spliced_streams_per_peer=STREAMS)
     async with running(Node(), limits=limits) as node:
         with targets(node, peer.id, tmp_path) as found:
@@ -200,7 +210,7 @@ async def test_a_hundred_streams_are_open_at_once(pair: Pair) -> None:
             writer.close()
 
 
-async def test_one_stream_too_many_is_refused(peer: Peer, tmp_path: Path) -> None:
+async def test_one_stream_too_many_is_refused(muxing: None, peer: Peer, tmp_path: Path) -> None:
     limits = Limits(spliced_streams_per_peer=3)
     async with running(Node(), limits=limits) as node:
         with targets(node, peer.id, tmp_path):
@@ -211,7 +221,7 @@ async def test_one_stream_too_many_is_refused(peer: Peer, tmp_path: Path) -> Non
             await peer.do("echo", peer=node.id, preamble="echo", count=3, bytes=0)
 
 
-async def test_whoever_hangs_up_the_other_notices(peer: Peer) -> None:
+async def test_whoever_hangs_up_the_other_notices(muxing: None, peer: Peer) -> None:
     async with running(Node()) as node:
         await connect(node, peer, "peer dials")
         await peer.do("hang up", peer=node.id)

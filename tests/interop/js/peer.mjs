@@ -12,14 +12,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { pipeline } from 'node:stream/promises'
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
 import grpc from '@grpc/grpc-js'
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
 import { identify } from '@libp2p/identify'
+import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 
@@ -46,23 +46,29 @@ const host = await createLibp2p({
 
 // --- streams
 
+// Sends all that a source has, at the pace of the other side, and the end.
+async function send (stream, source) {
+  for await (const data of source) if (!stream.send(data)) await stream.onDrain()
+  await stream.close()
+}
+
 // Joins a libp2p stream and a socket, both ways, until both are done.
 async function splice (stream, socket) {
   try {
-    await Promise.all([stream.sink(socket), pipeline(stream.source, buffers, socket)])
+    await Promise.all([send(stream, socket), pipeline(buffers(stream), socket)])
   } catch (error) {
     stream.abort(error)
     socket.destroy()
   }
 }
 
-async function * buffers (source) {
-  for await (const list of source) yield Buffer.from(list.subarray())
+async function * buffers (stream) {
+  for await (const list of stream) yield Buffer.from(list.subarray())
 }
 
 // Reads a stream piece by piece: exactly(n) bytes, or whatever is next.
 function reader (stream) {
-  const source = buffers(stream.source)
+  const source = buffers(stream)
   let rest = Buffer.alloc(0)
   async function more () {
     const { value, done } = await source.next()
@@ -83,17 +89,17 @@ function reader (stream) {
   return { exactly, remaining }
 }
 
-async function serveSpliced ({ stream }) {
+async function serveSpliced (stream) {
   try {
     const input = reader(stream)
     const size = (await input.exactly(2)).readUInt16BE()
     const preamble = (await input.exactly(size)).toString()
     if (preamble === 'echo') {
-      await stream.sink(input.remaining())
+      await send(stream, input.remaining())
     } else if (preamble === 'late') { // an answer after the question's end
       const question = []
       for await (const data of input.remaining()) question.push(data)
-      await stream.sink(question)
+      await send(stream, question)
     } else {
       await input.exactly(1)
       stream.abort(new Error(preamble))
@@ -104,7 +110,7 @@ async function serveSpliced ({ stream }) {
 }
 
 async function openStream (peer, protocol, signal) {
-  return host.dialProtocol(peerIdFromString(peer), protocol, { signal, ...STREAMS })
+  return connectionTo(peer).newStream(protocol, { signal, ...STREAMS })
 }
 
 async function openSpliced (r, signal) {
@@ -162,7 +168,7 @@ async function echo (r, signal) {
       }
     }
     try {
-      await Promise.all([opened.stream.sink(output()), read()])
+      await Promise.all([send(opened.stream, output()), read()])
     } catch (error) {
       opened.stream.abort(error)
       throw error
@@ -180,11 +186,7 @@ async function echo (r, signal) {
 // Opens a stream, sends a few bytes, and leaves it open.
 async function hold (r, signal, text) {
   const { stream, head } = await openSpliced(r, signal)
-  stream.sink((async function * () {
-    yield head
-    yield Buffer.from(text)
-    await new Promise(() => {})
-  })()).catch(() => {}) // reading tells
+  stream.send(Buffer.concat([head, Buffer.from(text)]))
   return stream
 }
 
@@ -201,7 +203,7 @@ async function reset (r, signal) {
 async function end (r, signal) {
   const stream = await hold(r, signal, 'x')
   try {
-    for await (const _ of stream.source);
+    for await (const _ of stream);
     return { end: 'end of file' }
   } catch (error) {
     if (error.name === 'StreamResetError') return { end: 'reset' }
@@ -242,7 +244,7 @@ async function serveRpc () {
   await new Promise((resolve, reject) => {
     server.bindAsync(`unix:${path}`, grpc.ServerCredentials.createInsecure(), error => error ? reject(error) : resolve())
   })
-  await host.handle(RPC, ({ stream }) => splice(stream, connect(path)), STREAMS)
+  await host.handle(RPC, stream => splice(stream, connect(path)), STREAMS)
   return server
 }
 
