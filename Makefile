@@ -22,6 +22,7 @@ help:
 	@echo 'make test          run the tests'
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
 	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
+	@echo 'make soak      an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
 	@echo 'make lint          check style and types'
 	@echo 'make bench         compare the kernels and the codec with other libraries (ARGS=--json)'
 	@echo 'make bench-tunnel  compare gRPC through the tunnel with gRPC directly and over other libp2ps'
@@ -41,6 +42,9 @@ simulate: $(VENV)/.installed
 
 fuzz: $(VENV)/.developer
 	$(BIN)/python tests/simulation/fuzz.py 1000000
+
+soak: $(VENV)/.developer
+	PYTHONPATH=tests $(BIN)/python tests/soak.py $(ARGS)
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,14 @@ import grpc
 
 from mlnet.net.interface import MAX_ENVELOPE_BYTES
 from mlnet.rpc import mlnet_pb2_grpc
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A caller that hangs up in the middle of an answer is none; grpc reports it with a traceback."""
+    return "ExecuteBatchError" not in record.getMessage()
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 MAX_MESSAGE_BYTES = MAX_ENVELOPE_BYTES + (1 << 16)
 """The largest gRPC message: an envelope or a chunk of 1 MiB, and what surrounds it."""

@@ -23,7 +23,8 @@ from mlnet.rpc import mlnet_pb2 as pb
 logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
-MAX_CONVERSATIONS = 2048
+IDLE_CONVERSATIONS = 16
+"""Conversations with peers that have gone are ended when there are so many, and as many as others."""
 
 
 class Surroundings(Protocol):
@@ -56,6 +57,7 @@ class Conversation:
         self._linked = asyncio.Event()
         self._channel: Channel | None = None
         self._channel_lock = asyncio.Lock()
+        self._stopped = False
         self._task = asyncio.create_task(self._run(), name=f"conversation with {peer}")
 
     @property
@@ -84,6 +86,8 @@ class Conversation:
         """
         await self._surroundings.connect_peer(self.peer)
         async with self._channel_lock:
+            if self._stopped:
+                raise TransportError("the conversation has ended")
             if self._channel is None:
                 self._channel = Channel(await self._host.open_tunnel(self.peer, RPC_PROTOCOL))
             return self._channel.stub
@@ -98,6 +102,7 @@ class Conversation:
 
     async def stop(self) -> None:
         """End the stream and settle what waits as stopped."""
+        self._stopped = True
         self._task.cancel()
         await asyncio.wait((self._task,))
         await self._drop_channel()
@@ -176,6 +181,7 @@ class Conversations:
         self._by_peer: dict[str, Conversation] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._tidy_at = IDLE_CONVERSATIONS
         self._resent = 0
 
     def __getitem__(self, peer: str) -> Conversation:
@@ -183,12 +189,17 @@ class Conversations:
         if conversation is None:
             if self._stopped:
                 raise TransportError("the network has stopped")
-            if len(self._by_peer) >= MAX_CONVERSATIONS:
+            if len(self._by_peer) >= self._tidy_at:
                 self._end_idle()
+                self._tidy_at = max(IDLE_CONVERSATIONS, 2 * len(self._by_peer))
             conversation = self._by_peer[peer] = Conversation(
                 peer, self._host, self._surroundings, self._limits, self._budget
             )
         return conversation
+
+    async def stub(self, peer: str) -> Any:
+        """A peer's service; see :meth:`Conversation.stub`."""
+        return await self[peer].stub()
 
     def get(self, peer: str) -> Conversation | None:
         """The conversation with a peer if there is one."""

@@ -50,7 +50,7 @@ def describe() -> str:
         return f"native thread, encrypting with {AEAD}"
     if os.environ.get("MLNET_EXTENSIONS") == "skip":
         return "Python, because MLNET_EXTENSIONS is skip"
-    return "Python, as the extension was not built; reinstall with a C compiler and MLNET_EXTENSIONS=require"
+    return "Python, as the extension was not built"
 
 
 class Muxing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections import Counter
@@ -329,7 +330,7 @@ class Network:
         """
         try:
             async with asyncio.timeout(timeout):
-                return await dialback.ask(await self._conversations[peer].stub(), port, timeout)
+                return await dialback.ask(await self._conversations.stub(peer), port, timeout)
         except TransportError as error:
             return DialBack(False, "", str(error))
         except TimeoutError:
@@ -348,9 +349,8 @@ class Network:
             TransportError: it could not be fetched within ``timeout`` seconds.
             DataError: the peer does not have it for us, or it is larger than ``max_bytes``.
         """
-        return await blobs.fetch(
-            self._conversations[peer].stub, digest, max_bytes=max_bytes, timeout=timeout, sink=sink
-        )
+        connect = functools.partial(self._conversations.stub, peer)
+        return await blobs.fetch(connect, digest, max_bytes=max_bytes, timeout=timeout, sink=sink)
 
     async def forward(self, peer: str, protocol: str, preamble: str) -> Path:
         """A unix socket of which every connection becomes a stream of ``protocol`` to the peer.

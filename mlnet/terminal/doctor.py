@@ -118,11 +118,21 @@ def kernels() -> Finding:
 
 def transport() -> Finding:
     """Who moves the bytes of connections."""
-    return Finding("transport", "ok", "Python")
+    from mlnet.net import muxing
+
+    try:
+        native = muxing.implementation() == "native"
+        found = muxing.describe()
+    except ImportError as error:
+        return Finding("transport", "fail", str(error), _COMPILE)
+    if native:
+        return Finding("transport", "ok", found)
+    skipped = os.environ.get("MLNET_EXTENSIONS") == "skip"
+    return Finding("transport", "warn", found, "unset MLNET_EXTENSIONS" if skipped else _COMPILE)
 
 
 def encryption() -> Finding:
-    """The library that encrypts connections while they are made, and in Python also afterwards."""
+    """The library with which peers prove who they are; without the native thread it also encrypts."""
     try:
         return Finding("encryption", "ok", f"cryptography {version('cryptography')}")
     except PackageNotFoundError:

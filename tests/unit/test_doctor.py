@@ -139,6 +139,20 @@ def test_pure_kernels_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "unset" in doctor.kernels().fix
 
 
+def test_a_transport_in_python_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLNET_EXTENSIONS", "skip")
+    finding = doctor.transport()
+    assert (finding.status, finding.fix) == ("warn", "unset MLNET_EXTENSIONS")
+    monkeypatch.setenv("MLNET_EXTENSIONS", "auto")
+    monkeypatch.setitem(sys.modules, "mlnet.net.native", None)
+    monkeypatch.delattr("mlnet.net.native", raising=False)
+    finding = doctor.transport()
+    assert finding.status == "warn"
+    assert "compiler" in finding.fix
+    monkeypatch.setenv("MLNET_EXTENSIONS", "require")
+    assert doctor.transport().status == "fail"
+
+
 def test_torch_that_cannot_be_imported_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert doctor.torch().status == "fail"
