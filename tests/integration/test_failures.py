@@ -18,7 +18,18 @@ pytestmark = pytest.mark.timeout(240)
 
 
 async def free_again(net: Mission) -> None:
-    """The nodes take another task and finish it: nothing of the last one holds them."""
+    """The nodes answer another task: nothing of the last one holds them."""
+    watch = Watch()
+    async with net.client("again") as client:
+        submission = await client.submit(net.definition(), observe=watch)
+        await watch.answers(sum(node.process.returncode is None for node in net.nodes), seconds=90)
+        submission.cancel()
+        result = await submission.result()
+    assert result.state == "cancelled", result.reason
+
+
+async def train_again(net: Mission) -> None:
+    """The nodes take another task and finish it."""
     watch = Watch()
     async with net.client("again") as client:
         submission = await client.submit(net.definition(), output=net.base / "again-out", observe=watch)
@@ -127,7 +138,7 @@ async def test_a_node_that_is_killed_in_training_ends_the_task_by_name_and_soon(
         assert result.code == "NodeLost"
         assert net.nodes[1].peer_id in result.reason
         assert not (net.base / "out").exists()
-        await free_again(net)
+        await train_again(net)
 
 
 async def test_a_node_that_freezes_in_training_is_noticed() -> None:

@@ -172,8 +172,8 @@ async def test_a_node_that_is_stopped_says_so_and_the_cluster_forms_without_it_a
 
 async def test_two_clients_at_the_same_time() -> None:
     one, two = Watch(), Watch()
-    async with mission(6) as net:
-        file = net.definition(max_nodes=6, waiting_period="8s", min_nodes=3)
+    async with mission(4) as net:
+        file = net.definition(max_nodes=4, waiting_period="6s", min_nodes=2)
         async with net.client("c1") as first, net.client("c2") as second:
             a = await first.submit(file, output=net.base / "out1", observe=one)
             b = await second.submit(file, output=net.base / "out2", observe=two)
