@@ -61,6 +61,10 @@ class Stranger:
     async def stop(self) -> None:
         await self._thread.stop()
 
+    def forget(self) -> None:
+        """Keep nothing of the connections so far; they are closed."""
+        self._dialled.clear()
+
     async def dial(
         self, address: str, source: str = STRANGER, identity: Identity | None = None
     ) -> Connection:

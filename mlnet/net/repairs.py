@@ -50,10 +50,15 @@ async def _do_nothing() -> None:
     await trio.lowlevel.checkpoint()
 
 
+def _forget(peer_id: ID) -> None:
+    """Nobody asks when it went."""
+
+
 def repair_auto_connector(swarm: Swarm) -> None:
-    """libp2p dials whatever it has heard of until half of all connections are in use; which peers we want
-    is ours to say."""
+    """libp2p dials whatever it has heard of until half of all connections are in use, though which peers we
+    want is ours to say; and it remembers for ever when each peer has gone."""
     swarm.auto_connector.maybe_connect = _do_nothing  # type: ignore[method-assign]
+    swarm.auto_connector.record_disconnect = _forget  # type: ignore[method-assign]
 
 
 def connection_config(limits: Limits) -> ConnectionConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import struct
@@ -13,6 +14,7 @@ import pytest
 import trio.testing
 from host_support import hosting, tcp_port
 from hostile import DATA, GO_AWAY, RST, STRANGER, SYN, WINDOW, frame, stranger
+from libp2p.peer.id import ID
 from net_support import SECONDS, nodes
 
 from mlnet.identity import Identity
@@ -276,3 +278,22 @@ async def test_streams_of_one_address_are_bounded_together() -> None:
         await settled(server)
         assert server._inbound.refused == 2
         assert server._inbound.open[Kind.NAMELESS] == 3
+
+
+async def test_nothing_is_remembered_of_a_peer_that_has_gone() -> None:
+    """Another identity costs nothing: what is kept for each of them, an attacker can have kept for ever."""
+    async with hosting() as (server, events, peer), stranger() as bad:
+
+        async def come_and_go(times: int) -> int:
+            for _ in range(times):
+                connection = await bad.dial(address(server, peer))
+                await events.until_up(1)
+                await connection.close()
+                await events.until_up(0)
+            bad.forget()
+            await settled(server)
+            gc.collect()
+            return sum(isinstance(one, ID) for one in gc.get_objects())
+
+        before = await come_and_go(5)
+        assert await come_and_go(30) < before + 10
