@@ -45,7 +45,7 @@ _NO_NETWORK = re.compile(
 def build_go(target: Path) -> list[str]:
     """Build the Go peer; the command that runs it."""
     binary = target / "peer"
-    _build("go", ["go", "build", "-mod=readonly", "-o", str(binary), "."], SOURCES / "go")
+    _build("go", ["go", "build", "-mod=readonly", "-ldflags=-s -w", "-o", str(binary), "."], SOURCES / "go")
     return [str(binary)]
 
 
@@ -67,12 +67,19 @@ def _build(tool: str, command: list[str], directory: Path) -> None:
     """Skips only where the dependencies are neither here nor to be had; any other failure is one."""
     _find(tool)
     result = subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+        command,
+        cwd=directory,
+        env={**os.environ, "CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        check=False,
     )
     if result.returncode:
         output = result.stdout + result.stderr
-        if _NO_NETWORK.search(output):
-            pytest.skip(f"the dependencies of tests/interop cannot be downloaded: {output.strip()[-300:]}")
+        reason = next((line for line in output.splitlines() if _NO_NETWORK.search(line)), None)
+        if reason is not None:
+            pytest.skip(f"the dependencies of tests/interop cannot be downloaded: {reason[-300:]}")
         pytest.fail(f"{' '.join(command)} failed:\n{output[-5000:]}")
 
 

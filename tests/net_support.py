@@ -26,6 +26,7 @@ class Node:
         self.identity = identity or Identity.generate()
         self.received: list[tuple[str, str, bool]] = []
         self.peers: set[str] = set()
+        self.changes: list[tuple[str, bool]] = []
         self.blobs: dict[tuple[str, str], Path] = {}
         self.targets: dict[tuple[str, str, str], Path] = {}
         self.admitted: list[tuple[str, str, str]] = []
@@ -61,6 +62,7 @@ class Node:
     def _on_peer(self, peer: str, connected: bool) -> None:
         assert (peer in self.peers) != connected
         (self.peers.add if connected else self.peers.remove)(peer)
+        self.changes.append((peer, connected))
         self._notify()
 
     def _find_blob(self, peer: str, digest: str) -> Path | None:

@@ -28,6 +28,7 @@ from net_support import SECONDS, Node, accepted, running
 
 from mlnet.net import wellknown
 from mlnet.net.interface import REDIS_PROTOCOL, Limits
+from mlnet.net.muxing import implementation
 
 # The first test of each implementation waits for its build.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1000)]
@@ -70,6 +71,7 @@ def muxing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if request.param == "native":
         pytest.importorskip("mlnet.net._session", reason="the native session was not built")
     monkeypatch.setenv("MLNET_EXTENSIONS", "require" if request.param == "native" else "skip")
+    assert implementation() == request.param
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=["node dials", "peer dials"])
@@ -177,17 +179,19 @@ async def test_a_reset_ends_its_own_stream_only(pair: Pair) -> None:
     # The opener resets.
     await peer.do("reset", peer=node.id, preamble="echo")
     await asyncio.to_thread(found["echo"].ended.get, timeout=SECONDS)
-    # The other side resets.
-    assert await peer.do("end", peer=node.id, preamble="reset") == {"end": "reset"}
+    # The other side resets, also while the opener sends all that the window lets it.
     path = await node.network.forward(peer.id, REDIS_PROTOCOL, "reset")
-    with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(SECONDS):
-            assert await exchange(path, b"x") == b""
+    for size in (1, *[4 * MIB] * 10):
+        assert await peer.do("end", peer=node.id, preamble="reset", bytes=size) == {"end": "reset"}
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(SECONDS):
+                assert await exchange(path, bytes(size)) == b""
     # Nobody admits it.
-    assert await peer.do("end", peer=node.id, preamble="unknown") == {"end": "reset"}
+    assert await peer.do("end", peer=node.id, preamble="unknown", bytes=1) == {"end": "reset"}
+    # The session has come to no harm.
     await peer.do("echo", peer=node.id, preamble="echo", count=1, bytes=1000)
     await echo(await node.network.forward(peer.id, REDIS_PROTOCOL, "echo"), 1000)
-    assert node.peers == {peer.id}
+    assert node.changes == [(peer.id, True)]
 
 
 async def test_a_hundred_streams_are_open_at_once(pair: Pair) -> None:

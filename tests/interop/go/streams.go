@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"sync"
 
@@ -127,7 +128,7 @@ func exchange(s network.Stream, sent []byte) error {
 	return nil
 }
 
-// reset opens a stream to an echo, sees that it works, and resets it.
+// reset opens a stream to an echo, sees that it works, and resets it, with the error code that has most bits.
 func reset(ctx context.Context, h host.Host, r request) (answer, error) {
 	s, err := openSpliced(ctx, h, r)
 	if err == nil {
@@ -136,19 +137,17 @@ func reset(ctx context.Context, h host.Host, r request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return answer{}, s.Reset()
+	return answer{}, s.ResetWithError(math.MaxUint32)
 }
 
-// waitForEnd opens a stream, sends a byte, and tells how the other side ends it.
+// waitForEnd opens a stream, sends zeros as long as it can, and tells how the other side ends it.
 func waitForEnd(ctx context.Context, h host.Host, r request) (answer, error) {
 	s, err := openSpliced(ctx, h, r)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Reset()
-	if _, err := s.Write([]byte{0}); err != nil {
-		return nil, err
-	}
+	go s.Write(make([]byte, r.Bytes))
 	_, err = io.Copy(io.Discard, s)
 	if err == nil {
 		return answer{"end": "end of file"}, nil
