@@ -51,7 +51,7 @@ lint: $(VENV)/.developer
 	$(BIN)/ruff format --check
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint ext
 	$(BIN)/mypy
-	$(BIN)/stubtest --mypy-config-file pyproject.toml mlnet.kernels._borda mlnet.kernels._pingmatrix mlnet.kernels._segmenthash
+	$(BIN)/stubtest --mypy-config-file pyproject.toml mlnet.kernels._borda mlnet.kernels._pingmatrix mlnet.kernels._segmenthash mlnet.kernels._signatures
 
 bench: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(ARGS)

@@ -32,6 +32,7 @@ EXTENSIONS = [
     extension("borda", "borda.h"),
     extension("pingmatrix", "pingmatrix.h", "pingmatrix_avx2.h"),
     extension("segmenthash", "segmentfile.h", "sha256.h"),
+    extension("signatures"),
 ]
 # It stands on epoll and eventfd. Elsewhere mlnet.net.yamux does the same in Python.
 if sys.platform == "linux":

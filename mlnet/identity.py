@@ -12,14 +12,15 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import base58
-import nacl.exceptions
 import nacl.signing
 
 from mlnet.errors import ConfigError
+from mlnet.kernels import signatures
 
 _PREFIX = bytes.fromhex("002408011220")
 _KEY_BYTES = 32
@@ -155,16 +156,32 @@ def parse_peer_id(text: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _verify_key(peer_id: str) -> nacl.signing.VerifyKey:
-    return nacl.signing.VerifyKey(parse_peer_id(peer_id))
+def _public_key(peer_id: str) -> bytes:
+    return parse_peer_id(peer_id)
 
 
 def verify(peer_id: str, data: bytes, signature: bytes) -> bool:
     """Whether ``signature`` is that of the peer ``peer_id`` over ``data``; False for anything malformed."""
+    return verify_all([(peer_id, data, signature)])[0]
+
+
+def verify_all(signed: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
+    """:func:`verify` for each ``(peer_id, data, signature)``, in any thread."""
+    keys = [_key_of(peer_id, signature) for peer_id, _, signature in signed]
+    entries = [
+        (key, signature + data)
+        for key, (_, data, signature) in zip(keys, signed, strict=True)
+        if key is not None
+    ]
+    genuine = iter(signatures.verify_all(entries))
+    return [key is not None and next(genuine) for key in keys]
+
+
+def _key_of(peer_id: str, signature: bytes) -> bytes | None:
+    """The key to verify with, if there can be one."""
     if len(signature) != _SIGNATURE_BYTES or len(peer_id) != PEER_ID_LENGTH:
-        return False
+        return None
     try:
-        _verify_key(peer_id).verify(data, signature)
-    except (ValueError, nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError):
-        return False
-    return True
+        return _public_key(peer_id)
+    except ValueError:
+        return None

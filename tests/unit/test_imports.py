@@ -34,6 +34,7 @@ FOUNDATION = {
 # What else of mlnet a room may import. Modules that are not named here are drivers and may import everything.
 ROOMS = {
     **{name: set[str]() for name in FOUNDATION},
+    "identity": {"kernels"},
     "kernels": set(),
     "rpc": set(),
     "protocol": {"kernels"},
