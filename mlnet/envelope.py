@@ -21,6 +21,15 @@ class Envelope(NamedTuple):
     signature: bytes
 
     @property
+    def size(self) -> int:
+        """Bytes of the string in UTF-8.
+
+        Raises:
+            UnicodeEncodeError: it holds half of a surrogate pair.
+        """
+        return len(self.yaml) if self.yaml.isascii() else len(self.yaml.encode())
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the string, in hex: the identity of the message."""
         return hashlib.sha256(self.yaml.encode()).hexdigest()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlnet.envelope import SIGNING_CONTEXT, Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.identity import Identity, verify
+from mlnet.identity import Identity, verify_all
 from mlnet.protocol import codec
 from mlnet.protocol.messages import TYPES, Body, Message
 
@@ -39,11 +41,37 @@ class Seal:
         Raises:
             RemoteProtocolError: it is not a message, or not its sender's.
         """
-        message = codec.message(envelope)
-        if not verify(message.sender, envelope.signing_input, envelope.signature):
-            raise RemoteProtocolError(f"the signature of a {message.type} is not that of {message.sender}")
-        return message
+        (opened,) = self.open_all((envelope,))
+        if isinstance(opened, RemoteProtocolError):
+            raise opened
+        return opened
+
+    def open_all(self, envelopes: Sequence[Envelope]) -> list[Message | RemoteProtocolError]:
+        """Read messages and check their signatures, in any thread.
+
+        Returns:
+            For each the message, or why it is none or not its sender's.
+        """
+        opened = [_read(envelope) for envelope in envelopes]
+        messages = [one for one in opened if isinstance(one, Message)]
+        genuine = iter(
+            verify_all([(one.sender, one.envelope.signing_input, one.envelope.signature) for one in messages])
+        )
+        return [
+            one if isinstance(one, RemoteProtocolError) or next(genuine) else _forged(one) for one in opened
+        ]
 
     def secret(self, context: str) -> bytes:
         """32 bytes that only this identity can know, the same each time for the same context."""
         return self._identity.derive(context.encode())
+
+
+def _read(envelope: Envelope) -> Message | RemoteProtocolError:
+    try:
+        return codec.message(envelope)
+    except RemoteProtocolError as error:
+        return error
+
+
+def _forged(message: Message) -> RemoteProtocolError:
+    return RemoteProtocolError(f"the signature of a {message.type} is not that of {message.sender}")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlnet import clock
-from mlnet.envelope import Envelope
 from mlnet.identity import Identity
 from mlnet.net.interface import Handlers, Limits
 from mlnet.net.network import DEFAULT_LISTEN, Network
@@ -79,7 +78,9 @@ class Wire:
         self._sending: set[asyncio.Future[bool]] = set()
         self.network = Network(
             identity,
-            Handlers(self._on_envelope, self._on_peer, handlers.find_blob, handlers.admit),
+            Handlers(
+                self._on_envelope, self._on_peer, handlers.find_blob, handlers.admit, self.seal.open_all
+            ),
             listen=options.listen,
             peers=options.peers,
             runtime_dir=runtime_dir,
@@ -125,8 +126,7 @@ class Wire:
         if self._sending:
             await asyncio.wait(self._sending, timeout=timeout)
 
-    def _on_envelope(self, envelope: Envelope, source: str, gossip: bool) -> bool:
-        message = self.seal.open(envelope)
+    def _on_envelope(self, message: Message, source: str, gossip: bool) -> bool:
         if message.sender == self.seal.peer_id:
             return False
         self._handlers.on_traffic(True, source, message)
@@ -135,9 +135,8 @@ class Wire:
             return False
         useful = self._handlers.on_message(message, source)
         if useful and message.type == "NEW_ML_TASK" and not gossip:
-            self.network.publish(
-                envelope
-            )  # it came from one peer's list of open tasks: the others may lack it
+            # It came from one peer's list of open tasks: the others may lack it.
+            self.network.publish(message.envelope)
         return useful if not gossip else is_gossiped(message)
 
     def _met(self, sender: str, body: Peers) -> None:

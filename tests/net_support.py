@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from mlnet.envelope import Envelope
@@ -50,7 +50,10 @@ class Node:
         return Envelope(text, self.identity.sign(unsigned.signing_input))
 
     def handlers(self) -> Handlers:
-        return Handlers(self._on_envelope, self._on_peer, self._find_blob, self._admit)
+        return Handlers(self._on_envelope, self._on_peer, self._find_blob, self._admit, self.verify)
+
+    def verify(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope | RemoteProtocolError]:
+        return envelopes
 
     def _on_envelope(self, envelope: Envelope, source: str, gossip: bool) -> bool:
         if envelope.yaml.startswith("garbage"):

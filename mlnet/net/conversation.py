@@ -17,7 +17,7 @@ from mlnet.net.host import Host
 from mlnet.net.inbound import RPC_PROTOCOL
 from mlnet.net.interface import Limits
 from mlnet.net.metrics import Metric, single
-from mlnet.net.outbox import Budget, Outbox, Outcome, Route
+from mlnet.net.outbox import Budget, Outbox, Outcome, Route, Sending
 from mlnet.rpc import mlnet_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Conversation:
     async def _write(self, call: Any) -> None:
         # A call whose end the reader sees as well raises one of these from write.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(pb.Frame(degree=self._surroundings.degree()))
+            await call.write(pb.Frame(degree=self._surroundings.degree(), ranges=True))
             while True:
                 self.outbox.changed.clear()
                 frame = self.outbox.next_frame()
@@ -207,11 +207,18 @@ class Conversations:
 
     def put(self, envelope: Envelope, peer: str, timeout: float, route: Route) -> asyncio.Future[Outcome]:
         """Queue an envelope for a peer."""
-        if self._stopped:
-            stopped: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            stopped.set_result(Outcome.STOPPED)
-            return stopped
-        return self[peer].outbox.put(envelope, timeout, route)
+        sending = Sending[Outcome](asyncio.get_running_loop(), lambda outcome: outcome)
+        self.add(envelope, peer, timeout, route, sending)
+        return sending
+
+    def add(
+        self, envelope: Envelope, peer: str, timeout: float, route: Route, sending: Sending[Any] | None
+    ) -> None:
+        """Queue an envelope for a peer; ``sending`` is told what becomes of it."""
+        if not self._stopped:
+            self[peer].outbox.add(envelope, timeout, route, sending)
+        elif sending is not None:
+            sending.settle(Outcome.STOPPED)
 
     def metrics(self) -> list[Metric]:
         """Envelopes that wait for an acknowledgement, their bytes, and those that were sent again."""

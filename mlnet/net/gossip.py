@@ -68,24 +68,28 @@ class Gossip:
         self._is_new(_key(envelope))
         self._pass_on(envelope, "", self._limits.hops)
 
-    def receive(self, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]) -> bool:
-        """Take an envelope from a neighbour: handle it if it is new, and pass it on if that returns True.
-
-        Whatever ``handle`` raises is raised, and the envelope goes no further.
-
-        Returns:
-            Whether it was new and wanted.
-        """
-        key = _key(envelope)
-        if key in self._seen:
+    def admits(self, envelope: Envelope, source: str) -> bool:
+        """Whether an envelope of a neighbour is worth opening: it is new, and the neighbour did not bring
+        too many."""
+        if _key(envelope) in self._seen:
             self.repeated += 1
             return False
         if source and not self._rates[source].try_take():
             # Not remembered: another neighbour may bring it.
             self.dropped += 1
             return False
-        self._is_new(key)
-        if not handle(envelope):
+        return True
+
+    def receive(self, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]) -> bool:
+        """Take an envelope that was admitted: handle it if no other neighbour brought it meanwhile, and pass
+        it on if that returns True.
+
+        Whatever ``handle`` raises is raised, and the envelope goes no further.
+
+        Returns:
+            Whether it was new and wanted.
+        """
+        if not self._is_new(_key(envelope)) or not handle(envelope):
             return False
         if hops > 1:
             self._pass_on(envelope, source, min(hops, self._limits.hops) - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mlnet.envelope import Envelope
@@ -16,6 +16,7 @@ from mlnet.net.interface import MAX_ENVELOPE_BYTES, OWN_ADDRESS_FACTOR, TOOL, Ha
 from mlnet.net.metrics import Metric, single
 from mlnet.net.outbox import Outcome, Route
 from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.net.verification import Verifier
 
 logger = logging.getLogger(__name__)
 RELAY_SECONDS = 5.0
@@ -30,6 +31,9 @@ class Verdict(NamedTuple):
     outcome: Outcome
     error: str = ""
     wanted: bool = True
+
+
+_WANTED, _UNWANTED = Verdict(Outcome.ACCEPTED), Verdict(Outcome.ACCEPTED, wanted=False)
 
 
 class _Rates:
@@ -49,12 +53,24 @@ class _Rates:
         count, size = self._limits.envelopes_per_second, self._limits.envelope_bytes_per_second
         return TokenBucket(count * peers, self._clock), TokenBucket(size * peers, self._clock)
 
+    def _buckets(self, peer: str, address: str) -> tuple[TokenBucket, TokenBucket, TokenBucket, TokenBucket]:
+        addresses = self._by_own_address if address in OWN else self._by_address
+        return *self._by_peer[peer], *addresses[address]
+
     def take(self, peer: str, address: str, size: int) -> float:
         """Take one envelope; the seconds to wait before it."""
-        addresses = self._by_own_address if address in OWN else self._by_address
-        envelopes, bytes_ = self._by_peer[peer]
-        all_envelopes, all_bytes = addresses[address]
+        envelopes, bytes_, all_envelopes, all_bytes = self._buckets(peer, address)
         return max(envelopes.take(), bytes_.take(size), all_envelopes.take(), all_bytes.take(size))
+
+    def try_take(self, peer: str, address: str, count: int, size: int) -> bool:
+        """Take so many envelopes of so many bytes together, if none of them has to wait."""
+        wanted = (count, size, count, size)
+        buckets = self._buckets(peer, address)
+        if not all(bucket.has(tokens) for bucket, tokens in zip(buckets, wanted, strict=True)):
+            return False
+        for bucket, tokens in zip(buckets, wanted, strict=True):
+            bucket.take(tokens)
+        return True
 
 
 class Intake:
@@ -83,6 +99,7 @@ class Intake:
     ) -> None:
         self._own, self._handlers, self._gossip = own, handlers, gossip
         self._relay, self._score = relay, score
+        self._verifier = Verifier(handlers.verify)
         self._rates = _Rates(limits, clock)
         self._relay_rates: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(limits.relays_per_second, clock), REMEMBERED_PEERS
@@ -102,6 +119,11 @@ class Intake:
         self.slowed += seconds > 0
         return seconds
 
+    def may_pass(self, source: str, ip: str, sizes: Sequence[int]) -> bool:
+        """Whether so many envelopes of that peer may be taken at once, none after a pause; if so, they
+        are."""
+        return source == TOOL or self._rates.try_take(source, block(ip), len(sizes), sum(sizes))
+
     def metrics(self) -> list[Metric]:
         """What came in."""
         return [
@@ -120,30 +142,49 @@ class Intake:
         """Whether the envelope is meant for another peer."""
         return route.to not in ("", self._own)
 
-    def accept(self, envelope: Envelope, source: str, route: Route) -> Verdict:
-        """Handle an envelope that is for us or for everybody."""
+    def screen(self, envelope: Envelope, source: str, route: Route) -> Verdict | None:
+        """What becomes of an envelope without a look into it; None for one that is to be opened."""
         self.received += 1
-        if len(envelope.yaml.encode()) > MAX_ENVELOPE_BYTES or len(envelope.signature) != MAX_SIGNATURE_BYTES:
+        if envelope.size > MAX_ENVELOPE_BYTES or len(envelope.signature) != MAX_SIGNATURE_BYTES:
             self.on_oversized(source)
             self.refused += 1
             return Verdict(
                 Outcome.REFUSED,
                 f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes, its signature {MAX_SIGNATURE_BYTES}",
             )
+        if route.hops and not self._gossip.admits(envelope, source):
+            return _UNWANTED
+        return None
+
+    def open(self, envelopes: Sequence[Envelope]) -> asyncio.Future[Sequence[object]]:
+        """What the user's ``verify`` says of each envelope, for :meth:`accept`."""
+        return self._verifier.start(envelopes)
+
+    def accept(self, opened: object, envelope: Envelope, source: str, route: Route) -> Verdict:
+        """Handle an envelope that is for us or for everybody, and that was opened."""
         try:
             if route.hops:
                 wanted = self._gossip.receive(
-                    envelope, source, route.hops, lambda one: self._handlers.on_envelope(one, source, True)
+                    envelope, source, route.hops, lambda _: self._handle(opened, source, True)
                 )
             else:
-                wanted = self._handlers.on_envelope(envelope, source, False)
+                wanted = self._handle(opened, source, False)
         except RemoteProtocolError as error:
             # Whoever carries for another has not read it, but must not be a way round the score either.
             self._score(source, _CARRIED_GARBAGE if route.relayed else _GARBAGE)
             self.refused += 1
             logger.debug("garbage from %s: %s", source or "a tool", error)
             return Verdict(Outcome.REFUSED, str(error)[:512])
-        return Verdict(Outcome.ACCEPTED, wanted=wanted)
+        return _WANTED if wanted else _UNWANTED
+
+    def _handle(self, opened: object, source: str, gossip: bool) -> bool:
+        if isinstance(opened, RemoteProtocolError):
+            raise opened
+        return self._handlers.on_envelope(opened, source, gossip)
+
+    async def stop(self) -> None:
+        """Verify no more."""
+        await self._verifier.stop()
 
     async def carry(self, envelope: Envelope, source: str, route: Route) -> Verdict:
         """Hand an envelope to the peer it is meant for, and say what that peer said."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlnet.envelope import Envelope
 
@@ -39,27 +40,31 @@ class DialBack:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The network's user. Every function is called on the asyncio loop of :meth:`Network.start` and must
-    not block.
+    """The network's user. Every function but ``verify`` is called on the asyncio loop of
+    :meth:`Network.start` and must not block.
 
     Attributes:
-        on_envelope: ``(envelope, source, gossip)``. ``source`` is the peer whose connection carried it (the
-            sender is in the envelope's string, and only its signature proves it), or :data:`TOOL`. Return
-            True to acknowledge it and, if ``gossip``, to pass it on; False when it is not for us:
-            acknowledged, not passed on. Raise :class:`~mlnet.errors.RemoteProtocolError` for garbage: the
-            sender is told, and the source scored down. A gossiped envelope comes once; one sent directly
-            may come again when its acknowledgement was lost.
+        on_envelope: ``(opened, source, gossip)``, with what ``verify`` made of an envelope. ``source`` is the
+            peer whose connection carried it (the sender is in the envelope's string, and only its signature
+            proves it), or :data:`TOOL`. Return True to acknowledge it and, if ``gossip``, to pass it on;
+            False when it is not for us: acknowledged, not passed on. Raise
+            :class:`~mlnet.errors.RemoteProtocolError` for garbage: the sender is told, and the source scored
+            down. A gossiped envelope comes once; one sent directly may come again when its acknowledgement
+            was lost.
         on_peer: ``(peer, connected)``: the first libp2p connection with a peer is up, by whichever side, or
             the last one is gone.
         find_blob: ``(peer, digest)`` -> the file to serve, None to refuse. The digest comes from the network.
         admit: ``(peer, protocol, preamble)`` -> the unix socket to which that stream is spliced, None to
             refuse.
+        verify: ``(envelopes)`` of one peer -> for each what ``on_envelope`` gets, or the RemoteProtocolError
+            that refuses it. Called in any thread, several at a time: it changes nothing.
     """
 
-    on_envelope: Callable[[Envelope, str, bool], bool]
+    on_envelope: Callable[[Any, str, bool], bool]
     on_peer: Callable[[str, bool], None]
     find_blob: Callable[[str, str], Path | None]
     admit: Callable[[str, str, str], Path | None]
+    verify: Callable[[Sequence[Envelope]], Sequence[object]]
 
 
 @dataclass(frozen=True, slots=True)

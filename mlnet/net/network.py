@@ -33,7 +33,7 @@ from mlnet.net.interface import (
     Limits,
 )
 from mlnet.net.metrics import Metric, Metrics, single
-from mlnet.net.outbox import Outcome, Route
+from mlnet.net.outbox import DIRECT, Outcome, Route, Sending
 from mlnet.net.peers import AddressBook, Neighbours, Scores
 from mlnet.net.presence import Presence
 from mlnet.net.service import RpcServer, Service
@@ -158,6 +158,7 @@ class Network:
         if self._server is not None:
             await self._server.stop()
         await self._host.stop()
+        await self._intake.stop()
 
     # --- peers
 
@@ -275,11 +276,14 @@ class Network:
         self._check(envelope)
         if to == self._peer_id or len(to) != len(self._peer_id):
             raise LocalProtocolError(f"an envelope cannot be sent to {to!r}")
-        result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        result = Sending(asyncio.get_running_loop(), _is_accepted)
         if not self._running:
-            result.set_result(False)
+            result.settle(Outcome.STOPPED)
             return result
         helpers = [peer for peer in dict.fromkeys(via) if peer not in (to, self._peer_id)]
+        if not helpers and not gossip_fallback:
+            self._conversations.add(envelope, to, timeout, DIRECT, result)
+            return result
         task = asyncio.ensure_future(
             deliver(
                 self._conversations.put,
@@ -309,7 +313,7 @@ class Network:
             self._gossip.publish(envelope)
 
     def _check(self, envelope: Envelope) -> None:
-        size = len(envelope.yaml.encode())
+        size = envelope.size
         if size > MAX_ENVELOPE_BYTES:
             raise LocalProtocolError(f"an envelope of {size} bytes; at most {MAX_ENVELOPE_BYTES} can be sent")
 
@@ -319,7 +323,7 @@ class Network:
         return self._conversations.put(envelope, to, seconds, Route(relayed=True))
 
     def _forward_gossip(self, envelope: Envelope, peer: str, hops: int) -> None:
-        self._conversations.put(envelope, peer, GOSSIP_SECONDS, Route(hops=hops))
+        self._conversations.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), None)
 
     # --- other services of peers
 
@@ -459,3 +463,7 @@ class Network:
 def _settle(result: asyncio.Future[bool], task: asyncio.Future[bool]) -> None:
     if not result.done():
         result.set_result(not task.cancelled() and task.result())
+
+
+def _is_accepted(outcome: Outcome) -> bool:
+    return outcome is Outcome.ACCEPTED

@@ -70,6 +70,11 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
 
+    def has(self, tokens: float) -> bool:
+        """Whether there are so many."""
+        self._refill()
+        return self._tokens >= tokens
+
     def try_take(self) -> bool:
         """Take one token if there is one."""
         self._refill()

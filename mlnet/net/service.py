@@ -8,7 +8,7 @@ import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
@@ -16,10 +16,11 @@ from mlnet.envelope import Envelope
 from mlnet.errors import ConfigError, PortInUse
 from mlnet.net import blobs, dialback
 from mlnet.net.channel import SERVER_OPTIONS
+from mlnet.net.exchange import MAX_CARRIED, Exchange
 from mlnet.net.inbound import Source
-from mlnet.net.intake import Intake, Verdict
-from mlnet.net.interface import MAX_ENVELOPE_BYTES, TOOL, Limits
-from mlnet.net.outbox import MAX_FRAME_ENVELOPES, Outcome, Route
+from mlnet.net.intake import Intake
+from mlnet.net.interface import TOOL, Limits
+from mlnet.net.outbox import DIRECT, Outcome
 from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.rpc import mlnet_pb2_grpc
@@ -29,13 +30,6 @@ MAX_EXCHANGES_PER_PEER = 4
 MAX_SENDS_PER_PEER = 64
 """Envelopes sent one by one that wait for their turn: their bytes are in memory."""
 MAX_SENDS_OF_TOOLS = 4096
-MAX_CARRIED = 64
-"""Envelopes of one stream that may be on their way to other peers."""
-_OUTCOMES = {
-    Outcome.ACCEPTED: pb.OUTCOME_ACCEPTED,
-    Outcome.REFUSED: pb.OUTCOME_REFUSED,
-    Outcome.UNREACHABLE: pb.OUTCOME_UNREACHABLE,
-}
 _ANONYMOUS = Source(TOOL, "")
 
 
@@ -104,7 +98,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         source = await self._source(context)
         limit = MAX_CARRIED if source.peer == TOOL else MAX_EXCHANGES_PER_PEER
         async with self._slot(self._exchanges, source, limit, context):
-            await _Exchange(source, self._intake, context, self._on_degree).run(request_iterator)
+            await Exchange(source, self._intake, context, self._on_degree).run(request_iterator)
 
     async def Send(self, request: pb.Envelope, context: Any) -> pb.Receipt:  # noqa: N802
         """Take one envelope."""
@@ -112,7 +106,11 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         limit = MAX_SENDS_OF_TOOLS if source.peer == TOOL else MAX_SENDS_PER_PEER
         async with self._slot(self._sends, source, limit, context):
             await asyncio.sleep(self._intake.pause(source.peer, source.ip, len(request.yaml)))
-            verdict = self._intake.accept(Envelope(request.yaml, request.signature), source.peer, Route())
+            envelope = Envelope(request.yaml, request.signature)
+            verdict = self._intake.screen(envelope, source.peer, DIRECT)
+            if verdict is None:
+                (opened,) = await self._intake.open([envelope])
+                verdict = self._intake.accept(opened, envelope, source.peer, DIRECT)
         if verdict.outcome is not Outcome.ACCEPTED:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, verdict.error)
         return pb.Receipt(accepted=verdict.wanted)
@@ -142,85 +140,6 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
             except OSError as error:
                 logger.warning("cannot serve blob %s: %s", request.digest, error)
                 await context.abort(grpc.StatusCode.NOT_FOUND, "the blob cannot be read")
-
-
-class _Exchange:
-    """One Exchange stream."""
-
-    def __init__(
-        self, source: Source, intake: Intake, context: Any, on_degree: Callable[[str, int], None]
-    ) -> None:
-        self._source, self._intake, self._context = source, intake, context
-        self._on_degree = on_degree
-        self._write_lock = asyncio.Lock()
-        self._carried: set[asyncio.Task[None]] = set()
-        self._count = 0
-
-    async def run(self, frames: AsyncIterator[pb.Frame]) -> None:
-        first = True
-        try:
-            async for frame in frames:
-                if first and self._source.peer != TOOL:
-                    self._on_degree(self._source.peer, frame.degree)
-                first = False
-                await self._take(frame)
-            if self._carried:
-                await asyncio.wait(self._carried)
-        finally:
-            for task in self._carried:
-                task.cancel()
-
-    async def _take(self, frame: pb.Frame) -> None:
-        envelopes = frame.envelopes
-        if len(frame.sequences) not in (0, len(envelopes)) or len(envelopes) > MAX_FRAME_ENVELOPES:
-            self._intake.on_oversized(self._source.peer)
-            await self._abort("a frame has at most 256 envelopes, and no sequence numbers or one for each")
-        if sum(len(one.yaml) for one in envelopes) > MAX_ENVELOPE_BYTES:
-            self._intake.on_oversized(self._source.peer)
-            await self._abort("a frame has at most 1 MiB of envelopes")
-        numbers = list(frame.sequences) or [self._count + 1 + index for index in range(len(envelopes))]
-        self._count += len(envelopes)
-        route = Route(frame.to, frame.relayed, frame.hops)
-        answer = pb.Frame()
-        for number, one in zip(numbers, envelopes, strict=True):
-            pause = self._intake.pause(self._source.peer, self._source.ip, len(one.yaml))
-            if pause:
-                await self._answer(answer)
-                answer = pb.Frame()
-                await asyncio.sleep(pause)
-            envelope = Envelope(one.yaml, one.signature)
-            if self._intake.is_foreign(route):
-                await self._start_carrying(number, envelope, route)
-            else:
-                _add(answer, number, self._intake.accept(envelope, self._source.peer, route))
-        await self._answer(answer)
-
-    async def _start_carrying(self, number: int, envelope: Envelope, route: Route) -> None:
-        if len(self._carried) >= MAX_CARRIED:
-            await asyncio.wait(self._carried, return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.create_task(self._carry(number, envelope, route))
-        self._carried.add(task)
-        task.add_done_callback(self._carried.discard)
-
-    async def _carry(self, number: int, envelope: Envelope, route: Route) -> None:
-        answer = pb.Frame()
-        _add(answer, number, await self._intake.carry(envelope, self._source.peer, route))
-        # The caller may be gone by now; it will send the envelope again by another way.
-        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            await self._answer(answer)
-
-    async def _answer(self, answer: pb.Frame) -> None:
-        if answer.acknowledgements:
-            async with self._write_lock:
-                await self._context.write(answer)
-
-    async def _abort(self, reason: str) -> NoReturn:
-        await self._context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
-        raise AssertionError("abort raises")
-
-
-def _add(answer: pb.Frame, number: int, verdict: Verdict) -> None:
-    answer.acknowledgements.add(sequence=number, outcome=_OUTCOMES[verdict.outcome], error=verdict.error)
 
 
 class RpcServer:

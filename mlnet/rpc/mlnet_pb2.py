@@ -24,31 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mlnet/rpc/mlnet.proto\x12\tmlnet.rpc\"+\n\x08\x45nvelope\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xb3\x01\n\x05\x46rame\x12&\n\tenvelopes\x18\x01 \x03(\x0b\x32\x13.mlnet.rpc.Envelope\x12\x11\n\tsequences\x18\x02 \x03(\x04\x12\x34\n\x10\x61\x63knowledgements\x18\x03 \x03(\x0b\x32\x1a.mlnet.rpc.Acknowledgement\x12\n\n\x02to\x18\x04 \x01(\t\x12\x0f\n\x07relayed\x18\x05 \x01(\x08\x12\x0c\n\x04hops\x18\x06 \x01(\r\x12\x0e\n\x06\x64\x65gree\x18\x07 \x01(\r\"W\n\x0f\x41\x63knowledgement\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x07outcome\x18\x02 \x01(\x0e\x32\x12.mlnet.rpc.Outcome\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"\x1b\n\x07Receipt\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"3\n\x0f\x44ialBackRequest\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\";\n\rDialBackReply\x12\x0c\n\x04open\x18\x01 \x01(\x08\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"-\n\x0b\x42lobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\'\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04*M\n\x07Outcome\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x00\x12\x13\n\x0fOUTCOME_REFUSED\x10\x01\x12\x17\n\x13OUTCOME_UNREACHABLE\x10\x02\x32\xe7\x01\n\x05Mlnet\x12\x32\n\x08\x45xchange\x12\x10.mlnet.rpc.Frame\x1a\x10.mlnet.rpc.Frame(\x01\x30\x01\x12/\n\x04Send\x12\x13.mlnet.rpc.Envelope\x1a\x12.mlnet.rpc.Receipt\x12@\n\x08\x44ialBack\x12\x1a.mlnet.rpc.DialBackRequest\x1a\x18.mlnet.rpc.DialBackReply\x12\x37\n\x05\x46\x65tch\x12\x16.mlnet.rpc.BlobRequest\x1a\x14.mlnet.rpc.BlobChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mlnet/rpc/mlnet.proto\x12\tmlnet.rpc\"+\n\x08\x45nvelope\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xc3\x01\n\x05\x46rame\x12&\n\tenvelopes\x18\x01 \x03(\x0b\x32\x13.mlnet.rpc.Envelope\x12\x11\n\tsequences\x18\x02 \x03(\x04\x12\x34\n\x10\x61\x63knowledgements\x18\x03 \x03(\x0b\x32\x1a.mlnet.rpc.Acknowledgement\x12\n\n\x02to\x18\x04 \x01(\t\x12\x0f\n\x07relayed\x18\x05 \x01(\x08\x12\x0c\n\x04hops\x18\x06 \x01(\r\x12\x0e\n\x06\x64\x65gree\x18\x07 \x01(\r\x12\x0e\n\x06ranges\x18\x08 \x01(\x08\"h\n\x0f\x41\x63knowledgement\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x07outcome\x18\x02 \x01(\x0e\x32\x12.mlnet.rpc.Outcome\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07through\x18\x04 \x01(\x04\"\x1b\n\x07Receipt\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"3\n\x0f\x44ialBackRequest\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\";\n\rDialBackReply\x12\x0c\n\x04open\x18\x01 \x01(\x08\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"-\n\x0b\x42lobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\'\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04*M\n\x07Outcome\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x00\x12\x13\n\x0fOUTCOME_REFUSED\x10\x01\x12\x17\n\x13OUTCOME_UNREACHABLE\x10\x02\x32\xe7\x01\n\x05Mlnet\x12\x32\n\x08\x45xchange\x12\x10.mlnet.rpc.Frame\x1a\x10.mlnet.rpc.Frame(\x01\x30\x01\x12/\n\x04Send\x12\x13.mlnet.rpc.Envelope\x1a\x12.mlnet.rpc.Receipt\x12@\n\x08\x44ialBack\x12\x1a.mlnet.rpc.DialBackRequest\x1a\x18.mlnet.rpc.DialBackReply\x12\x37\n\x05\x46\x65tch\x12\x16.mlnet.rpc.BlobRequest\x1a\x14.mlnet.rpc.BlobChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mlnet.rpc.mlnet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=583
-  _globals['_OUTCOME']._serialized_end=660
+  _globals['_OUTCOME']._serialized_start=616
+  _globals['_OUTCOME']._serialized_end=693
   _globals['_ENVELOPE']._serialized_start=36
   _globals['_ENVELOPE']._serialized_end=79
   _globals['_FRAME']._serialized_start=82
-  _globals['_FRAME']._serialized_end=261
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=263
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=350
-  _globals['_RECEIPT']._serialized_start=352
-  _globals['_RECEIPT']._serialized_end=379
-  _globals['_DIALBACKREQUEST']._serialized_start=381
-  _globals['_DIALBACKREQUEST']._serialized_end=432
-  _globals['_DIALBACKREPLY']._serialized_start=434
-  _globals['_DIALBACKREPLY']._serialized_end=493
-  _globals['_BLOBREQUEST']._serialized_start=495
-  _globals['_BLOBREQUEST']._serialized_end=540
-  _globals['_BLOBCHUNK']._serialized_start=542
-  _globals['_BLOBCHUNK']._serialized_end=581
-  _globals['_MLNET']._serialized_start=663
-  _globals['_MLNET']._serialized_end=894
+  _globals['_FRAME']._serialized_end=277
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=279
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=383
+  _globals['_RECEIPT']._serialized_start=385
+  _globals['_RECEIPT']._serialized_end=412
+  _globals['_DIALBACKREQUEST']._serialized_start=414
+  _globals['_DIALBACKREQUEST']._serialized_end=465
+  _globals['_DIALBACKREPLY']._serialized_start=467
+  _globals['_DIALBACKREPLY']._serialized_end=526
+  _globals['_BLOBREQUEST']._serialized_start=528
+  _globals['_BLOBREQUEST']._serialized_end=573
+  _globals['_BLOBCHUNK']._serialized_start=575
+  _globals['_BLOBCHUNK']._serialized_end=614
+  _globals['_MLNET']._serialized_start=696
+  _globals['_MLNET']._serialized_end=927
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ class Envelope(_message.Message):
     def __init__(self, yaml: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("envelopes", "sequences", "acknowledgements", "to", "relayed", "hops", "degree")
+    __slots__ = ("envelopes", "sequences", "acknowledgements", "to", "relayed", "hops", "degree", "ranges")
     ENVELOPES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGEMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class Frame(_message.Message):
     RELAYED_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     DEGREE_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
     envelopes: _containers.RepeatedCompositeFieldContainer[Envelope]
     sequences: _containers.RepeatedScalarFieldContainer[int]
     acknowledgements: _containers.RepeatedCompositeFieldContainer[Acknowledgement]
@@ -40,17 +41,20 @@ class Frame(_message.Message):
     relayed: bool
     hops: int
     degree: int
-    def __init__(self, envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., sequences: _Optional[_Iterable[int]] = ..., acknowledgements: _Optional[_Iterable[_Union[Acknowledgement, _Mapping]]] = ..., to: _Optional[str] = ..., relayed: _Optional[bool] = ..., hops: _Optional[int] = ..., degree: _Optional[int] = ...) -> None: ...
+    ranges: bool
+    def __init__(self, envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., sequences: _Optional[_Iterable[int]] = ..., acknowledgements: _Optional[_Iterable[_Union[Acknowledgement, _Mapping]]] = ..., to: _Optional[str] = ..., relayed: _Optional[bool] = ..., hops: _Optional[int] = ..., degree: _Optional[int] = ..., ranges: _Optional[bool] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
-    __slots__ = ("sequence", "outcome", "error")
+    __slots__ = ("sequence", "outcome", "error", "through")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    THROUGH_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     outcome: Outcome
     error: str
-    def __init__(self, sequence: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., error: _Optional[str] = ...) -> None: ...
+    through: int
+    def __init__(self, sequence: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., error: _Optional[str] = ..., through: _Optional[int] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("accepted",)

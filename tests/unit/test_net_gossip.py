@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -20,6 +21,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def receive(
+    node: Gossip, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]
+) -> bool:
+    return node.admits(envelope, source) and node.receive(envelope, source, hops, handle)
 
 
 class Overlay:
@@ -42,7 +49,7 @@ class Overlay:
         while self.queue:
             source, target, envelope, hops = self.queue.popleft()
             self.crossings[source, target] += 1
-            self.nodes[target].receive(envelope, source, hops, partial(self.handle, target))
+            receive(self.nodes[target], envelope, source, hops, partial(self.handle, target))
 
     def handle(self, name: str, _: Envelope) -> bool:
         self.handled[name] += 1
@@ -88,14 +95,14 @@ def test_the_hops_are_bounded() -> None:
 
 def test_a_neighbour_cannot_make_us_pass_on_further_than_we_would() -> None:
     overlay = Overlay(line(10), Limits(hops=3))
-    overlay.nodes["1"].receive(ENVELOPE, "0", 1_000_000, lambda _: True)
+    receive(overlay.nodes["1"], ENVELOPE, "0", 1_000_000, lambda _: True)
     overlay.run()
     assert sorted(overlay.handled) == ["2", "3"]
 
 
 def test_what_is_not_wanted_is_not_passed_on() -> None:
     overlay = Overlay(line(3))
-    assert not overlay.nodes["1"].receive(ENVELOPE, "0", 5, lambda _: False)
+    assert not receive(overlay.nodes["1"], ENVELOPE, "0", 5, lambda _: False)
     assert not overlay.queue
 
 
@@ -106,8 +113,8 @@ def test_garbage_goes_no_further_and_is_not_handled_twice() -> None:
         raise RemoteProtocolError("garbage")
 
     with pytest.raises(RemoteProtocolError):
-        overlay.nodes["1"].receive(ENVELOPE, "0", 5, refuse)
-    assert not overlay.nodes["1"].receive(ENVELOPE, "2", 5, refuse)
+        receive(overlay.nodes["1"], ENVELOPE, "0", 5, refuse)
+    assert not receive(overlay.nodes["1"], ENVELOPE, "2", 5, refuse)
     assert not overlay.queue
 
 
@@ -119,8 +126,8 @@ def test_a_false_signature_does_not_shut_the_true_envelope_out() -> None:
         handled.append(envelope)
         return True
 
-    overlay.nodes["1"].receive(Envelope("text", b"\1" * 64), "0", 5, handle)
-    assert overlay.nodes["1"].receive(ENVELOPE, "0", 5, handle)
+    receive(overlay.nodes["1"], Envelope("text", b"\1" * 64), "0", 5, handle)
+    assert receive(overlay.nodes["1"], ENVELOPE, "0", 5, handle)
     assert handled[-1] == ENVELOPE
 
 
@@ -128,17 +135,27 @@ def test_a_flooding_neighbour_is_cut_down_and_others_still_bring_what_it_lost() 
     overlay = Overlay(line(3), Limits(gossip_per_second=5))
     node = overlay.nodes["1"]
     envelopes = [Envelope(str(index), bytes(64)) for index in range(30)]
-    assert sum(node.receive(one, "0", 1, lambda _: True) for one in envelopes) == 10
+    assert sum(receive(node, one, "0", 1, lambda _: True) for one in envelopes) == 10
     assert node.dropped == 20
-    assert node.receive(envelopes[-1], "2", 1, lambda _: True)
+    assert receive(node, envelopes[-1], "2", 1, lambda _: True)
     overlay.clock.now += 1.0
-    assert node.receive(Envelope("new", bytes(64)), "0", 1, lambda _: True)
+    assert receive(node, Envelope("new", bytes(64)), "0", 1, lambda _: True)
 
 
 def test_the_memory_is_bounded() -> None:
     overlay = Overlay(line(2), Limits(seen=10))
     node = overlay.nodes["1"]
     for index in range(11):
-        assert node.receive(Envelope(str(index), bytes(64)), "0", 1, lambda _: True)
-    assert not node.receive(Envelope("10", bytes(64)), "0", 1, lambda _: True)
-    assert node.receive(Envelope("0", bytes(64)), "0", 1, lambda _: True)
+        assert receive(node, Envelope(str(index), bytes(64)), "0", 1, lambda _: True)
+    assert not receive(node, Envelope("10", bytes(64)), "0", 1, lambda _: True)
+    assert receive(node, Envelope("0", bytes(64)), "0", 1, lambda _: True)
+
+
+def test_of_two_that_are_opened_at_the_same_time_one_is_handled() -> None:
+    overlay = Overlay(line(3))
+    node = overlay.nodes["1"]
+    assert node.admits(ENVELOPE, "0")
+    assert node.admits(ENVELOPE, "2")
+    assert node.receive(ENVELOPE, "0", 5, partial(overlay.handle, "1"))
+    assert not node.receive(ENVELOPE, "2", 5, partial(overlay.handle, "1"))
+    assert overlay.handled["1"] == 1

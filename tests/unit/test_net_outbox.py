@@ -129,3 +129,51 @@ async def test_cancelling_takes_an_envelope_back() -> None:
         assert await other is Outcome.STOPPED
     await asyncio.sleep(0)
     assert budget.used == 0
+
+
+async def test_a_run_of_numbers_is_settled_alike() -> None:
+    outbox = box()
+    futures = [outbox.put(envelope(str(index)), 60, Route()) for index in range(4)]
+    outbox.next_frame()
+    outbox.acknowledge(
+        [
+            pb.Acknowledgement(sequence=4, outcome=pb.OUTCOME_REFUSED),
+            pb.Acknowledgement(sequence=1, through=3),
+        ]
+    )
+    assert [future.result() for future in futures] == [*[Outcome.ACCEPTED] * 3, Outcome.REFUSED]
+
+
+async def test_a_run_beyond_what_a_frame_holds_is_cut() -> None:
+    outbox = box(Limits(outbox_envelopes=2 * MAX_FRAME_ENVELOPES))
+    futures = [outbox.put(envelope("x"), 60, Route()) for _ in range(MAX_FRAME_ENVELOPES + 1)]
+    while outbox.next_frame() is not None:
+        pass
+    outbox.acknowledge([pb.Acknowledgement(sequence=1, through=2**64 - 1)])
+    assert [future.done() for future in futures] == [True] * MAX_FRAME_ENVELOPES + [False]
+
+
+async def test_each_envelope_has_its_own_deadline() -> None:
+    outbox = box()
+    late = outbox.put(envelope("late"), 60, Route())
+    early = outbox.put(envelope("early"), 0.01, Route())
+    async with asyncio.timeout(5):
+        assert await early is Outcome.TIMEOUT
+    assert not late.done()
+    assert texts(outbox.next_frame()) == ["late"]
+
+
+async def test_cancelling_a_task_that_waits_takes_the_envelope_back() -> None:
+    budget = Budget(1 << 20)
+    outbox = Outbox(Limits(), budget)
+
+    async def wait() -> Outcome:
+        return await outbox.put(envelope("x"), 60, Route())
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    assert len(outbox) == 1
+    task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    assert (len(outbox), budget.used) == (0, 0)
