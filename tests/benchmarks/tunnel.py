@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
+from benchmarks import exchange
 from benchmarks.children import Child, Failed, running
 from benchmarks.measure import machine
 
@@ -70,6 +71,7 @@ class Effort:
         setups: connections made one after the other.
         idle: connections that are held at a time.
         first_idle: such connections before; they pay for what all share.
+        envelopes: from one node to the other, each way of signing.
         settle: seconds until memory is read: long enough for a ping.
         names: the peers; empty for all.
         fresh: memory is read in processes that have done nothing else.
@@ -82,6 +84,7 @@ class Effort:
     setups: int = 3
     idle: int = 300
     first_idle: int = 20
+    envelopes: int = 8000
     settle: float = 2.5
     names: tuple[str, ...] = ()
     fresh: bool = True
@@ -95,6 +98,7 @@ QUICK = Effort(
     setups=1,
     idle=4,
     first_idle=1,
+    envelopes=300,
     settle=0.0,
     names=(DIRECT, NATIVE),
     fresh=False,
@@ -119,6 +123,7 @@ GOALS = (
     Goal(BULK, True, 1.0, GO_TUNNEL),
     Goal(BULK, True, 0.4, DIRECT),
     Goal(BULK_CPU, False, 1.2),
+    Goal(exchange.ROWS[True], True, 15_000.0),
     Goal(BARE, False, 8.0),
 )
 
@@ -269,7 +274,7 @@ async def measure(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
             with table.noting(peer.name):
                 pair = await stack.enter_async_context(Pair.running(peer))
                 await pair.connect(effort)
-                if peer.name == NATIVE and pair.kind == "yamux":
+                if peer.name == NATIVE and pair.kind != "native":
                     table.notes.append(f"{NATIVE}: the native session is not built, this is Python's")
                     if PYTHON in [other.name for other in peers]:
                         continue
@@ -281,10 +286,24 @@ async def measure(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
         if not effort.fresh:
             for pair in pairs:
                 await measure_memory(pair, effort, table)
+    await measure_envelopes([pair.peer for pair in pairs if pair.peer.way == "ours"], effort, table)
     if effort.fresh:
         for pair in pairs:
             async with Pair.running(pair.peer) as fresh:
                 await measure_memory(fresh, effort, table)
+
+
+async def measure_envelopes(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
+    """Whole nodes, that is: without a column of gRPC alone."""
+    async with contextlib.AsyncExitStack() as stack:
+        nodes = {}
+        for peer in peers:
+            with table.noting(f"{peer.name}, envelopes"):
+                nodes[peer.name] = await stack.enter_async_context(exchange.Exchange.running(peer.env))
+        for number in range(effort.rounds):
+            for name, both in nodes.items():
+                with table.noting(f"{name}, envelopes, round {number + 1}"):
+                    table.add(name, await both.round(effort.envelopes))
 
 
 async def measure_memory(pair: Pair, effort: Effort, table: Table) -> None:

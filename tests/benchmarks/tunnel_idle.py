@@ -3,10 +3,12 @@ host around them."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 
 import trio
+from libp2p.abc import IMuxedConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
@@ -25,19 +27,18 @@ from mlnet.net.addresses import split_full
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.interface import Limits
-from mlnet.net.muxing import Muxing
-from mlnet.net.session import Session
+from mlnet.net.muxing import Muxing, open_muxing
 from mlnet.net.yamux import YamuxSession
 
 AT_ONCE = 8
 DIAL_SECONDS = 10.0
 
 
-def upgrader(keys: KeyPair) -> TransportUpgrader:
+def upgrader(keys: KeyPair, muxing: Muxing) -> TransportUpgrader:
     """Noise and yamux as mlnet's host has them."""
     noise = NoiseTransport(keys, noise_privkey=create_x25519_key_pair().private_key)
     made = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, 10)
-    repairs.repair_muxer(made, TProtocol(YAMUX), Muxing(Limits(), None), 10)
+    repairs.repair_muxer(made, TProtocol(YAMUX), muxing, 10)
     return made
 
 
@@ -73,7 +74,7 @@ class Idle:
     async def _dial(self, address: Multiaddr, peer: ID, at_once: trio.CapacityLimiter) -> None:
         async with at_once:
             with trio.fail_after(DIAL_SECONDS):
-                made = upgrader(create_new_key_pair())
+                made = upgrader(create_new_key_pair(), Muxing(Limits(), None))
                 raw = await repairs.Tcp(Door(Limits(), time.monotonic)).dial(address)
                 secured = await made.upgrade_security(raw, True, peer)
                 session = await made.upgrade_connection(secured, peer)
@@ -87,26 +88,25 @@ class Bare:
     def __init__(self) -> None:
         self._thread = TrioThread(self._main)
         self._keys = create_new_key_pair()
-        self._upgrader = upgrader(self._keys)
         self.address = ""
 
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=repairs.BACKLOG)
         port = listener.socket.getsockname()[1]
         self.address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{ID.from_pubkey(self._keys.public_key)}"
-        started()
-        await trio.serve_listeners(self._accept, [listener])
+        async with open_muxing(Limits()) as muxing:
+            started()
+            made = upgrader(self._keys, muxing)
+            await trio.serve_listeners(functools.partial(self._accept, made), [listener])
 
-    async def _accept(self, stream: trio.SocketStream) -> None:
-        session = await self._upgrade(stream)
+    async def _accept(self, made: TransportUpgrader, stream: trio.SocketStream) -> None:
+        session = await self._upgrade(made, stream)
         await session.start()
 
-    async def _upgrade(self, stream: trio.SocketStream) -> Session:
+    async def _upgrade(self, made: TransportUpgrader, stream: trio.SocketStream) -> IMuxedConn:
         raw = RawConnection(TrioTCPStream(stream), False)
-        secured = await self._upgrader.upgrade_security(raw, False)
-        session = await self._upgrader.upgrade_connection(secured, secured.get_remote_peer())
-        assert isinstance(session, Session)
-        return session
+        secured = await made.upgrade_security(raw, False)
+        return await made.upgrade_connection(secured, secured.get_remote_peer())
 
     async def start(self) -> str:
         """Listen; the full multiaddr."""

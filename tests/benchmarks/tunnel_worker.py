@@ -6,30 +6,24 @@ Usage: tunnel_worker.py server|client direct|ours|stock
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import gc
 import logging
-import os
-import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import msgspec
 from benchmarks.tunnel_ways import Direct, Way, channel, server
+from benchmarks.worker import Process, serve
 
 if TYPE_CHECKING:
     from benchmarks.tunnel_idle import Bare, Idle
 
 MESSAGE = bytes(1 << 20)
 SMALL = bytes(300)
-STATM = Path("/proc/self/statm")
 UNARY, STREAM = "/mlnet.Benchmark/Unary", "/mlnet.Benchmark/Stream"
 CALL_SECONDS = 20.0
 BULK_SECONDS = 60.0
@@ -49,32 +43,6 @@ class Handler(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     async def _stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         for _ in range(int(request)):
             yield MESSAGE
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class Process:
-    """What both ends can say of themselves."""
-
-    async def do(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a command."""
-        result: dict[str, Any] = await getattr(self, f"do_{request.pop('do')}")(**request)
-        return result
-
-    async def do_cpu(self) -> dict[str, Any]:
-        """Processor seconds so far."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return {"cpu": used.ru_utime + used.ru_stime}
-
-    async def do_memory(self) -> dict[str, Any]:
-        """The resident set, without what is only kept for later."""
-        gc.collect()
-        with contextlib.suppress(AttributeError):  # musl has no such function
-            ctypes.CDLL(None).malloc_trim(0)
-        return {"rss": resident()}
 
 
 class Server(Process):
@@ -203,41 +171,6 @@ class Client(Process):
         await self._other.stop()
 
 
-def say(answer: dict[str, Any]) -> None:
-    """Write one line."""
-    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-    sys.stdout.buffer.flush()
-
-
-async def serve(role: str, name: str, folder: Path) -> None:
-    """Carry out commands until there are no more."""
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    process = (
-        Server(make(name, folder), folder)
-        if role == "server"
-        else Client(make(name, folder), make(name, folder))
-    )
-    try:
-        say(await answer(process.start()))
-        async for line in reader:
-            say(await answer(process.do(msgspec.json.decode(line))))
-    finally:
-        await process.stop()
-
-
-async def answer(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """What came of it, or why nothing did."""
-    try:
-        return await work
-    except Exception as error:  # noqa: BLE001 - the other side prints it in place of a figure
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-        return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
-
-
 def make(name: str, folder: Path) -> Way:
     """The way of that name."""
     if name == "direct":
@@ -251,7 +184,12 @@ def main() -> None:
     role, name = sys.argv[1:]
     logging.disable()  # libp2p reports each connection that ends
     with tempfile.TemporaryDirectory(prefix="mlnet-") as folder:
-        asyncio.run(serve(role, name, Path(folder)))
+        path = Path(folder)
+        ends = {
+            "server": lambda: Server(make(name, path), path),
+            "client": lambda: Client(make(name, path), make(name, path)),
+        }
+        asyncio.run(serve(ends[role]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from benchmarks import tunnel
+from benchmarks import exchange, tunnel
 
 
 def test_all_rows_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -12,10 +12,11 @@ def test_all_rows_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     rows = msgspec.json.decode(capsys.readouterr().out)
     assert set(rows) == {
         *(tunnel.P50, tunnel.P99, *tunnel.RATES.values(), tunnel.BULK, tunnel.BULK_CPU, tunnel.SETUP),
-        *(tunnel.IDLE, tunnel.BARE),
+        *(tunnel.IDLE, tunnel.BARE, exchange.CPU, *exchange.ROWS.values()),
     }
     for row, peers in rows.items():
-        assert set(peers) == ({tunnel.NATIVE} if row == tunnel.BARE else {tunnel.DIRECT, tunnel.NATIVE}), row
+        ours_alone = row in (tunnel.BARE, exchange.CPU, *exchange.ROWS.values())
+        assert set(peers) == ({tunnel.NATIVE} if ours_alone else {tunnel.DIRECT, tunnel.NATIVE}), row
         assert all(value > 0 for value in peers.values()) or row in (tunnel.IDLE, tunnel.BARE)
 
 
