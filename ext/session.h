@@ -345,7 +345,7 @@ static int64_t session_add(reactor_t *r, int fd, int initiator, const uint8_t *s
     if (cipher_start(&s->seal, seal_key, sealed, 1) || cipher_start(&s->open, open_key, opened, 0)) {
         cipher_end(&s->seal);
         free(s);
-        errno = ENOMEM;
+        errno = aead.sodium_seal || aead.context_new ? ENOMEM : ENOSYS;
         return -1;
     }
     enter(r);
@@ -385,8 +385,7 @@ static int session_close(reactor_t *r, uint64_t id, uint32_t code) {
         s->said_goodbye = 0;
         for (int i = 0; i < BUCKETS && !s->ended; i++)
             while (s->table[i]) stream_end(s->table[i], END_LOCAL);
-        if (!s->ended) {
-            send_control(s, YAMUX_GO_AWAY, 0, 0, code);
+        if (!s->ended && !send_control(s, YAMUX_GO_AWAY, 0, 0, code)) {
             s->closing = now_ns() + FAREWELL;
             r->busy_count++;
             r->next_tick = 0;

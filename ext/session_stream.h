@@ -214,6 +214,7 @@ static void stream_grant(stream_t *t, size_t size) {
 static int queue_put(stream_t *t, const void *data, size_t size) {
     session_t *s = t->session;
     reactor_t *r = s->reactor;
+    if (s->queued + size > r->limits.session_memory) return -1;
     if (t->queue_offset && t->queue_offset + t->queued + size > t->queue_capacity) {
         memmove(t->queue, t->queue + t->queue_offset, t->queued);
         t->queue_offset = 0;
@@ -222,7 +223,7 @@ static int queue_put(stream_t *t, const void *data, size_t size) {
         size_t capacity = t->queue_capacity ? t->queue_capacity : 16384;
         while (capacity < t->queued + size) capacity *= 2;
         size_t more = capacity - t->queue_capacity;
-        if (r->memory + more > r->limits.max_memory || s->queued + size > r->limits.session_memory) return -1;
+        if (r->memory + more > r->limits.max_memory) return -1;
         uint8_t *bigger = realloc(t->queue, capacity);
         if (!bigger) return -1;
         r->memory += more;
@@ -322,16 +323,11 @@ static void stream_deliver(stream_t *t, const uint8_t *data, size_t size) {
         stream_reset(t, END_LOCAL);
         return;
     }
-    struct iovec *last = t->vector_count ? &t->vectors[t->vector_count - 1] : NULL;
-    if (last && (uint8_t *)last->iov_base + last->iov_len == data) {
-        last->iov_len += size;
-    } else {
-        if (t->vector_count == VECTORS) {
-            stream_write(t);
-            if (t->ended) return;
-        }
-        t->vectors[t->vector_count++] = (struct iovec){(void *)data, size};
+    if (t->vector_count == VECTORS) {
+        stream_write(t);
+        if (t->ended) return;
     }
+    t->vectors[t->vector_count++] = (struct iovec){(void *)data, size};
     if (!t->flushing) {
         t->flushing = 1;
         t->flush = r->flush;
