@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate fuzz lint bench bench-tunnel sanitize format wheel clean
+.PHONY: help demo test simulate fuzz fuzz-session lint bench bench-tunnel sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
 	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
 	@echo 'make soak      an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
+	@echo 'make fuzz-session  feed a million frames to the native byte path under sanitizers (needs gcc; ARGS=SEED)'
 	@echo 'make lint          check style and types'
 	@echo 'make bench         compare the kernels and the codec with other libraries (ARGS=--json)'
 	@echo 'make bench-tunnel  compare gRPC through the tunnel with gRPC directly and over other libp2ps'
@@ -46,12 +47,20 @@ fuzz: $(VENV)/.developer
 soak: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/soak.py $(ARGS)
 
+fuzz-session:
+	@mkdir -p build
+	gcc -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-function -fsanitize=address,undefined -fno-sanitize-recover=all \
+		-Iext tests/fuzz/session.c -pthread -o build/fuzz-session
+	build/fuzz-session 1000000 $(ARGS)
+
 lint: $(VENV)/.developer
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint ext
 	$(BIN)/mypy
-	$(BIN)/stubtest --mypy-config-file pyproject.toml mlnet.kernels._borda mlnet.kernels._pingmatrix mlnet.kernels._segmenthash mlnet.kernels._signatures
+	$(BIN)/stubtest --mypy-config-file pyproject.toml mlnet.kernels._borda mlnet.kernels._pingmatrix \
+		mlnet.kernels._segmenthash mlnet.kernels._signatures \
+		mlnet.net._session
 
 bench: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(ARGS)
@@ -70,7 +79,7 @@ wheel: $(UV)
 	$(UV) build --python $(BIN)/python --out-dir dist
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info mlnet/kernels/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info mlnet/kernels/*.so mlnet/net/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mlnet tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(UV):
