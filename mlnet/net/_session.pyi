@@ -1,5 +1,7 @@
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
+
+from typing_extensions import disjoint_base
 
 STREAM: Final[int]
 STREAM_ENDED: Final[int]
@@ -8,9 +10,10 @@ SESSION_ENDED: Final[int]
 def use_sodium(seal: int, unseal: int) -> bool: ...
 def use_crypto(addresses: Sequence[int]) -> bool: ...
 
+@disjoint_base
 class Reactor:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         max_window: int,
         max_streams: int,
@@ -19,7 +22,7 @@ class Reactor:
         bytes_per_second: int,
         ping_seconds: float,
         ping_timeout: float,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def event_fd(self) -> int: ...
     def stop(self) -> None: ...
