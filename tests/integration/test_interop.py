@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1000
 
 BUILDERS = {"go": build_go, "js": build_js}
 PROTOCOLS = {"/mlnet/grpc/1.0.0", REDIS_PROTOCOL, wellknown.PING, wellknown.IDENTIFY}
-AGENTS = {"go": "interop", "js": "js-libp2p"}
+AGENTS = {"go": "go-libp2p", "js": "js-libp2p"}
 STREAMS = 100
 MIB = 1 << 20
 
@@ -79,8 +79,10 @@ async def pair(
     request: pytest.FixtureRequest, muxing: None, peer: Peer, tmp_path: Path
 ) -> AsyncIterator[Pair]:
     limits = Limits(spliced_streams_per_peer=STREAMS)
-    async with running(Node(), limits=limits) as node:
-        with targets(node, peer.id, tmp_path) as found:
+    node = Node()
+    # The node ends first, and with it whatever a failed test has left open.
+    with targets(node, peer.id, tmp_path) as found:
+        async with running(node, limits=limits):
             await connect(node, peer, request.param)
             yield Pair(node, peer, found)
 
@@ -215,9 +217,9 @@ async def test_a_hundred_streams_are_open_at_once(pair: Pair) -> None:
 
 
 async def test_one_stream_too_many_is_refused(muxing: None, peer: Peer, tmp_path: Path) -> None:
-    limits = Limits(spliced_streams_per_peer=3)
-    async with running(Node(), limits=limits) as node:
-        with targets(node, peer.id, tmp_path):
+    node, limits = Node(), Limits(spliced_streams_per_peer=3)
+    with targets(node, peer.id, tmp_path):
+        async with running(node, limits=limits):
             await connect(node, peer, "peer dials")
             with pytest.raises(PeerError):
                 await peer.do("echo", peer=node.id, preamble="echo", count=4, bytes=0)

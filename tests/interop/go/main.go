@@ -124,7 +124,7 @@ func newHost() (*basichost.BasicHost, error) {
 	if err := net.Listen(multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")); err != nil {
 		return nil, err
 	}
-	h, err := basichost.NewHost(net, &basichost.HostOpts{EventBus: bus, EnablePing: true})
+	h, err := basichost.NewHost(net, &basichost.HostOpts{EventBus: bus, EnablePing: true, UserAgent: "go-libp2p"})
 	if err != nil {
 		return nil, err
 	}
