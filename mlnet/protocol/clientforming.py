@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mlnet.protocol.evidence import SENDERS
 from mlnet.protocol.machine import Wait
-from mlnet.protocol.messages import DatasetSelection, NewMlTask
+from mlnet.protocol.messages import CommitteeVoting, DatasetSelection, Message, NewMlTask
 from mlnet.protocol.phases import Stage
 
 if TYPE_CHECKING:
@@ -120,8 +121,7 @@ def without_silent_voters(client: Client) -> Stage | None:
     for senders in (others, [peer for peer in silent if peer in before]):
         if senders and client.once(f"pass on in cycle {cycle} of {senders[0]}"):
             client.extend(client.deadlines.cycle // 2)
-            for peer in senders:
-                client.forward(before[peer], silent, until=client.deadline, via=client.members)
+            _give(client, [before[peer] for peer in senders], silent)
             return None
     return client.name_members(client.attempted.silent_voters(), "did not vote in time")
 
@@ -178,14 +178,26 @@ def _pass_on(client: Client, missing: tuple[str, ...]) -> bool:
     may have told its part to the client alone, to have the blame fall on those who wait for it."""
     if not client.once(f"pass on in {client.phase.value}"):
         return False
-    evidence = client.evidence
-    for type_ in ("COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY"):
-        for message in evidence.of_type(type_, client.attempt):
-            if message.sender in client.committee or type_ == "COMMITTEE_VOTING":
-                until = client.now + client.deadlines.ready
-                client.forward(message, missing, until=until, via=client.members)
     client.extend(client.deadlines.ready)
+    votes = client.evidence.of_type("COMMITTEE_VOTING", client.attempt)
+    for peer in missing:
+        # Who voted in a cycle had the votes of the cycles before it.
+        voted = max((_cycle(vote) for vote in votes if vote.sender == peer), default=0)
+        _give(client, [vote for vote in votes if _cycle(vote) >= voted], [peer])
+    for type_ in ("CLUSTER_DATABASE_SELECTION", "CLUSTER_READY"):
+        sent = client.evidence.of_type(type_, client.attempt)
+        _give(client, [message for message in sent if message.sender in client.committee], missing)
     return True
+
+
+def _give(client: Client, messages: Iterable[Message], to: Sequence[str]) -> None:
+    for message in messages:
+        client.forward(message, to, until=client.deadline, via=client.members)
+
+
+def _cycle(message: Message) -> int:
+    assert isinstance(message.body, CommitteeVoting)
+    return message.body.cycle
 
 
 def _unready(client: Client) -> tuple[str, ...]:
