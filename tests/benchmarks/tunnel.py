@@ -1,8 +1,8 @@
 """How gRPC through mlnet's tunnel compares with gRPC over TCP, and with other tunnels over libp2p.
 
 Prints a table in Markdown, or one JSON document ``{row: {peer: value}}``. Each peer is a server and a client
-in a process of its own; they take turns, round by round, and medians count. Two columns are Go's, where there
-is a Go compiler.
+in a process of its own; they take turns with each row, round by round, and medians count. Two columns are
+Go's, where there is a Go compiler.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
+import itertools
 import os
 import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -80,7 +82,7 @@ class Effort:
     rounds: int = 5
     calls: int = 800
     warm_up: int = 300
-    seconds: float = 0.7
+    seconds: float = 0.6
     setups: int = 3
     idle: int = 300
     first_idle: int = 20
@@ -154,23 +156,39 @@ class Pair:
         took = (await self.client.ask("bulk", messages=self._messages))["seconds"]
         self._messages = min(256, max(4, int(self._messages * effort.seconds / took)))
 
-    async def round(self, effort: Effort) -> dict[str, float]:
-        """Measure all but memory."""
-        ask = self.client.ask
-        latency = await ask("latency", calls=effort.calls)
-        values = {P50: latency["p50"], P99: latency["p99"]}
-        for flight, row in RATES.items():
-            values[row] = (await ask("rate", flight=flight, seconds=effort.seconds))["rate"]
+    async def latency(self, effort: Effort) -> dict[str, float]:
+        """Calls one after the other."""
+        answer = await self.client.ask("latency", calls=effort.calls)
+        return {P50: answer["p50"], P99: answer["p99"]}
+
+    async def rate(self, effort: Effort, flight: int) -> dict[str, float]:
+        """Calls beside one another."""
+        answer = await self.client.ask("rate", flight=flight, seconds=effort.seconds)
+        return {RATES[flight]: answer["rate"]}
+
+    async def bulk(self, effort: Effort) -> dict[str, float]:
+        """A stream, and the processor time of both ends."""
         before = await self._cpu()
-        took = (await ask("bulk", messages=self._messages))["seconds"]
+        took = (await self.client.ask("bulk", messages=self._messages))["seconds"]
         size = self._messages * MIB / MB
-        values |= {BULK: size / took, BULK_CPU: (await self._cpu() - before) * 1e3 / size}
-        setup = await ask("setup", address=self._address, times=effort.setups)
-        return values | {SETUP: setup["seconds"] * 1e3}
+        return {BULK: size / took, BULK_CPU: (await self._cpu() - before) * 1e3 / size}
+
+    async def setup(self, effort: Effort) -> dict[str, float]:
+        """New connections."""
+        answer = await self.client.ask("setup", address=self._address, times=effort.setups)
+        return {SETUP: answer["seconds"] * 1e3}
 
     async def _cpu(self) -> float:
         answers = [await child.ask("cpu") for child in (self.server, self.client)]
         return float(sum(answer["cpu"] for answer in answers))
+
+
+PARTS: tuple[Callable[[Pair, Effort], Awaitable[dict[str, float]]], ...] = (
+    Pair.latency,
+    *(functools.partial(Pair.rate, flight=flight) for flight in RATES),
+    Pair.bulk,
+    Pair.setup,
+)
 
 
 async def grown(pair: Pair, effort: Effort, *, bare: bool) -> float:
@@ -178,9 +196,9 @@ async def grown(pair: Pair, effort: Effort, *, bare: bool) -> float:
     server, client = pair.server, pair.client
     address = (await server.ask("bare"))["address"] if bare else server.greeting["address"]
     sizes = []
-    for count in (effort.first_idle, effort.idle):
+    for count, settle in ((effort.first_idle, 0.0), (effort.idle, effort.settle)):
         await client.ask("hold", address=address, count=count)
-        await asyncio.sleep(effort.settle)
+        await asyncio.sleep(settle)
         sizes.append((await server.ask("memory"))["rss"])
     return float(sizes[1] - sizes[0]) / 1024 / effort.idle
 
@@ -242,13 +260,13 @@ class Table:
     """What was measured, and why not."""
 
     def __init__(self) -> None:
-        self.values: dict[str, dict[str, list[float]]] = {}
+        self._values: dict[str, dict[str, dict[int, float]]] = {}
         self.notes: list[str] = []
 
-    def add(self, peer: str, values: Mapping[str, float]) -> None:
-        """Take a round's values."""
+    def add(self, peer: str, values: Mapping[str, float], number: int = 0) -> None:
+        """Take the values of a round."""
         for row, value in values.items():
-            self.values.setdefault(row, {}).setdefault(peer, []).append(value)
+            self._values.setdefault(row, {}).setdefault(peer, {})[number] = value
 
     @contextlib.contextmanager
     def noting(self, what: str) -> Iterator[None]:
@@ -261,9 +279,15 @@ class Table:
     def medians(self) -> dict[str, dict[str, float]]:
         """By row and peer."""
         return {
-            row: {peer: statistics.median(values) for peer, values in peers.items()}
-            for row, peers in self.values.items()
+            row: {peer: statistics.median(values.values()) for peer, values in peers.items()}
+            for row, peers in self._values.items()
         }
+
+    def ratio(self, row: str, peer: str, base: str) -> float | None:
+        """The median of the ratios within each round: whatever slows a round down slows both."""
+        values, bases = (self._values.get(row, {}).get(name, {}) for name in (peer, base))
+        ratios = [value / bases[number] for number, value in values.items() if bases.get(number)]
+        return statistics.median(ratios) if ratios else None
 
 
 async def measure(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
@@ -280,17 +304,19 @@ async def measure(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
                         continue
                 pairs.append(pair)
         for number in range(effort.rounds):
-            for pair in pairs[number % len(pairs) :] + pairs[: number % len(pairs)]:
+            first = number % max(1, len(pairs))
+            for part, pair in itertools.product(PARTS, pairs[first:] + pairs[:first]):
                 with table.noting(f"{pair.peer.name}, round {number + 1}"):
-                    table.add(pair.peer.name, await pair.round(effort))
+                    table.add(pair.peer.name, await part(pair, effort), number)
         if not effort.fresh:
             for pair in pairs:
                 await measure_memory(pair, effort, table)
     await measure_envelopes([pair.peer for pair in pairs if pair.peer.way == "ours"], effort, table)
     if effort.fresh:
         for pair in pairs:
-            async with Pair.running(pair.peer) as fresh:
-                await measure_memory(fresh, effort, table)
+            with table.noting(f"{pair.peer.name}, idle connections"):
+                async with Pair.running(pair.peer) as fresh:
+                    await measure_memory(fresh, effort, table)
 
 
 async def measure_envelopes(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
@@ -303,7 +329,7 @@ async def measure_envelopes(peers: Sequence[Peer], effort: Effort, table: Table)
         for number in range(effort.rounds):
             for name, both in nodes.items():
                 with table.noting(f"{name}, envelopes, round {number + 1}"):
-                    table.add(name, await both.round(effort.envelopes))
+                    table.add(name, await both.round(effort.envelopes), number)
 
 
 async def measure_memory(pair: Pair, effort: Effort, table: Table) -> None:
@@ -314,30 +340,36 @@ async def measure_memory(pair: Pair, effort: Effort, table: Table) -> None:
             table.add(pair.peer.name, {BARE: await grown(pair, effort, bare=True)})
 
 
-def render(medians: Mapping[str, Mapping[str, float]], peers: Sequence[Peer]) -> str:
+def render(table: Table, peers: Sequence[Peer]) -> str:
     """A table of all, each with its ratio to the direct connection, and one of the goals."""
+    medians = table.medians()
     shown = [peer for peer in peers if any(peer.name in row for row in medians.values())]
     lines = ["| | " + " | ".join(peer.name for peer in shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for row, values in medians.items():
         cells = []
         for peer in shown:
-            value, base = values.get(peer.name), values.get(peer.base)
-            ratio = f" ({value / base:.2f})" if value and base and peer.name != peer.base else ""
-            cells.append(
-                "" if value is None else f"{value:,.4g}{ratio}" if value < 1e4 else f"{value:,.0f}{ratio}"
-            )
+            ratio = None if peer.name == peer.base else table.ratio(row, peer.name, peer.base)
+            cells.append(figure(values.get(peer.name)) + (f" ({ratio:.2f})" if ratio else ""))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     lines += ["", "| goal | wanted | measured | |", "|---|---|---|---|"]
     for goal in GOALS:
-        values = medians.get(goal.row, {})
-        if NATIVE not in values or (goal.base and goal.base not in values):
+        value = (
+            table.ratio(goal.row, NATIVE, goal.base) if goal.base else medians.get(goal.row, {}).get(NATIVE)
+        )
+        if value is None:
             continue
-        value = values[NATIVE] / (values[goal.base] if goal.base else 1.0)
         met = value >= goal.value if goal.at_least else value <= goal.value
         what = f"{goal.row}, of {goal.base}" if goal.base else goal.row
         wanted = f"{'>=' if goal.at_least else '<='} {goal.value:g}"
-        lines.append(f"| {what} | {wanted} | {value:.2f} | {'met' if met else 'not met'} |")
+        lines.append(f"| {what} | {wanted} | {figure(value)} | {'met' if met else 'not met'} |")
     return "\n".join(lines)
+
+
+def figure(value: float | None) -> str:
+    """Four digits at least; nothing for nothing."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 async def run(effort: Effort, *, go: bool) -> tuple[Table, list[Peer]]:
@@ -368,13 +400,12 @@ def main(arguments: list[str] | None = None) -> int:
         effort = replace(effort, names=tuple(options.only))
     needs_go = not effort.names or not {GO_DIRECT, GO_TUNNEL}.isdisjoint(effort.names)
     table, peers = asyncio.run(run(effort, go=needs_go))
-    medians = table.medians()
     if options.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(medians)).decode() + "\n")
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(table.medians())).decode() + "\n")
         sys.stderr.write("".join(f"{note}\n" for note in table.notes))
         return 0
     head = ", ".join(f"{name} {value}" for name, value in machine().items())
-    sys.stdout.write(f"{head}; load {os.getloadavg()[0]:.1f}\n\n{render(medians, peers)}\n")
+    sys.stdout.write(f"{head}; load {os.getloadavg()[0]:.1f}\n\n{render(table, peers)}\n")
     sys.stdout.write("".join(f"\n{note}" for note in table.notes) + "\n" if table.notes else "")
     return 0
 
