@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import grpc
 
 from mlnet.errors import DataError, TransportError
+from mlnet.net.channel import uncut
 from mlnet.net.interface import CHUNK_BYTES
 from mlnet.rpc import mlnet_pb2 as pb
 
@@ -80,7 +81,7 @@ async def fetch(
                 try:
                     call = (await connect()).Fetch(pb.BlobRequest(digest=digest, offset=done))
                     size: int | None = None
-                    async for chunk in call:
+                    while isinstance(chunk := await uncut(call, call.read()), pb.BlobChunk):
                         if size is None:
                             size = chunk.size
                             _check_size(digest, size, done, max_bytes)

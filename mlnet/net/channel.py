@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any, TypeVar
 
 # grpc reports each lost connection on standard error, which belongs to the user.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -22,6 +25,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
+T = TypeVar("T")
 MAX_MESSAGE_BYTES = MAX_ENVELOPE_BYTES + (1 << 16)
 """The largest gRPC message: an envelope or a chunk of 1 MiB, and what surrounds it."""
 KEEPALIVE_MS = 5_000
@@ -55,6 +59,24 @@ SERVER_OPTIONS = (
     # A second server on the same port is an error, not a partner.
     ("grpc.so_reuseport", 0),
 )
+
+
+async def uncut(call: Any, operation: Awaitable[T]) -> T:
+    """Wait for a read or a write of a call. When the waiting is cancelled, end the call first, and then wait
+    until that has ended the operation.
+
+    grpc.aio 1.81 never frees the message of an operation whose waiter is cancelled: a megabyte each time that
+    somebody lets go of a transfer.
+    """
+    waiting = asyncio.ensure_future(operation)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        call.cancel()
+        await asyncio.wait((waiting,))
+        if not waiting.cancelled():
+            waiting.exception()
+        raise
 
 
 class Channel:

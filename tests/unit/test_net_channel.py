@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from mlnet.net.channel import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, SERVER_OPTIONS
+import pytest
+
+from mlnet.net.channel import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, SERVER_OPTIONS, uncut
 from mlnet.net.interface import CHUNK_BYTES, MAX_ENVELOPE_BYTES
 
 CHANNEL: dict[str, Any] = dict(CHANNEL_OPTIONS)
@@ -25,3 +28,43 @@ def test_an_envelope_and_a_chunk_fit_a_message_and_little_more_does() -> None:
     for options in (CHANNEL, SERVER):
         assert options["grpc.max_receive_message_length"] == MAX_MESSAGE_BYTES
     assert max(MAX_ENVELOPE_BYTES, CHUNK_BYTES) < MAX_MESSAGE_BYTES <= 2 * MAX_ENVELOPE_BYTES
+
+
+class Call:
+    """A call whose pending operation ends when the call is cancelled, as grpc's do."""
+
+    def __init__(self) -> None:
+        self.operation: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.ended = False
+
+    async def read(self) -> str:
+        try:
+            return await self.operation
+        finally:
+            self.ended = True
+
+    def cancel(self) -> None:
+        asyncio.get_running_loop().call_soon(self.operation.set_exception, RuntimeError("the call is over"))
+
+
+async def test_an_operation_of_a_call_is_not_cut_off_but_ended_with_its_call() -> None:
+    call = Call()
+    waiting = asyncio.ensure_future(uncut(call, call.read()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    async with asyncio.timeout(20):
+        await asyncio.wait((waiting,))
+    assert waiting.cancelled()
+    assert call.ended
+    # Not the operation was cancelled: it saw the end of its call.
+    assert str(call.operation.exception()) == "the call is over"
+
+
+async def test_what_an_operation_gives_or_raises_is_passed_on() -> None:
+    call = Call()
+    call.operation.set_result("frame")
+    assert await uncut(call, call.read()) == "frame"
+    call = Call()
+    call.operation.set_exception(ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        await uncut(call, call.read())
