@@ -304,6 +304,10 @@ def simulate(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Of the definition's cluster part; repeatable."),
     ] = None,
+    known: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="NODES", help="That the client knows of. Default: all, 1024 at most."),
+    ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="At a time. Default: all cores.")] = None,
     json: Json = False,
 ) -> None:
@@ -312,7 +316,7 @@ def simulate(
     from mlnet.simulation.command import simulate as run
     from mlnet.simulation.scenario import Scenario
 
-    scenario = Scenario(seed, faults, nodes, tasks, keys(cluster) if cluster else None)
+    scenario = Scenario(seed, faults, nodes, tasks, keys(cluster) if cluster else None, known)
     raise typer.Exit(run(Request(scenario, seeds, until, processes, json)))
 
 

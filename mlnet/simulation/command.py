@@ -102,6 +102,9 @@ def _print_violation(outcome: Outcome, scenario: Scenario) -> None:
         options += f" --nodes {scenario.nodes}"
     if scenario.tasks is not None:
         options += f" --tasks {scenario.tasks}"
+    if scenario.known is not None:
+        options += f" --known {scenario.known}"
+    options += "".join(f" --cluster {key}={value}" for key, value in (scenario.cluster or {}).items())
     sys.stdout.write(
         f"\nseed {outcome.seed}, step {outcome.steps}: {outcome.violation!r} does not hold:"
         f" {outcome.problem}\n"

@@ -51,6 +51,14 @@ def test_a_run_can_be_shown_up_to_a_step() -> None:
     assert shown.stdout.splitlines()[-1].endswith("after 5 steps")
 
 
+def test_a_client_that_knows_of_few_nodes_gets_more_answers() -> None:
+    options = ("--faults", "calm", "--nodes", "120", "--cluster", "max-nodes=5", "--json")
+    few, all_ = (
+        json.loads(simulate(*options, "--known", known).stdout)["run"]["traffic"] for known in ("11", "120")
+    )
+    assert few["client_received"] > 2 * all_["client_received"]
+
+
 def test_unknown_faults_are_an_error_that_names_the_known() -> None:
     shown = simulate("--faults", "nonsense")
     assert shown.returncode == 3
