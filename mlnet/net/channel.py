@@ -28,6 +28,8 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 T = TypeVar("T")
 MAX_MESSAGE_BYTES = MAX_ENVELOPE_BYTES + (1 << 16)
 """The largest gRPC message: an envelope or a chunk of 1 MiB, and what surrounds it."""
+ENDING_SECONDS = 2.0
+"""Time for a cancelled call to end what is under way."""
 KEEPALIVE_MS = 5_000
 KEEPALIVE_TIMEOUT_MS = 8_000
 
@@ -73,10 +75,16 @@ async def uncut(call: Any, operation: Awaitable[T]) -> T:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
         call.cancel()
-        await asyncio.wait((waiting,))
-        if not waiting.cancelled():
-            waiting.exception()
+        waiting.add_done_callback(_look_at)
+        await asyncio.wait((waiting,), timeout=ENDING_SECONDS)
+        waiting.cancel()
         raise
+
+
+def _look_at(operation: asyncio.Future[Any]) -> None:
+    """What the operation of a cancelled call raised is no news."""
+    if not operation.cancelled():
+        operation.exception()
 
 
 class Channel:

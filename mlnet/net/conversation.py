@@ -57,7 +57,7 @@ class Conversation:
         self._linked = asyncio.Event()
         self._channel: Channel | None = None
         self._channel_lock = asyncio.Lock()
-        self._stopped = self._writing = False
+        self._stopped = False
         self._task = asyncio.create_task(self._run(), name=f"conversation with {peer}")
 
     @property
@@ -147,10 +147,8 @@ class Conversation:
         except grpc.aio.AioRpcError as error:
             logger.debug("the stream to %s ended: %s %s", self.peer, error.code(), error.details())
         finally:
-            # A write under way ends with its call: cancelled, it would keep its message (see `uncut`).
+            writer.cancel()
             call.cancel()
-            if not self._writing:
-                writer.cancel()
             # Not `await writer`: that would take a cancellation of this task for that of the writer.
             await asyncio.wait((writer,))
         return worked
@@ -158,21 +156,14 @@ class Conversation:
     async def _write(self, call: Any) -> None:
         # A call whose end the reader sees as well raises one of these from write.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await self._write_frame(call, pb.Frame(degree=self._surroundings.degree(), ranges=True))
+            await call.write(pb.Frame(degree=self._surroundings.degree(), ranges=True))
             while True:
                 self.outbox.changed.clear()
                 frame = self.outbox.next_frame()
                 if frame is None:
                     await self.outbox.changed.wait()
                 else:
-                    await self._write_frame(call, frame)
-
-    async def _write_frame(self, call: Any, frame: pb.Frame) -> None:
-        self._writing = True
-        try:
-            await call.write(frame)
-        finally:
-            self._writing = False
+                    await call.write(frame)
 
 
 class Conversations:
