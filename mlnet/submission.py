@@ -21,6 +21,7 @@ from mlnet.errors import (
     TrainingError,
     TransportError,
 )
+from mlnet.holders import Holder
 from mlnet.journal import Journal
 from mlnet.net.interface import REDIS_PROTOCOL
 from mlnet.protocol.client import Client
@@ -50,7 +51,7 @@ from mlnet.protocol.messages import Message
 from mlnet.protocol.phases import Stage
 from mlnet.result import Accuracy, ModelFile, Result
 from mlnet.state import State
-from mlnet.taskrun import MODEL, Holder
+from mlnet.taskrun import MODEL
 from mlnet.timers import Timers
 from mlnet.training.plan import Scored, ScorePlan
 from mlnet.training.process import Trainer

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import SystemRandom
 
-from mlnet import data, store, task_schema
+from mlnet import holders, store, task_schema
 from mlnet import task as task_definition
 from mlnet.companions import watched
 from mlnet.errors import DataError, LocalProtocolError, MlnetError, StoreError, TrainingError, TransportError
@@ -37,7 +37,7 @@ from mlnet.protocol.events import (
     TrainingProgressed,
     TrainingStopped,
 )
-from mlnet.protocol.messages import MAX_METRIC, SegmentInfo
+from mlnet.protocol.messages import MAX_METRIC
 from mlnet.training import shards
 from mlnet.training.plan import Finished, Segment, TrainingPlan
 from mlnet.training.process import Trainer
@@ -45,8 +45,6 @@ from mlnet.wire import Wire
 
 logger = logging.getLogger(__name__)
 MODEL = "model.safetensors"
-HOLDERS = 4
-"""Peers that are asked for a segment, the client first."""
 DIALLERS = 4
 """Peers that are asked to dial a port back."""
 
@@ -368,32 +366,17 @@ class TaskRun:
         for index in wanted:
             segment = plan.segments[index]
             destination = self._directory / f"{segment.hash}.segment"
-            paths[index] = await self._fetch_segment(plan, plan.links[index], segment, destination)
+            paths[index] = await holders.fetch_segment(
+                self._wire,
+                (self.client, *plan.nodes),
+                plan.links[index],
+                segment,
+                destination,
+                self._options.policy,
+            )
             self.blobs[segment.hash] = paths[index]
             self._tell(TrainingProgressed(attempt))
         return paths
-
-    async def _fetch_segment(self, plan: Plan, link: str, segment: SegmentInfo, destination: Path) -> Path:
-        """From its link, else from a member that has it; verified either way."""
-        me, blob = self._wire.network.peer_id, f"mlnet:{segment.hash}"
-        holders = [peer for peer in (self.client, *plan.nodes) if peer != me][:HOLDERS]
-        sources = [(blob, Holder(self._wire, peer, 1 / len(holders))) for peer in holders]
-        if link != blob:
-            sources.insert(0, (link, sources[0][1]))
-        problems = []
-        for source, holder in sources:
-            try:
-                return await data.fetch(
-                    source,
-                    digest=segment.hash,
-                    size=segment.size,
-                    destination=destination,
-                    policy=self._options.policy,
-                    fetch_blob=holder,
-                )
-            except (DataError, TransportError) as error:
-                problems.append(str(error))
-        raise DataError(f"segment {segment.hash[:12]} cannot be had: {'; '.join(dict.fromkeys(problems))}")
 
     def _finished(self, attempt: int, plan: Plan, event: Finished) -> TrainingFinished:
         self.model = Path(event.model)
@@ -411,26 +394,3 @@ class TaskRun:
 def _bounded(metric: float) -> float:
     """A figure that a message can carry; a loss that has run away is as bad at its bound."""
     return max(-MAX_METRIC, min(MAX_METRIC, metric))
-
-
-class Holder:
-    """Fetches blobs from one peer.
-
-    Args:
-        wire: the connection to the network.
-        peer: whom to ask.
-        share: of the time that a transfer may take, so that others can be asked in the rest of it.
-    """
-
-    def __init__(self, wire: Wire, peer: str, share: float = 1.0) -> None:
-        self._wire = wire
-        self._peer = peer
-        self._share = share
-
-    async def __call__(
-        self, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
-    ) -> int:
-        """See :class:`mlnet.data.FetchBlob`."""
-        return await self._wire.network.fetch_blob(
-            self._peer, digest, max_bytes=max_bytes, timeout=timeout * self._share, sink=sink
-        )
