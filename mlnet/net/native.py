@@ -30,7 +30,9 @@ from mlnet.net.session import MAX_STREAMS, Ending, Session, Stream
 
 if TYPE_CHECKING:
     from libp2p.abc import ISecureConn
+    from libp2p.connection_types import ConnectionType
     from libp2p.peer.id import ID
+    from multiaddr import Multiaddr
 
     from mlnet.net.interface import Limits
 
@@ -293,6 +295,29 @@ def _noise(conn: object) -> tuple[SecureSession, Any, trio.SocketStream] | None:
     return conn, protocol, tcp.stream
 
 
+class _HandedOver(SecureSession):
+    """What libp2p still asks of a secured connection once its socket and its keys have gone to the native
+    thread, without the state of the handshake."""
+
+    def __init__(self, conn: SecureSession) -> None:
+        # Deliberately not the base's: it wants what is to be let go.
+        self.is_initiator = conn.is_initiator
+        self._remote, self._kind = conn.get_remote_address(), conn.get_connection_type()
+        self._addresses = conn.get_transport_addresses()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """The TCP address at the other end."""
+        return self._remote
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """The same as a multiaddr."""
+        return self._addresses
+
+    def get_connection_type(self) -> ConnectionType:
+        """Direct or relayed."""
+        return self._kind
+
+
 def can_carry(conn: object) -> bool:
     """Whether a secured connection is one that the native thread understands."""
     return _noise(conn) is not None
@@ -349,10 +374,8 @@ class Carrier:
         if parts is None:
             raise OSError("it is not noise over TCP")
         conn, protocol, stream = parts
-        # libp2p asks the socket for its address whenever it wants it, and remembers the answer.
-        conn.get_remote_address()
         sealing, opening = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
-        unread = conn._drain(None)
+        unread, rest = conn._drain(None), _HandedOver(conn)
         descriptor = stream.socket.detach()
         try:
             number = self.reactor.add(
@@ -368,6 +391,7 @@ class Carrier:
             os.close(descriptor)
             raise
         self._sessions[number] = session
+        session.secured_conn = rest
         return number
 
     def catch_up(self) -> None:
