@@ -82,9 +82,10 @@ class Exchange:
         first = True
         try:
             while (frame := await self._next(frames)) is not None:
-                if first and self._source.peer != TOOL:
-                    self._on_degree(self._source.peer, frame.degree)
+                if first:
                     self._ranges = frame.ranges
+                    if self._source.peer != TOOL:
+                        self._on_degree(self._source.peer, frame.degree)
                 first = False
                 await self._take(frame)
             await self._finish_all()
@@ -121,14 +122,14 @@ class Exchange:
         if len(frame.sequences) not in (0, len(received)) or len(received) > MAX_FRAME_ENVELOPES:
             self._intake.on_oversized(self._source.peer)
             await self._abort("a frame has at most 256 envelopes, and no sequence numbers or one for each")
-        sizes = [len(one.yaml) for one in received]
+        envelopes = [Envelope(one.yaml, one.signature) for one in received]
+        sizes = [len(envelope.yaml) for envelope in envelopes]
         if sum(sizes) > MAX_ENVELOPE_BYTES:
             self._intake.on_oversized(self._source.peer)
             await self._abort("a frame has at most 1 MiB of envelopes")
         numbers = list(frame.sequences) or [self._count + 1 + index for index in range(len(received))]
         self._count += len(received)
         route = Route(frame.to, frame.relayed, frame.hops)
-        envelopes = [Envelope(one.yaml, one.signature) for one in received]
         start = 0
         if not self._intake.may_pass(self._source.peer, self._source.ip, sizes):
             for index, size in enumerate(sizes):

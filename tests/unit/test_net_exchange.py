@@ -139,6 +139,13 @@ async def test_numbers_that_follow_are_acknowledged_as_a_run() -> None:
     assert stream.acknowledged == [(7, 11, True)]
 
 
+async def test_a_tool_may_read_runs_too() -> None:
+    stream = Stream(TOOL)
+    await stream.run(frame(*"abc", ranges=True))
+    assert stream.acknowledged == [(1, 3, True)]
+    assert stream.degrees == []
+
+
 async def test_a_run_ends_where_numbers_or_outcomes_differ() -> None:
     stream = Stream()
     mixed = frame("a", "b", "garbage", "bad", "c", "d", "e")
