@@ -104,7 +104,8 @@ class Intake:
         self._relay_rates: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(limits.relays_per_second, clock), REMEMBERED_PEERS
         )
-        self.received = self.refused = self.oversized = self.slowed = 0
+        self._seen: Recent[bytes, None] = Recent(lambda: None, limits.seen)
+        self.repeated = self.received = self.refused = self.oversized = self.slowed = 0
 
     def pause(self, source: str, ip: str, size: int) -> float:
         """Seconds to wait before the next envelope of that peer is taken; none for tools, which the
@@ -128,6 +129,7 @@ class Intake:
         """What came in."""
         return [
             single("mlnet_envelopes_received_total", "Envelopes for this node or everybody.", self.received),
+            single("mlnet_envelopes_repeated_total", "Of these, sent before and no gossip.", self.repeated),
             single("mlnet_envelopes_refused_total", "Of these, garbage.", self.refused),
             single("mlnet_envelopes_slowed_total", "Envelopes that had to wait for their rate.", self.slowed),
             single("mlnet_envelopes_oversized_total", "Envelopes and frames beyond a bound.", self.oversized),
@@ -152,8 +154,11 @@ class Intake:
                 Outcome.REFUSED,
                 f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes, its signature {MAX_SIGNATURE_BYTES}",
             )
-        if route.hops and not self._gossip.admits(envelope, source):
-            return _UNWANTED
+        if route.hops:
+            return None if self._gossip.admits(envelope, source) else _UNWANTED
+        # Counted by the signature alone, which costs nothing; the user decides what a repetition means.
+        self.repeated += envelope.signature in self._seen
+        self._seen[envelope.signature] = None
         return None
 
     def open(self, envelopes: Sequence[Envelope]) -> asyncio.Future[Sequence[object]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -63,6 +64,7 @@ class Muxing:
 
     def __init__(self, limits: Limits, carrier: Carrier | None) -> None:
         self._limits, self._carrier = limits, carrier
+        self._counters: Counter[str] = Counter()
 
     @property
     def implementation(self) -> Implementation:
@@ -82,11 +84,13 @@ class Muxing:
             remote_ip=remote_ip,
             ping_seconds=self._limits.ping_seconds,
             ping_timeout=self._limits.ping_timeout_seconds,
+            max_waiting=self._limits.tunnel_bytes_per_connection,
+            counters=self._counters,
         )
 
     def counters(self) -> Mapping[str, int]:
-        """What the native thread has counted; nothing in Python."""
-        return {} if self._carrier is None else self._carrier.counters()
+        """What the native thread, or Python in its place, has counted."""
+        return dict(self._counters) if self._carrier is None else self._carrier.counters()
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ place.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -58,6 +58,8 @@ class YamuxSession(Session):
         remote_ip: the address at the other end.
         ping_seconds: pause between pings.
         ping_timeout: seconds of silence after a ping at which the peer counts as dead.
+        max_waiting: received bytes that no reader has taken; the stream that exceeds it is reset.
+        counters: counts what crosses; shared by the sessions of a host.
     """
 
     def __init__(
@@ -68,8 +70,13 @@ class YamuxSession(Session):
         remote_ip: str = "",
         ping_seconds: float = 2.0,
         ping_timeout: float = 3.0,
+        max_waiting: int = 32 << 20,
+        counters: Counter[str] | None = None,
     ) -> None:
         super().__init__(conn, peer_id, remote_ip=remote_ip)
+        self._counters = Counter[str]() if counters is None else counters
+        self._max_waiting = max_waiting
+        self.waiting = 0
         self._ping_seconds, self._ping_timeout = ping_seconds, ping_timeout
         self._next = 1 if conn.is_initiator else 2
         self._streams: dict[int, YamuxStream] = {}
@@ -196,6 +203,7 @@ class YamuxSession(Session):
                 batch = b"".join(self._queue)
                 self._queue.clear()
                 await self.secured_conn.write(batch)
+                self._counters["bytes_out"] += len(batch)
                 self._queued -= len(batch)
                 self._wake_queue()
         except Exception as error:  # noqa: BLE001 - whatever is raised below ends this session only
@@ -206,6 +214,7 @@ class YamuxSession(Session):
         while self.ending is None:
             await trio.sleep(self._ping_seconds)
             number += 1
+            self._counters["pings"] += 1
             heard = self._heard = trio.Event()
             self.send_control(frame(PING, SYN, 0, number))
             with trio.move_on_after(self._ping_timeout):
@@ -222,6 +231,7 @@ class YamuxSession(Session):
                     await self._end(Ending.GONE, "end of file")
                     return
                 self._heard.set()
+                self._counters["bytes_in"] += len(data)
                 buffer += data
                 self._handle(buffer)
         except _Goodbye:
@@ -265,6 +275,10 @@ class YamuxSession(Session):
             return  # frames may still be on their way when we reset a stream
         if kind == DATA:
             stream.on_data(payload)
+            if self.waiting > self._max_waiting:
+                self._counters["streams_crowded"] += 1
+                self.send_control(frame(WINDOW_UPDATE, RST, number, 0))
+                stream.on_reset()
         elif length and not flags & RST:  # with RST it is go-yamux's error code
             stream.on_window(length)
         if flags & FIN:
@@ -279,10 +293,12 @@ class YamuxSession(Session):
             raise ProtocolViolation("a stream number that it may not use")
         inbound = sum(other % 2 == number % 2 for other in self._streams)
         if inbound >= MAX_STREAMS:
+            self._counters["streams_refused"] += 1
             self.send_control(frame(WINDOW_UPDATE, RST, number, 0))
             return False
         stream = self._streams[number] = YamuxStream(self, number)
         self.send_control(frame(WINDOW_UPDATE, ACK, number, 0))
+        self._counters["streams_accepted"] += 1
         try:
             self._new.send_nowait(stream)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):

@@ -75,6 +75,8 @@ class YamuxStream(Stream):
                 raise MuxedStreamEOF("the peer has closed its side")
             await self._changed.wait()
         data = self._take(n)
+        if not self._reset:
+            self.muxed_conn.waiting -= len(data)
         if not (self._read_closed or self._reset):
             self._grant(len(data))
         return data
@@ -188,6 +190,7 @@ class YamuxStream(Stream):
             self._receive_window -= len(payload)
             self._chunks.append(payload)
             self._buffered += len(payload)
+            self.muxed_conn.waiting += len(payload)
             self._wake()
 
     def on_window(self, increment: int) -> None:
@@ -204,5 +207,7 @@ class YamuxStream(Stream):
 
     def on_reset(self) -> None:
         """The peer has reset the stream, or the session is over."""
+        if not self._reset:
+            self.muxed_conn.waiting -= self._buffered
         self._reset = True
         self._wake()

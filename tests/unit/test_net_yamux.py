@@ -4,6 +4,7 @@ raw frames."""
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -446,5 +447,32 @@ def test_frames_fill_a_noise_message() -> None:
                 data += await peer.receive_some()
             assert struct.unpack_from("!BBHII", data) == (0, DATA, 0, stream.number, MAX_FRAME)
             assert len(data[: 12 + MAX_FRAME]) == 65_535 - 16
+
+    run(test)
+
+
+def test_bytes_that_nobody_reads_are_bounded_over_all_streams() -> None:
+    async def test() -> None:
+        left, right = trio.testing.memory_stream_pair()
+        counters: Counter[str] = Counter()
+        session = YamuxSession(Secured(left, False), PEER, max_waiting=250_000, counters=counters)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.start)
+            for number in (1, 3, 5):
+                await right.send_all(frame(DATA, SYN, number, 100_000) + bytes(100_000))
+            await trio.testing.wait_all_tasks_blocked()
+            # Two fit; the third is reset, and the others go on.
+            assert session.waiting == 200_000
+            assert counters["streams_crowded"] == 1
+            assert session.stream_count == 2
+            first = await session.accept_stream()
+            assert len(await first.read(60_000)) == 60_000
+            assert session.waiting == 140_000
+            await first.reset()
+            assert session.waiting == 100_000
+            assert counters["bytes_in"] == 3 * 100_012
+            await session.close()
+            assert session.waiting == 0
+            nursery.cancel_scope.cancel()
 
     run(test)
