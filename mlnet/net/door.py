@@ -22,7 +22,7 @@ from libp2p.io.exceptions import (
 )
 
 from mlnet.net.addresses import OWN, block
-from mlnet.net.interface import Limits
+from mlnet.net.interface import OWN_ADDRESS_FACTOR, Limits
 from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, Scores, TokenBucket, allowance
 
 TRICKLE_PER_SECOND = 2.0
@@ -100,6 +100,7 @@ class Door:
         self._trickles: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(TRICKLE_PER_SECOND, clock), REMEMBERED_PEERS
         )
+        self._trickle_of_own = TokenBucket(TRICKLE_PER_SECOND * OWN_ADDRESS_FACTOR, clock)
         self._peers: Counter[str] = Counter()
         self._left: Recent[str, float] = Recent(float, REMEMBERED_PEERS)
         self.failed: Counter[Failure] = Counter()
@@ -131,13 +132,14 @@ class Door:
         refusal = None
         if not rates[address].try_take():
             refusal = Refusal.RATE
-        elif self._is_banned(address) and not (
-            self._is_shared(address) and self._trickles[address].try_take()
-        ):
+        elif self._is_banned(address) and not (self._is_shared(address) and self._trickle(address)):
             refusal = Refusal.BANNED
         if refusal is not None:
             self.refused[refusal] += 1
         return refusal
+
+    def _trickle(self, address: str) -> bool:
+        return (self._trickle_of_own if address in OWN else self._trickles[address]).try_take()
 
     def _is_banned(self, address: str) -> bool:
         return address in self._banned and self._banned[address] > self._clock()
@@ -159,7 +161,7 @@ class Door:
     def blame(self, ip: str, points: float) -> None:
         """Score an address down; at the limit it is shut out for a while."""
         address = block(ip)
-        if self._scores.add(address, points):
+        if self._scores.add(address, points / allowance(1.0, address)):
             self._banned[address] = self._clock() + self._limits.ban_seconds
             self.bans += 1
 

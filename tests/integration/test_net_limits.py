@@ -154,7 +154,7 @@ async def test_garbage_is_scored_and_ends_at_once(garbage: bytes) -> None:
 
 async def test_a_ban_spares_the_peers_that_are_connected_from_that_address() -> None:
     """One bad neighbour behind a NAT: its site is slowed down, and nobody there loses a connection."""
-    limits = Limits(handshake_seconds=60.0, address_score=1.0, ban_seconds=3600.0)
+    limits = Limits(handshake_seconds=60.0, address_score=0.2, ban_seconds=3600.0)
     async with hosting(limits) as (server, events, peer), hosting() as (client, _, _):
         await client.dial(peer, server.listen_addresses)
         await events.until_up(1)

@@ -89,13 +89,18 @@ def test_an_address_with_a_peer_behind_it_is_slowed_down_only() -> None:
     assert door.refuses(STRANGER) is Refusal.BANNED
 
 
-def test_this_machine_is_slowed_down_only() -> None:
+def test_this_machine_is_slowed_down_only_and_later_than_others() -> None:
     clock = Clock()
-    door = Door(Limits(address_score=1.0), clock)
+    door = Door(Limits(address_score=1.0, handshakes_per_second=1000.0), clock)
+    for _ in range(OWN_ADDRESS_FACTOR - 1):
+        door.blame(OWN, 1.0)
+    assert door.banned == 0
     door.blame(OWN, 1.0)
-    assert [door.refuses(OWN) for _ in range(5)] == [None] * 4 + [Refusal.BANNED]
+    assert door.banned == 1
+    answers = [door.refuses(OWN) for _ in range(20)]
+    assert answers == [None] * 16 + [Refusal.BANNED] * 4
     clock.now += 0.5
-    assert door.refuses(OWN) is None
+    assert [door.refuses(OWN) for _ in range(5)] == [None] * 4 + [Refusal.BANNED]
 
 
 def test_points_of_an_address_fade() -> None:
