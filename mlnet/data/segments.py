@@ -6,6 +6,7 @@ A segment is a safetensors file with the tensors ``features`` float32 (rows, inp
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -214,11 +215,13 @@ def read_tensors(
 
     Raises:
         DataError: the file, a name, a type or a shape is not as expected.
+        MemoryError: there is not enough for them.
     """
     with opened(path) as file:
         found = sorted(file.keys())
         if found != sorted(expected):
             raise DataError(f"{path} holds the tensors {found[:8]}; expected {sorted(expected)[:8]}")
+        octets = 0
         for name, (dtype, shape) in expected.items():
             view = file.get_slice(name)
             actual = tuple(view.get_shape())
@@ -228,4 +231,7 @@ def read_tensors(
             if not fits or view.get_dtype() != dtype:
                 raise DataError(f"{path}: {name} is {view.get_dtype()} {actual}; expected {dtype} {shape}")
             check_shape(f"{path}[{name}]", actual, _ITEM_BYTES[dtype], limits)
+            octets += math.prod(actual) * _ITEM_BYTES[dtype]
+        # Where there is no memory this raises MemoryError; safetensors panics, and the process may hang.
+        bytearray(octets)
         return {name: file.get_tensor(name) for name in expected}

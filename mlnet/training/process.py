@@ -74,6 +74,8 @@ class Trainer:
             argv.append(str(memory))
         environment = dict(os.environ if env is None else env)
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        # A library in Rust that panics for want of memory would want more of it to say where.
+        environment["RUST_BACKTRACE"] = "0"
         # Without it the ranks meet when the plan says so, not at their first step.
         environment.pop("TORCH_GLOO_LAZY_INIT", None)
         pipe = asyncio.subprocess.PIPE
