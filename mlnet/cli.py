@@ -135,6 +135,10 @@ def start(
     allow_private_links: Annotated[
         bool, typer.Option("--allow-private-links", help="Let http links lead to private addresses.")
     ] = False,
+    tunnel_training: Annotated[
+        bool,
+        typer.Option("--tunnel-training", help="Have members' gradients come by way of libp2p connections."),
+    ] = False,
     patience: Patience = 1.0,
     show_messages: ShowMessages = False,
     parent: Annotated[int | None, typer.Option(hidden=True, help="Process to die with.")] = None,
@@ -172,6 +176,7 @@ def start(
         redis_ports=ports,
         disk=disk or 10 << 30,
         policy=LinkPolicy(tuple(file_root or ()), allow_private_links),
+        tunnel_training=tunnel_training,
     )
     operation = operating.Operation(options, show_messages=show_messages, metrics=metrics)
     raise typer.Exit(asyncio.run(operation.run()))

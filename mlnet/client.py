@@ -257,5 +257,5 @@ def _check_output(folder: Path) -> None:
         raise ConfigError(f"{folder} is not empty; choose another directory with --output")
 
 
-def _admit_nobody(*_: str) -> Path | None:
+def _admit_nobody(*_: str) -> None:
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from mlnet import clock, journal, store
 from mlnet.errors import ConfigError, MlnetError
 from mlnet.ledger import Ledger, Receipt
-from mlnet.net.interface import REDIS_PROTOCOL
+from mlnet.net.interface import REDIS_PROTOCOL, Target
 from mlnet.options import NodeOptions
 from mlnet.protocol.commands import (
     CancelTimer,
@@ -117,10 +117,12 @@ class NodeServer:
     def _find_blob(self, peer: str, digest: str) -> Path | None:
         return next((path for run in self._runs.values() if (path := run.find_blob(peer, digest))), None)
 
-    def _admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+    def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         task, _, purpose = preamble.partition(" ")
         run = self._runs.get(task)
-        return run.admit(peer, purpose) if run is not None and protocol == REDIS_PROTOCOL else None
+        if run is None:
+            return None
+        return run.admit(peer, purpose) if protocol == REDIS_PROTOCOL else run.admit_rank(peer, purpose)
 
     # ------------------------------------------------------------------------------------------- the machine
 

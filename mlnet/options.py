@@ -35,6 +35,7 @@ class NodeOptions:
         redis_ports: the first free one of these, inclusive; None for any free port.
         disk: bytes that the segments and the model of a task may take.
         policy: what links may do.
+        tunnel_training: whether the other members' gradients come by way of this node's connections.
     """
 
     data_dir: Path
@@ -45,6 +46,7 @@ class NodeOptions:
     redis_ports: tuple[int, int] | None = None
     disk: int = 10 << 30
     policy: LinkPolicy = field(default_factory=LinkPolicy)
+    tunnel_training: bool = False
 
 
 @dataclass(frozen=True)

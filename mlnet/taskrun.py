@@ -7,13 +7,14 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from random import SystemRandom
 
 from mlnet import holders, store, task_schema
 from mlnet import task as task_definition
 from mlnet.companions import watched
+from mlnet.detours import Detours
 from mlnet.errors import DataError, LocalProtocolError, MlnetError, StoreError, TrainingError, TransportError
 from mlnet.net.interface import REDIS_PROTOCOL, DialBack
 from mlnet.options import NodeOptions
@@ -38,7 +39,7 @@ from mlnet.protocol.events import (
     TrainingStopped,
 )
 from mlnet.protocol.messages import MAX_METRIC
-from mlnet.training import shards
+from mlnet.training import detour, shards
 from mlnet.training.plan import Finished, Segment, TrainingPlan
 from mlnet.training.process import Trainer
 from mlnet.wire import Wire
@@ -90,6 +91,7 @@ class TaskRun:
         self._slave = ""
         self._members: frozenset[str] = frozenset()
         self._forwards: list[Path] = []
+        self._detours: Detours | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._forming: set[asyncio.Task[None]] = set()
         self._attempt = 0
@@ -137,6 +139,7 @@ class TaskRun:
         if self._trainer is not None:
             await self._trainer.stop()
             self._trainer = None
+        await self._close_detours()
         for path in self._forwards:
             await self._wire.network.unforward(path)
         self._forwards.clear()
@@ -167,6 +170,10 @@ class TaskRun:
         if self._server is None or not may.get(purpose, False):
             return None
         return self._server.gate_path(purpose)
+
+    def admit_rank(self, peer: str, attempt: str) -> tuple[str, int] | None:
+        """Where this node's trainer listens for another member's."""
+        return None if self._detours is None else self._detours.target(peer, attempt)
 
     def find_blob(self, peer: str, digest: str) -> Path | None:
         """A verified segment, or the model."""
@@ -334,7 +341,8 @@ class TaskRun:
             world=len(plan.nodes),
             segments=segments,
             inputs=plan.inputs,
-            host=plan.host,
+            host=detour.address(self.task, attempt, rank) if self._options.tunnel_training else plan.host,
+            detour=str(await self._open_detours(attempt, plan.nodes)),
             endpoints=tuple([str(await self._endpoint(peer)) for peer in (plan.master, plan.slave)]),
             task=self.task,
             attempt=attempt,
@@ -350,6 +358,19 @@ class TaskRun:
                 return self._finished(attempt, plan, event)
             self._tell(TrainingProgressed(attempt))
         raise TrainingError("the trainer ended without a result")
+
+    async def _open_detours(self, attempt: int, nodes: Sequence[str]) -> Path:
+        """Where the trainer asks for ways to members that are reached by way of the tunnel."""
+        await self._close_detours()
+        control = self._runtime / f"d{attempt}"
+        self._detours = Detours(self._wire.network, control, self.task, attempt, nodes)
+        self._detours.start()
+        return control
+
+    async def _close_detours(self) -> None:
+        detours, self._detours = self._detours, None
+        if detours is not None:
+            await detours.stop()
 
     def _rendezvous(self, plan: Plan) -> int:
         """ms for all ranks to meet: the slowest may still download while the others wait."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlnet import clock
 from mlnet.identity import Identity
-from mlnet.net.interface import Handlers, Limits
+from mlnet.net.interface import Handlers, Limits, Target
 from mlnet.net.network import DEFAULT_LISTEN, Network
 from mlnet.protocol.commands import Command, Introduce, Publish, Send
 from mlnet.protocol.messages import MAX_ADDRESSES, Message, PeerAddresses, Peers, is_gossiped
@@ -55,7 +55,7 @@ class WireHandlers:
     on_message: Callable[[Message, str], bool]
     open_tasks: Callable[[], Sequence[Message]]
     find_blob: Callable[[str, str], Path | None]
-    admit: Callable[[str, str, str], Path | None]
+    admit: Callable[[str, str, str], Target | None]
     on_traffic: Callable[[bool, str, Message], None]
     on_peer: Callable[[str], None] = lambda peer: None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
 from mlnet.identity import Identity
-from mlnet.net.interface import Handlers, Limits
+from mlnet.net.interface import Handlers, Limits, Target
 from mlnet.net.network import Network
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -71,8 +71,11 @@ class Node:
     def _find_blob(self, peer: str, digest: str) -> Path | None:
         return self.blobs.get((peer, digest))
 
-    def _admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+    def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         self.admitted.append((peer, protocol, preamble))
+        return self.find_target(peer, protocol, preamble)
+
+    def find_target(self, peer: str, protocol: str, preamble: str) -> Target | None:
         return self.targets.get((peer, protocol, preamble))
 
     def _notify(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ from mlnet.net import metrics, repairs, tunnel, wellknown
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.inbound import Inbound, Source
-from mlnet.net.interface import Limits
+from mlnet.net.interface import Limits, Target
 from mlnet.net.links import Link, Links, Turned
 from mlnet.net.metrics import Metric
 from mlnet.net.muxing import Muxing, open_muxing
@@ -65,7 +66,7 @@ class HostEvents(Protocol):
     def on_garbage(self, peer: str, points: float) -> None:
         """A connection ended because the peer broke the rules."""
 
-    def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+    def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         """The unix socket to which an inbound stream is spliced; None refuses it."""
 
 
@@ -145,10 +146,12 @@ class Host:
         """Whether that peer's connections are refused at present."""
         return self._links.is_banned(peer)
 
-    async def open_tunnel(self, peer: str, protocol: str, preamble: str | None = None) -> Path:
+    async def open_tunnel(
+        self, peer: str, protocol: str, preamble: str | None = None, listener: socket.socket | None = None
+    ) -> Path:
         """A unix socket of which each connection becomes a stream of ``protocol`` over whichever connection
-        with the peer is up."""
-        return await self._thread.call(self._open_tunnel, peer, protocol, preamble)
+        with the peer is up; with a ``listener`` it is that one, and the path is a mere name for it."""
+        return await self._thread.call(self._open_tunnel, peer, protocol, preamble, listener)
 
     async def close_tunnel(self, path: Path) -> None:
         """Close a socket of :meth:`open_tunnel` and its streams."""
@@ -357,13 +360,15 @@ class Host:
             raise
         return stream
 
-    async def _open_tunnel(self, peer: str, protocol: str, preamble: str | None) -> Path:
+    async def _open_tunnel(
+        self, peer: str, protocol: str, preamble: str | None, given: socket.socket | None
+    ) -> Path:
         nursery = self._nursery
         if nursery is None:
             raise TransportError("the host does not run")
         path = self._runtime.name("p")
         encoded = None if preamble is None else preamble.encode()
-        listener = tunnel.listen(path)
+        listener = tunnel.listen(path) if given is None else tunnel.adopt(given)
         scope = self._tunnels[path] = trio.CancelScope()
 
         async def run() -> None:
@@ -380,7 +385,7 @@ class Host:
             tunnel.unlink(path)
             scope.cancel()
 
-    async def _admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+    async def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         return await self._thread.ask(self._events.admit, peer, protocol, preamble)
 
     async def _serve_wellknown(self, protocol: str, stream: Stream, protocols: Sequence[str]) -> None:

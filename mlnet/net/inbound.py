@@ -19,14 +19,14 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from mlnet.net import tunnel, wellknown
 from mlnet.net.addresses import block
-from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits
+from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits, Target
 from mlnet.net.negotiation import Communicator
 from mlnet.net.peers import allowance
 from mlnet.net.session import Stream
 
 logger = logging.getLogger(__name__)
 RPC_PROTOCOL = "/mlnet/grpc/1.0.0"
-Admit = Callable[[str, str, str], Awaitable[Path | None]]
+Admit = Callable[[str, str, str], Awaitable[Target | None]]
 """Takes peer, protocol and preamble of a stream; the unix socket for it, None to refuse."""
 ServeWellknown = Callable[[str, Stream, Sequence[str]], Awaitable[None]]
 """Serves a stream of ping or identify: protocol, stream, and all protocols that we answer."""
@@ -180,5 +180,7 @@ class Inbound:
 
     async def _serve_splice(self, peer: str, protocol: str, stream: Stream) -> None:
         target = await self._admit(peer, protocol, await tunnel.read_preamble(stream))
-        if target is not None:
+        if isinstance(target, Path):
             await stream.splice(await trio.open_unix_socket(str(target)))
+        elif target is not None:
+            await stream.splice(await trio.open_tcp_stream(*target))

@@ -23,6 +23,10 @@ REDIS_PROTOCOL = "/mlnet/redis/1.0.0"
 GLOO_PROTOCOL = "/mlnet/gloo/1.0.0"
 
 
+Target = Path | tuple[str, int]
+"""A unix socket, or an address and a TCP port of this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class DialBack:
     """What a peer found when it dialled one of our ports.
@@ -54,7 +58,7 @@ class Handlers:
         on_peer: ``(peer, connected)``: the first libp2p connection with a peer is up, by whichever side, or
             the last one is gone.
         find_blob: ``(peer, digest)`` -> the file to serve, None to refuse. The digest comes from the network.
-        admit: ``(peer, protocol, preamble)`` -> the unix socket to which that stream is spliced, None to
+        admit: ``(peer, protocol, preamble)`` -> where that stream is spliced to, see :data:`Target`; None to
             refuse.
         verify: ``(envelopes)`` of one peer -> for each what ``on_envelope`` gets, or the RemoteProtocolError
             that refuses it. Called in any thread, several at a time: it changes nothing.
@@ -63,7 +67,7 @@ class Handlers:
     on_envelope: Callable[[Any, str, bool], bool]
     on_peer: Callable[[str, bool], None]
     find_blob: Callable[[str, str], Path | None]
-    admit: Callable[[str, str, str], Path | None]
+    admit: Callable[[str, str, str], Target | None]
     verify: Callable[[Sequence[Envelope]], Sequence[object]]
 
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -31,6 +32,7 @@ from mlnet.net.interface import (
     DialBack,
     Handlers,
     Limits,
+    Target,
 )
 from mlnet.net.metrics import Metric, Metrics, single
 from mlnet.net.outbox import DIRECT, Outcome, Route, Sending
@@ -356,8 +358,13 @@ class Network:
         connect = functools.partial(self._conversations.stub, peer)
         return await blobs.fetch(connect, digest, max_bytes=max_bytes, timeout=timeout, sink=sink)
 
-    async def forward(self, peer: str, protocol: str, preamble: str) -> Path:
+    async def forward(
+        self, peer: str, protocol: str, preamble: str, *, listener: socket.socket | None = None
+    ) -> Path:
         """A unix socket of which every connection becomes a stream of ``protocol`` to the peer.
+
+        With a ``listener``, a socket that listens, it is the connections to that one, which belongs to the
+        network from then on; the path is a mere name for :meth:`unforward`.
 
         The peer's ``admit`` sees ``preamble`` and decides; a refused stream is closed. A connection that
         finds the peer gone has it dialled, and is closed if that fails.
@@ -368,7 +375,7 @@ class Network:
         """
         if len(preamble.encode()) > MAX_PREAMBLE_BYTES:
             raise LocalProtocolError(f"a preamble has at most {MAX_PREAMBLE_BYTES} bytes")
-        return await self._host.open_tunnel(peer, protocol, preamble)
+        return await self._host.open_tunnel(peer, protocol, preamble, listener)
 
     async def unforward(self, path: Path) -> None:
         """Close a socket of :meth:`forward` and the streams opened by way of it."""
@@ -423,7 +430,7 @@ class Network:
         self._presence.on_peer(peer, now)
         self._handlers.on_peer(peer, now)
 
-    def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
+    def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         """Ask the user about a stream."""
         return self._handlers.admit(peer, protocol, preamble) if self._running else None
 

@@ -102,6 +102,12 @@ def listen(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(plain))
 
 
+def adopt(listener: socket.socket) -> trio.SocketListener:
+    """A socket that listens already."""
+    listener.setblocking(False)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+
+
 async def serve(
     listener: trio.SocketListener, path: Path, open_stream: Callable[[], Awaitable[Stream | None]]
 ) -> None:

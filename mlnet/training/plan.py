@@ -49,6 +49,8 @@ class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"
         step_timeout_s: for a step, after which a silent rank is given up.
         threads: processor threads of this process.
         max_parameters: the operator's limit.
+        detour: unix socket path at which the node opens ways to ranks that are reached through its tunnel;
+            empty for none.
     """
 
     definition: dict[str, Any]
@@ -66,6 +68,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"
     step_timeout_s: Seconds = 120.0
     threads: Annotated[int, Meta(ge=1)] = 1
     max_parameters: Annotated[int, Meta(ge=1)] = 1 << 31
+    detour: str = ""
 
     @property
     def namespace(self) -> str:

@@ -12,6 +12,7 @@ from torch._C._distributed_c10d import ProcessGroupGloo, Store
 
 from mlnet.errors import StoreError, TrainingError
 from mlnet.store import KeyStore
+from mlnet.training.detour import Detour
 from mlnet.training.plan import TrainingPlan
 
 BACKEND = "mlnet"
@@ -27,20 +28,24 @@ class RendezvousStore(Store):
     Args:
         keys: where the values are.
         timeout: how long a value is waited for unless a call or :meth:`set_timeout` says otherwise.
+        detour: opens the ways to ranks that are reached through the node's tunnel; None for nowhere.
     """
 
     _alive: list[RendezvousStore] = []  # noqa: RUF012 - shared by all, on purpose
     """Torch's C++ half keeps no reference to the Python half, which must outlive it."""
 
-    def __init__(self, keys: KeyStore, timeout: timedelta) -> None:
+    def __init__(self, keys: KeyStore, timeout: timedelta, detour: Detour | None = None) -> None:
         super().__init__()
-        self._keys = keys
+        self._keys, self._detour = keys, detour
         self.set_timeout(timeout)
         RendezvousStore._alive.append(self)
 
     def set(self, key: str, value: str | bytes) -> None:
         """Give a key a value."""
-        self._keys.set(key, _octets(value))
+        octets = _octets(value)
+        if self._detour is not None:
+            self._detour.publish(octets)
+        self._keys.set(key, octets)
 
     def get(self, key: str) -> bytes:
         """A key's value, once there is one."""
@@ -88,7 +93,7 @@ class RendezvousStore(Store):
 
     def clone(self) -> RendezvousStore:
         """Another store of the same keys."""
-        return RendezvousStore(self._keys, self._timeout)
+        return RendezvousStore(self._keys, self._timeout, self._detour)
 
     @property
     def _timeout(self) -> timedelta:
@@ -99,9 +104,12 @@ class RendezvousStore(Store):
     def _read(self, keys: Sequence[str], timeout: timedelta | None) -> list[bytes]:
         seconds = (timeout or self._timeout).total_seconds()
         try:
-            return self._keys.multi_get(keys, seconds)
+            values = self._keys.multi_get(keys, seconds)
         except TimeoutError as error:
             raise dist.DistStoreError(f"wait timeout after {seconds:g} s: {error}") from error
+        if self._detour is not None:
+            self._detour.read(values)
+        return values
 
     compareSet = compare_set  # noqa: N815
     deleteKey = delete_key  # noqa: N815
@@ -135,7 +143,10 @@ def join(plan: TrainingPlan) -> None:
     if BACKEND not in dist.Backend.backend_list:
         dist.Backend.register_backend(BACKEND, create, devices=["cpu"])
     keys = KeyStore([Path(path) for path in plan.endpoints], plan.namespace, plan.rendezvous_timeout_s)
-    store = RendezvousStore(keys, rendezvous)
+    detour = None
+    if plan.detour:
+        detour = Detour(Path(plan.detour), plan.task, plan.attempt, plan.rank, plan.world)
+    store = RendezvousStore(keys, rendezvous, detour)
     try:
         dist.init_process_group(BACKEND, store=store, rank=plan.rank, world_size=plan.world, timeout=step)
     except StoreError:

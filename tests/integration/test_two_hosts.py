@@ -57,20 +57,24 @@ def hosts() -> Iterator[list[str]]:
         ip("netns", "delete", name)
 
 
-async def test_one_task_over_two_hosts(hosts: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("each", "options"), [(3, ()), (2, ("--tunnel-training",))], ids=["direct", "tunnel"]
+)
+async def test_one_task_over_two_hosts(hosts: list[str], each: int, options: tuple[str, ...]) -> None:
+    """By way of the tunnel, each trainer listens on loopback, where the other host cannot reach it."""
     async with mission(0) as net:
         anywhere = "/ip4/0.0.0.0/tcp/0"
         for host in hosts:
-            for _ in range(3):
-                await net.start_one(prefix=("ip", "netns", "exec", host), listen=anywhere)
+            for _ in range(each):
+                await net.start_one(*options, prefix=("ip", "netns", "exec", host), listen=anywhere)
         assert all(node.address.startswith("/ip4/10.203.") for node in net.nodes)
-        file = net.definition(max_nodes=6)
+        file = net.definition(max_nodes=2 * each)
         process = await net.spawn(
             "submit", str(file), "--peer", net.peers[0], "--json", prefix=("ip", "netns", "exec", hosts[1])
         )
         out, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         result = json.loads(out)
-        assert len(result["nodes"]) == 6
+        assert len(result["nodes"]) == 2 * each
         assert set(result["nodes"]) == {node.peer_id for node in net.nodes}
         assert result["accuracy"]["held_out"] > 0.8
