@@ -36,7 +36,13 @@ EXTENSIONS = [
 ]
 # It stands on epoll and eventfd. Elsewhere mlnet.net.yamux does the same in Python.
 if sys.platform == "linux":
-    parts = ("session_aead.h", "session_state.h", "session_stream.h", "session_wire.h")
+    parts = (
+        "session_aead.h",
+        "session_reactor.h",
+        "session_state.h",
+        "session_stream.h",
+        "session_wire.h",
+    )
     EXTENSIONS.append(extension("session", "session.h", *parts, package="mlnet.net"))
 
 setup(

@@ -46,9 +46,9 @@ def implementation() -> Implementation:
 def describe() -> str:
     """Which one a new host uses, and why, for people."""
     if implementation() == "native":
-        from mlnet.net.native import AEAD
+        from mlnet.net import aead
 
-        return f"native thread, encrypting with {AEAD}"
+        return f"native thread, encrypting with {aead.NAME}"
     if os.environ.get("MLNET_EXTENSIONS") == "skip":
         return "Python, because MLNET_EXTENSIONS is skip"
     return "Python, as the extension was not built"

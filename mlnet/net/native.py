@@ -25,7 +25,7 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
-from mlnet.net import _session
+from mlnet.net import _session, aead
 from mlnet.net.session import MAX_STREAMS, Ending, Session, Stream
 
 if TYPE_CHECKING:
@@ -348,6 +348,7 @@ class Carrier:
 
     def start(self) -> None:
         """Tell the sessions what happens from now on, also while everything else is being cancelled."""
+        logger.debug("%s encrypts", aead.NAME)
         trio.lowlevel.spawn_system_task(self._run)
 
     async def _run(self) -> None:
@@ -413,55 +414,3 @@ class Carrier:
     def counters(self) -> dict[str, int]:
         """What the thread has counted."""
         return self.reactor.counters()
-
-
-def _libcrypto() -> list[int] | None:
-    """The addresses of libcrypto's functions, as the interpreter's ssl module has loaded it."""
-    import ctypes
-
-    names = [
-        "EVP_CIPHER_CTX_new",
-        "EVP_CIPHER_CTX_free",
-        "EVP_chacha20_poly1305",
-        "EVP_EncryptInit_ex",
-        "EVP_EncryptUpdate",
-        "EVP_EncryptFinal_ex",
-        "EVP_DecryptInit_ex",
-        "EVP_DecryptUpdate",
-        "EVP_DecryptFinal_ex",
-        "EVP_CIPHER_CTX_ctrl",
-    ]
-    try:
-        import _ssl
-
-        # With a statically linked OpenSSL there may be no file, or no such symbol in it.
-        library = ctypes.CDLL(getattr(_ssl, "__file__", None))
-        addresses = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in names]
-    except (ImportError, OSError, AttributeError):
-        return None
-    return [address for address in addresses if address] if all(addresses) else None
-
-
-def load_aead() -> str:
-    """Choose the library that encrypts; its name.
-
-    Raises:
-        ImportError: there is none that works.
-    """
-    addresses = _libcrypto()
-    if addresses is not None and _session.use_crypto(addresses):
-        return "libcrypto"
-    from nacl import _sodium
-
-    ffi, lib = _sodium.ffi, _sodium.lib
-    seal, opening = (
-        int(ffi.cast("uintptr_t", ffi.addressof(lib, f"crypto_aead_chacha20poly1305_ietf_{name}")))
-        for name in ("encrypt", "decrypt")
-    )
-    if not _session.use_sodium(seal, opening):
-        raise ImportError("neither OpenSSL nor libsodium encrypts as it must")
-    return "libsodium"
-
-
-AEAD: Final = load_aead()
-"""The library that encrypts."""

@@ -395,9 +395,9 @@ def test_memory_and_descriptors_come_back() -> None:
 @pytest.mark.parametrize("library", ["libcrypto", "libsodium"])
 def test_both_libraries_speak_with_another_implementation(library: str) -> None:
     code = f"""
-from mlnet.net import native
-{"native._libcrypto = lambda: None" if library == "libsodium" else ""}
-if native.load_aead() != {library!r}:
+from mlnet.net import aead
+{"aead._libcrypto = lambda: None" if library == "libsodium" else ""}
+if aead.load_aead() != {library!r}:
     raise SystemExit(77)
 import sys
 sys.path.insert(0, {TESTS!r})
