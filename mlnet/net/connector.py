@@ -61,12 +61,19 @@ class Connector:
     async def connect(self, peer: str, addresses: Sequence[str] = ()) -> None:
         """Bring a connection up unless there is one; several callers share one dial.
 
+        With ``addresses``, a dial that is under way with others does not decide: they are tried after it.
+
         Raises:
             PeerUnreachable: no address answered.
             TransportError: the network stops.
         """
         if peer in self._neighbours:
             return
+        under_way = self._dials.get(peer)
+        if under_way is not None and addresses:
+            await asyncio.wait((under_way,))
+            if not under_way.cancelled() and under_way.exception() is None:
+                return
         await asyncio.shield(self._start_dial(peer, addresses))
 
     def dial_soon(self, peer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -167,6 +168,10 @@ class Trainer:
 
     async def _death(self) -> TrainingError:
         """What is known of a child that has closed its output."""
+        # Its own end says why; a signal from us, even one that comes too late, would take the status away.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self._process.wait()
         status = await processes.end(self._process, _GRACE_SECONDS)
         await self._drain
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
