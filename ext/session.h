@@ -28,9 +28,10 @@ static reactor_t *reactor_new(const limits_t *limits) {
     r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r->told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data = {.ptr = r}};
-    if (!r->input || !r->opened || r->epoll < 0 || r->wake < 0 || r->told < 0 ||
+    if (engine_start(&r->engine) || !r->input || !r->opened || r->epoll < 0 || r->wake < 0 || r->told < 0 ||
         epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->wake, &event)) {
-        int error = errno;
+        int error = errno ? errno : ENOMEM;
+        engine_end(&r->engine);
         if (r->epoll >= 0) close(r->epoll);
         if (r->wake >= 0) close(r->wake);
         if (r->told >= 0) close(r->told);
@@ -94,6 +95,7 @@ static void reactor_stop(reactor_t *r) {
     bury(r);
     drain_pool(&r->plain_pool);
     drain_pool(&r->sealed_pool);
+    engine_end(&r->engine);       /* not later: libcrypto is taken down in exit() */
     close(r->epoll);
     close(r->wake);
     close(r->told);
@@ -105,6 +107,10 @@ static void reactor_stop(reactor_t *r) {
 static int64_t session_add(reactor_t *r, int fd, int initiator, const uint8_t *seal_key, uint64_t sealed,
                            const uint8_t *open_key, uint64_t opened, const uint8_t *plain, size_t plain_size) {
     int one = 1, flags = fcntl(fd, F_GETFL);
+    if (!aead.sodium_seal && !aead.context_new) {
+        errno = ENOSYS;
+        return -1;
+    }
     if (r->dead || plain_size > READ_BYTES || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK)) {
         errno = EINVAL;
         return -1;
@@ -119,12 +125,8 @@ static int64_t session_add(reactor_t *r, int fd, int initiator, const uint8_t *s
     s->heard = s->waste_at = s->budget_at = now_ns();
     s->waste = WASTE_BURST;
     s->budget = (int64_t)r->limits.bytes_per_second;
-    if (cipher_start(&s->seal, seal_key, sealed, 1) || cipher_start(&s->open, open_key, opened, 0)) {
-        cipher_end(&s->seal);
-        free(s);
-        errno = aead.sodium_seal || aead.context_new ? ENOMEM : ENOSYS;
-        return -1;
-    }
+    cipher_start(&s->seal, seal_key, sealed);
+    cipher_start(&s->open, open_key, opened);
     enter(r);
     if (r->dead || session_enlist(r, s)) {
         leave(r);

@@ -25,6 +25,14 @@ static void kick(reactor_t *r) {
 
 enum { SLOT_BITS = 20 };
 
+enum {
+    YIELD_IDLE = 30000,           /* nanoseconds: a yield that comes back sooner met nobody */
+    YIELD_LATE = 2000000,         /* and one that comes back later met others than those who feed us */
+    YIELDS_SKIPPED_IDLE = 31,
+    YIELDS_SKIPPED_LATE = 255,
+    LOITER = 60000                /* nanoseconds */
+};
+
 static session_t *session_find(const reactor_t *r, uint64_t id) {
     uint64_t slot = id & ((1u << SLOT_BITS) - 1);
     session_t *s = slot < r->slot_count ? r->slots[slot] : NULL;
@@ -147,14 +155,36 @@ static void yield_to_writers(reactor_t *r) {
     sched_yield();
     int64_t took = now_ns() - before;
     r->counters.yields++;
-    if (took < 30000) r->skip_yields = 31;
-    else if (took > 2000000) r->skip_yields = 255;
+    if (took < YIELD_IDLE) r->skip_yields = YIELDS_SKIPPED_IDLE;
+    else if (took > YIELD_LATE) r->skip_yields = YIELDS_SKIPPED_LATE;
+}
+
+/* Whoever sleeps must be woken, which takes about as long as the next message when one follows another: a thread that has
+ * just had something to do gives way for a moment instead. That costs nothing when somebody else has work, and is left
+ * for a while when they keep the processor. */
+static int loiter(reactor_t *r, struct epoll_event *events) {
+    if (r->skip_loiters > 0) {
+        r->skip_loiters--;
+        return 0;
+    }
+    int64_t before = now_ns(), until = before + LOITER;
+    while (before < until) {
+        int n = epoll_wait(r->epoll, events, BATCH, 0);
+        if (n) return n;
+        sched_yield();
+        int64_t after = now_ns();
+        if (after - before > YIELD_LATE) r->skip_loiters = YIELDS_SKIPPED_LATE;
+        before = after;
+    }
+    return 0;
 }
 
 /* One batch of events; waits at most `timeout` milliseconds, -1 for ever. */
 static void reactor_turn(reactor_t *r, int timeout) {
     struct epoll_event events[BATCH];
-    int n = epoll_wait(r->epoll, events, BATCH, timeout);
+    int n = timeout && r->lively ? loiter(r, events) : 0;
+    if (!n) n = epoll_wait(r->epoll, events, BATCH, timeout);
+    r->lively = n > 0;
     if (r->running) yield_to_writers(r);
     enter(r);
     r->counters.wakes++;

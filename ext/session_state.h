@@ -178,9 +178,10 @@ struct reactor {
     stream_t *flush, *ended_streams, *dead_streams, *waits_first, *waits_last, *linger_first, *linger_last;
     uint64_t memory, promised;    /* bytes: in buffers; of windows beyond the initial one */
     int64_t next_tick;
-    int skip_yields;
+    int skip_yields, skip_loiters, lively;
     uint8_t *input, *opened;      /* what was read, and the same opened */
     pool_t plain_pool, sealed_pool;
+    engine_t engine;
     reactor_t *next;
 };
 

@@ -119,7 +119,7 @@ static int seal_plain(session_t *s, int control) {
     size_t size = s->plain_size + TAG_BYTES;
     out[0] = (uint8_t)(size >> 8);
     out[1] = (uint8_t)size;
-    if (cipher_seal(&s->seal, out + 2, s->plain, (int)s->plain_size)) {
+    if (cipher_seal(&s->reactor->engine, &s->seal, out + 2, s->plain, (int)s->plain_size)) {
         session_end(s, END_CRYPTO);
         return -1;
     }
@@ -351,7 +351,7 @@ static void take_input(session_t *s, size_t size) {
     while (size - at >= 2) {
         size_t length = (size_t)r->input[at] << 8 | r->input[at + 1];
         if (size - at - 2 < length) break;
-        if (cipher_open(&s->open, r->opened + plain, r->input + at + 2, (int)length)) {
+        if (cipher_open(&r->engine, &s->open, r->opened + plain, r->input + at + 2, (int)length)) {
             session_end(s, END_CRYPTO);
             return;
         }

@@ -174,7 +174,6 @@ class NativeSession(Session):
         self.carrier = carrier
         self._number: int | None = None
         self._streams: dict[int, NativeStream] = {}
-        self._new, self._accepted = trio.open_memory_channel[NativeStream](MAX_STREAMS)
 
     @property
     def stream_count(self) -> int:
@@ -213,10 +212,7 @@ class NativeSession(Session):
         """The native side is done with it."""
         if self.ending is None:
             self.ending, self.end_reason = ending, reason
-        self._new.close()
-        with contextlib.suppress(trio.EndOfChannel, trio.ClosedResourceError):
-            while True:
-                self._accepted.receive_nowait().release()
+        self.withdraw_offers()
         self.event_closed.set()
 
     async def open_stream(self) -> NativeStream:
@@ -236,17 +232,6 @@ class NativeSession(Session):
             raise MuxedConnUnavailable(f"no stream can be opened: {error.strerror}") from error
         return self._add_stream(number, descriptor)
 
-    async def accept_stream(self) -> NativeStream:
-        """The next stream that the peer opens.
-
-        Raises:
-            MuxedConnUnavailable: the session is over.
-        """
-        try:
-            return await self._accepted.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError) as error:
-            raise MuxedConnUnavailable("the session is over") from error
-
     def _add_stream(self, number: int, descriptor: int) -> NativeStream:
         stream = self._streams[number] = NativeStream(self, number, descriptor)
         return stream
@@ -257,9 +242,7 @@ class NativeSession(Session):
             os.close(descriptor)
             return
         stream = self._add_stream(number, descriptor)
-        try:
-            self._new.send_nowait(stream)
-        except (trio.WouldBlock, trio.BrokenResourceError):
+        if not self.offer(stream):
             self.reset_stream(stream)
             stream.release()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 from libp2p.abc import IMuxedConn, IMuxedStream
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 
 if TYPE_CHECKING:
     from libp2p.abc import ISecureConn
@@ -42,9 +43,14 @@ class Ending(enum.Enum):
 
 
 class Stream(IMuxedStream):
-    """One stream of a session. One task may read and one may write at a time."""
+    """One stream of a session. One task may read and one may write at a time.
+
+    Attributes:
+        number: by which both sides know it.
+    """
 
     muxed_conn: Session
+    number: int
 
     @property
     @abstractmethod
@@ -58,6 +64,9 @@ class Stream(IMuxedStream):
         An end of file closes one direction, a break or a reset both. Both are closed at the end, and when
         this is cancelled.
         """
+
+    def release(self) -> None:
+        """Give back what it holds of the operating system's."""
 
     def set_deadline(self, ttl: int) -> None:
         """Not part of yamux: use a cancel scope."""
@@ -99,6 +108,9 @@ class Session(IMuxedConn):
         self.event_closed = trio.Event()
         self.ending: Ending | None = None
         self.end_reason = ""
+        # Not a memory channel: that takes more than a kilobyte, and most sessions have nothing in it.
+        self._offered: list[Stream] = []
+        self._offer_came: trio.Event | None = None
 
     @property
     def is_initiator(self) -> bool:
@@ -127,6 +139,40 @@ class Session(IMuxedConn):
         Raises:
             MuxedConnUnavailable: the session is over, or has too many streams.
         """
+
+    async def accept_stream(self) -> Stream:
+        """The next stream that the peer opens.
+
+        Raises:
+            MuxedConnUnavailable: the session is over.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._offered:
+            if self.ending is not None:
+                raise MuxedConnUnavailable("the session is over")
+            if self._offer_came is None:
+                self._offer_came = trio.Event()
+            await self._offer_came.wait()
+        return self._offered.pop(0)
+
+    def offer(self, stream: Stream) -> bool:
+        """Have a stream of the peer's accepted; False when there are too many that nobody has accepted."""
+        if len(self._offered) >= MAX_STREAMS:
+            return False
+        self._offered.append(stream)
+        self._wake_acceptor()
+        return True
+
+    def withdraw_offers(self) -> None:
+        """Now that :attr:`ending` is set: what nobody has accepted will not be."""
+        while self._offered:
+            self._offered.pop().release()
+        self._wake_acceptor()
+
+    def _wake_acceptor(self) -> None:
+        if self._offer_came is not None:
+            self._offer_came.set()
+            self._offer_came = None
 
     def get_transport_addresses(self) -> list[Multiaddr]:
         """The remote addresses of the connection below."""

@@ -80,7 +80,6 @@ class YamuxSession(Session):
         self._ping_seconds, self._ping_timeout = ping_seconds, ping_timeout
         self._next = 1 if conn.is_initiator else 2
         self._streams: dict[int, YamuxStream] = {}
-        self._new, self._accepted = trio.open_memory_channel[YamuxStream](MAX_STREAMS)
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._queue_changed = trio.Event()
@@ -121,7 +120,7 @@ class YamuxSession(Session):
     async def _end(self, ending: Ending, reason: str) -> None:
         if self.ending is None:
             self.ending, self.end_reason = ending, reason
-            self._new.close()
+            self.withdraw_offers()
             for stream in list(self._streams.values()):
                 stream.on_reset()
             self._streams.clear()
@@ -149,17 +148,6 @@ class YamuxSession(Session):
         self._streams[stream.number] = stream
         self.send_control(frame(WINDOW_UPDATE, SYN, stream.number, 0))
         return stream
-
-    async def accept_stream(self) -> YamuxStream:
-        """The next stream that the peer opens.
-
-        Raises:
-            MuxedConnUnavailable: the session is over.
-        """
-        try:
-            return await self._accepted.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError) as error:
-            raise MuxedConnUnavailable("the session is over") from error
 
     def forget_if_closed(self, stream: YamuxStream) -> None:
         """Drop a stream of which neither side can send any more."""
@@ -299,9 +287,7 @@ class YamuxSession(Session):
         stream = self._streams[number] = YamuxStream(self, number)
         self.send_control(frame(WINDOW_UPDATE, ACK, number, 0))
         self._counters["streams_accepted"] += 1
-        try:
-            self._new.send_nowait(stream)
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+        if not self.offer(stream):
             del self._streams[number]
             self.send_control(frame(WINDOW_UPDATE, RST, number, 0))
             return False
