@@ -14,11 +14,10 @@ import functools
 import itertools
 import os
 import shutil
-import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -26,41 +25,33 @@ import msgspec
 from benchmarks import exchange
 from benchmarks.children import Child, Failed, running
 from benchmarks.measure import machine
+from benchmarks.sealing import sealing
+from benchmarks.tunnel_table import (
+    BARE,
+    BULK,
+    BULK_CPU,
+    DIRECT,
+    GO_DIRECT,
+    GO_TUNNEL,
+    IDLE,
+    NATIVE,
+    P50,
+    P99,
+    PYTHON,
+    RATES,
+    SEALING,
+    SETUP,
+    STOCK,
+    Peer,
+    Table,
+    render,
+)
 
 WORKER = Path(__file__).with_name("tunnel_worker.py")
 GO_SOURCES = Path(__file__).with_name("go")
 GO_BUILD_SECONDS = 600.0
 MIB = 1 << 20
 MB = 1e6
-
-DIRECT, NATIVE, PYTHON = "grpcio, direct", "mlnet", "mlnet, Python session"
-STOCK, GO_DIRECT, GO_TUNNEL = "py-libp2p", "grpc-go, direct", "go-libp2p"
-P50, P99 = "call of 300 bytes, p50, us", "call of 300 bytes, p99, us"
-RATES = {flight: f"calls a second, {flight} in flight" for flight in (1, 16, 64)}
-BULK, BULK_CPU = "stream of 1 MiB messages, MB/s", "the same, processor-ms a MB"
-SETUP = "dial, handshake, first call, ms"
-IDLE, BARE = "idle connection, KB of the node", "idle session without a host, KB"
-
-
-@dataclass(frozen=True)
-class Peer:
-    """One column.
-
-    Attributes:
-        name: its head.
-        command: of its processes, but for ``server`` or ``client`` and the way.
-        way: what the processes are told.
-        base: the column to compare with.
-        env: for the processes.
-        most_idle: connections that its server can hold.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    way: str
-    base: str = DIRECT
-    env: dict[str, str] = field(default_factory=dict)
-    most_idle: int = 1000
 
 
 @dataclass(frozen=True)
@@ -76,6 +67,7 @@ class Effort:
         idle: connections that are held at a time.
         first_idle: such connections before; they pay for what all share.
         envelopes: from one node to the other, each way of signing.
+        sealed: messages sealed and opened, with nothing else around it.
         settle: seconds until memory is read: long enough for a ping.
         names: the peers; empty for all.
         fresh: memory is read in processes that have done nothing else.
@@ -89,6 +81,7 @@ class Effort:
     idle: int = 300
     first_idle: int = 20
     envelopes: int = 8000
+    sealed: int = 2000
     settle: float = 2.5
     names: tuple[str, ...] = ()
     fresh: bool = True
@@ -103,32 +96,10 @@ QUICK = Effort(
     idle=4,
     first_idle=1,
     envelopes=300,
+    sealed=20,
     settle=0.0,
     names=(DIRECT, NATIVE),
     fresh=False,
-)
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What the column :data:`NATIVE` is to reach: at least, or at most, so many times another column, or so
-    much where there is none."""
-
-    row: str
-    at_least: bool
-    value: float
-    base: str = ""
-
-
-GOALS = (
-    Goal(P50, False, 1.2, DIRECT),
-    Goal(RATES[16], True, 1.0, DIRECT),
-    Goal(RATES[64], True, 1.1, DIRECT),
-    Goal(BULK, True, 1.0, GO_TUNNEL),
-    Goal(BULK, True, 0.4, DIRECT),
-    Goal(BULK_CPU, False, 1.2),
-    Goal(exchange.ROWS[True], True, 15_000.0),
-    Goal(BARE, False, 8.0),
 )
 
 
@@ -260,40 +231,6 @@ def go_peers(program: Path) -> list[Peer]:
     ]
 
 
-class Table:
-    """What was measured, and why not."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, dict[str, dict[int, float]]] = {}
-        self.notes: list[str] = []
-
-    def add(self, peer: str, values: Mapping[str, float], number: int = 0) -> None:
-        """Take the values of a round."""
-        for row, value in values.items():
-            self._values.setdefault(row, {}).setdefault(peer, {})[number] = value
-
-    @contextlib.contextmanager
-    def noting(self, what: str) -> Iterator[None]:
-        """Note why something could not be measured."""
-        try:
-            yield
-        except Failed as error:
-            self.notes.append(f"{what}: {error}")
-
-    def medians(self) -> dict[str, dict[str, float]]:
-        """By row and peer."""
-        return {
-            row: {peer: statistics.median(values.values()) for peer, values in peers.items()}
-            for row, peers in self._values.items()
-        }
-
-    def ratio(self, row: str, peer: str, base: str) -> float | None:
-        """The median of the ratios within each round: whatever slows a round down slows both."""
-        values, bases = (self._values.get(row, {}).get(name, {}) for name in (peer, base))
-        ratios = [value / bases[number] for number, value in values.items() if bases.get(number)]
-        return statistics.median(ratios) if ratios else None
-
-
 async def measure(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
     """All rounds, then memory."""
     async with contextlib.AsyncExitStack() as stack:
@@ -312,6 +249,8 @@ async def measure(peers: Sequence[Peer], effort: Effort, table: Table) -> None:
             for part, pair in itertools.product(PARTS, pairs[first:] + pairs[:first]):
                 with table.noting(f"{pair.peer.name}, round {number + 1}"):
                     table.add(pair.peer.name, await part(pair, effort), number)
+            if NATIVE in [pair.peer.name for pair in pairs]:
+                table.add(NATIVE, {SEALING: sealing(effort.sealed)}, number)
         if not effort.fresh:
             for pair in pairs:
                 await measure_memory(pair, effort, table)
@@ -342,38 +281,6 @@ async def measure_memory(pair: Pair, effort: Effort, table: Table) -> None:
         table.add(pair.peer.name, {IDLE: await grown(pair, effort, bare=False)})
         if pair.peer.way == "ours":
             table.add(pair.peer.name, {BARE: await grown(pair, effort, bare=True)})
-
-
-def render(table: Table, peers: Sequence[Peer]) -> str:
-    """A table of all, each with its ratio to the direct connection, and one of the goals."""
-    medians = table.medians()
-    shown = [peer for peer in peers if any(peer.name in row for row in medians.values())]
-    lines = ["| | " + " | ".join(peer.name for peer in shown) + " |", "|---" * (len(shown) + 1) + "|"]
-    for row, values in medians.items():
-        cells = []
-        for peer in shown:
-            ratio = None if peer.name == peer.base else table.ratio(row, peer.name, peer.base)
-            cells.append(figure(values.get(peer.name)) + (f" ({ratio:.2f})" if ratio else ""))
-        lines.append(f"| {row} | {' | '.join(cells)} |")
-    lines += ["", "| goal | wanted | measured | |", "|---|---|---|---|"]
-    for goal in GOALS:
-        value = (
-            table.ratio(goal.row, NATIVE, goal.base) if goal.base else medians.get(goal.row, {}).get(NATIVE)
-        )
-        if value is None:
-            continue
-        met = value >= goal.value if goal.at_least else value <= goal.value
-        what = f"{goal.row}, of {goal.base}" if goal.base else goal.row
-        wanted = f"{'>=' if goal.at_least else '<='} {goal.value:g}"
-        lines.append(f"| {what} | {wanted} | {figure(value)} | {'met' if met else 'not met'} |")
-    return "\n".join(lines)
-
-
-def figure(value: float | None) -> str:
-    """Four digits at least; nothing for nothing."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 async def run(effort: Effort, *, go: bool) -> tuple[Table, list[Peer]]:

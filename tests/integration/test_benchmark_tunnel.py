@@ -5,27 +5,30 @@ from __future__ import annotations
 import msgspec
 import pytest
 from benchmarks import exchange, tunnel
+from benchmarks import tunnel_table as names
+
+ALONE = (names.BARE, names.SEALING, exchange.CPU, *exchange.ROWS.values())
+"""Rows in which nothing can be compared with gRPC alone."""
 
 
 def test_all_rows_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert tunnel.main(["--quick", "--json"]) == 0
     rows = msgspec.json.decode(capsys.readouterr().out)
     assert set(rows) == {
-        *(tunnel.P50, tunnel.P99, *tunnel.RATES.values(), tunnel.BULK, tunnel.BULK_CPU, tunnel.SETUP),
-        *(tunnel.IDLE, tunnel.BARE, exchange.CPU, *exchange.ROWS.values()),
+        *(names.P50, names.P99, *names.RATES.values(), names.BULK, names.BULK_CPU, names.SETUP),
+        *(names.IDLE, *ALONE),
     }
     for row, peers in rows.items():
-        ours_alone = row in (tunnel.BARE, exchange.CPU, *exchange.ROWS.values())
-        assert set(peers) == ({tunnel.NATIVE} if ours_alone else {tunnel.DIRECT, tunnel.NATIVE}), row
-        assert all(value > 0 for value in peers.values()) or row in (tunnel.IDLE, tunnel.BARE)
+        assert set(peers) == ({names.NATIVE} if row in ALONE else {names.DIRECT, names.NATIVE}), row
+        assert all(value > 0 for value in peers.values()) or row in (names.IDLE, names.BARE)
 
 
 def test_goals_are_judged() -> None:
-    table = tunnel.Table()
-    table.add(tunnel.DIRECT, {tunnel.P50: 100.0, tunnel.RATES[16]: 100.0})
-    table.add(tunnel.NATIVE, {tunnel.P50: 119.0, tunnel.RATES[16]: 99.0, tunnel.BARE: 8.5})
+    table = names.Table()
+    table.add(names.DIRECT, {names.P50: 100.0, names.RATES[16]: 100.0})
+    table.add(names.NATIVE, {names.P50: 119.0, names.RATES[16]: 99.0, names.BARE: 8.5})
 
-    text = tunnel.render(table, tunnel.python_peers())
+    text = names.render(table, tunnel.python_peers())
 
     assert "| <= 1.2 | 1.19 | met |" in text
     assert "| >= 1 | 0.99 | not met |" in text
@@ -34,12 +37,12 @@ def test_goals_are_judged() -> None:
 
 
 def test_ratios_are_those_within_rounds() -> None:
-    table = tunnel.Table()
+    table = names.Table()
     for number, slowness in enumerate((1.0, 7.0, 2.0)):
-        table.add(tunnel.DIRECT, {tunnel.P50: 100.0 * slowness}, number)
-        table.add(tunnel.NATIVE, {tunnel.P50: 110.0 * slowness}, number)
-    table.add(tunnel.NATIVE, {tunnel.P50: 1.0}, 3)
+        table.add(names.DIRECT, {names.P50: 100.0 * slowness}, number)
+        table.add(names.NATIVE, {names.P50: 110.0 * slowness}, number)
+    table.add(names.NATIVE, {names.P50: 1.0}, 3)
 
-    assert table.ratio(tunnel.P50, tunnel.NATIVE, tunnel.DIRECT) == pytest.approx(1.1)
-    assert table.ratio(tunnel.P50, tunnel.NATIVE, tunnel.STOCK) is None
-    assert table.medians()[tunnel.P50][tunnel.DIRECT] == 200.0
+    assert table.ratio(names.P50, names.NATIVE, names.DIRECT) == pytest.approx(1.1)
+    assert table.ratio(names.P50, names.NATIVE, names.STOCK) is None
+    assert table.medians()[names.P50][names.DIRECT] == 200.0
