@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate fuzz fuzz-session lint bench bench-tunnel sanitize format wheel clean
+.PHONY: help demo test simulate fuzz fuzz-session lint bench bench-tunnel bench-training soak sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,11 +22,12 @@ help:
 	@echo 'make test          run the tests'
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
 	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
-	@echo 'make soak      an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
+	@echo 'make soak          an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
 	@echo 'make fuzz-session  feed a million frames to the native byte path under sanitizers (needs gcc; ARGS=SEED)'
 	@echo 'make lint          check style and types'
 	@echo 'make bench         compare the kernels and the codec with other libraries (ARGS=--json)'
 	@echo 'make bench-tunnel  compare gRPC through the tunnel with gRPC directly and over other libp2ps'
+	@echo 'make bench-training  what a step of training costs by way of the tunnel (Linux, as root)'
 	@echo 'make sanitize      test the kernels under AddressSanitizer and UndefinedBehaviorSanitizer (needs gcc)'
 	@echo 'make format        put the code into the style that lint checks'
 	@echo 'make wheel         build the source distribution and the wheel into dist/'
@@ -67,6 +68,9 @@ bench: $(VENV)/.developer
 
 bench-tunnel: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/tunnel.py $(ARGS)
+
+bench-training: $(VENV)/.developer
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/training.py $(ARGS)
 
 sanitize: $(VENV)/.developer
 	.ci/sanitize $(BIN)/python $(ARGS)
