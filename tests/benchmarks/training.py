@@ -1,8 +1,8 @@
 """What a step of training costs when the gradients go by way of the tunnel.
 
 Two hosts - network namespaces that are joined by a veth pair - with a node each train the example's model,
-and one with wide layers, with and without ``--tunnel-training``. A task of few epochs is subtracted from one of
-many, so that only steps are left. Needs the right to make network namespaces.
+and one with wide layers, with and without ``--tunnel-training``. A task of few epochs is subtracted from one
+of many, so that only steps are left. Needs the right to make network namespaces.
 """
 
 from __future__ import annotations
