@@ -162,7 +162,9 @@ async def test_a_peer_has_a_bounded_number_of_ping_streams() -> None:
 
         async def is_answered() -> bool:
             stream = await client._open_stream(peer, wellknown.PING, None)
-            assert stream is not None
+            if stream is None:
+                # The reset came before the answer that named the protocol was read.
+                return False
             try:
                 await stream.write(bytes(wellknown.PING_BYTES))
                 return await stream.read(wellknown.PING_BYTES) == bytes(wellknown.PING_BYTES)
