@@ -1,4 +1,4 @@
-"""One envelope to one peer, by whatever way works: directly, by way of another peer, as gossip."""
+"""The ways of an envelope to a peer: directly, by way of another peer, as gossip."""
 
 from __future__ import annotations
 
@@ -6,15 +6,84 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from mlnet.envelope import Envelope
+from mlnet.net.conversation import Conversations
 from mlnet.net.intake import RELAY_SECONDS
-from mlnet.net.outbox import Outcome, Route
+from mlnet.net.outbox import DIRECT, Outcome, Route, Sending
 
+GOSSIP_SECONDS = 30.0
+"""How long gossip for a neighbour waits for its acknowledgement."""
 DIRECT_SECONDS = 2.0
 """Time for the direct way to work before others are tried beside it."""
 ROUND_SECONDS = 5.0
 """Pause before the other ways are tried again."""
 
 Put = Callable[[Envelope, str, float, Route], "asyncio.Future[Outcome]"]
+
+
+class Deliveries:
+    """Puts envelopes on their way, each on the cheapest that its sender allows.
+
+    Args:
+        own: our peer id.
+        conversations: carry them.
+        is_connected: whether a connection with a peer is up.
+    """
+
+    def __init__(self, own: str, conversations: Conversations, is_connected: Callable[[str], bool]) -> None:
+        self._own, self._conversations, self._is_connected = own, conversations, is_connected
+        self._under_way: set[asyncio.Future[bool]] = set()
+
+    def send(
+        self,
+        envelope: Envelope,
+        to: str,
+        timeout: float,
+        via: Sequence[str],
+        publish: Callable[[Envelope], None] | None,
+    ) -> asyncio.Future[bool]:
+        """Deliver an envelope by :func:`deliver`, or, where there is but one way, without a task of its own.
+
+        Returns:
+            A future that never raises: whether the peer has acknowledged it. Cancelling it takes the envelope
+            back.
+        """
+        result = Sending(asyncio.get_running_loop(), _is_accepted)
+        helpers = [peer for peer in dict.fromkeys(via) if peer not in (to, self._own)]
+        if not helpers and publish is None:
+            self._conversations.add(envelope, to, timeout, DIRECT, result)
+            return result
+        task = asyncio.ensure_future(
+            deliver(
+                self._conversations.put,
+                self._conversations[to].broken,
+                envelope,
+                to,
+                timeout=timeout,
+                via=helpers,
+                publish=publish,
+            )
+        )
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        result.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        task.add_done_callback(lambda done: _settle(result, done))
+        return result
+
+    def stopped(self) -> asyncio.Future[bool]:
+        """What :meth:`send` returns when nothing is sent any more."""
+        result = Sending(asyncio.get_running_loop(), _is_accepted)
+        result.settle(Outcome.STOPPED)
+        return result
+
+    def relay(self, envelope: Envelope, to: str, seconds: float) -> asyncio.Future[Outcome] | None:
+        """Pass on what another peer sent for a connected one; None when it is not connected."""
+        if not self._is_connected(to):
+            return None
+        return self._conversations.put(envelope, to, seconds, Route(relayed=True))
+
+    def gossip(self, envelope: Envelope, peer: str, hops: int) -> None:
+        """Pass gossip on to a neighbour; nobody is told what became of it."""
+        self._conversations.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), None)
 
 
 async def deliver(
@@ -90,3 +159,12 @@ async def _by_way_of_others(
         finally:
             carried.cancel()
     return None
+
+
+def _settle(result: asyncio.Future[bool], task: asyncio.Future[bool]) -> None:
+    if not result.done():
+        result.set_result(not task.cancelled() and task.result())
+
+
+def _is_accepted(outcome: Outcome) -> bool:
+    return outcome is Outcome.ACCEPTED

@@ -6,22 +6,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError, TransportError
-from mlnet.identity import Identity, parse_peer_id
+from mlnet.identity import Identity
 from mlnet.net import addresses as addressing
 from mlnet.net import blobs, dialback
-from mlnet.net.connector import Connector
+from mlnet.net.contacts import Contacts
 from mlnet.net.conversation import Conversations
-from mlnet.net.delivery import deliver
+from mlnet.net.delivery import Deliveries
 from mlnet.net.gossip import Gossip
 from mlnet.net.host import Host
 from mlnet.net.intake import Intake
@@ -34,20 +31,14 @@ from mlnet.net.interface import (
     Limits,
     Target,
 )
-from mlnet.net.metrics import Metric, Metrics, single
-from mlnet.net.outbox import DIRECT, Outcome, Route, Sending
-from mlnet.net.peers import AddressBook, Neighbours, Scores
-from mlnet.net.presence import Presence
+from mlnet.net.metrics import Metrics
 from mlnet.net.service import RpcServer, Service
 from mlnet.net.tunnel import RuntimeDir
 from mlnet.net.wellknown import Identified
 
 __all__ = ["TOOL", "DialBack", "Handlers", "Identified", "Limits", "Network"]
 
-logger = logging.getLogger(__name__)
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
-GOSSIP_SECONDS = 30.0
-"""How long gossip for a neighbour waits for its acknowledgement."""
 
 
 class Network:
@@ -83,27 +74,6 @@ class Network:
         self._peer_id = identity.peer_id
         self._limits = limits or Limits()
         self._runtime = RuntimeDir(runtime_dir)
-        self._book = AddressBook(identity.peer_id, self._limits)
-        for address in peers:
-            dialable, peer = addressing.split_full(address)
-            if peer != identity.peer_id:
-                self._book.pin(peer, dialable)
-        self._neighbours = Neighbours(self._limits)
-        self._links: dict[str, Counter[str]] = {}
-        self._scores = Scores(self._limits.garbage_score, self._limits.garbage_fade_seconds, time.monotonic)
-        self._bans = 0
-        self._background: set[asyncio.Task[None]] = set()
-        self._deliveries: set[asyncio.Future[bool]] = set()
-        self._gossip = Gossip(self._limits, self._neighbours.targets, self._forward_gossip, time.monotonic)
-        self._intake = Intake(
-            identity.peer_id,
-            handlers,
-            self._limits,
-            self._gossip,
-            self._relay,
-            self.penalise,
-            time.monotonic,
-        )
         rpc_socket = self._runtime.name("g")
         self._host = Host(
             identity.seed,
@@ -113,9 +83,21 @@ class Network:
             limits=self._limits,
             events=self,
         )
-        self._connector = Connector(self._host, self._book, self._neighbours, self._limits)
-        self._presence = Presence(self._neighbours, self._connector.connect, self._limits.known_peers)
-        self._conversations = Conversations(self._host, self, self._limits)
+        self._contacts = Contacts(identity.peer_id, self._host, self._limits, peers)
+        self._conversations = Conversations(self._host, self._contacts, self._limits)
+        self._deliveries = Deliveries(identity.peer_id, self._conversations, self._contacts.is_connected)
+        self._gossip = Gossip(
+            self._limits, self._contacts.neighbours.targets, self._deliveries.gossip, time.monotonic
+        )
+        self._intake = Intake(
+            identity.peer_id,
+            handlers,
+            self._limits,
+            self._gossip,
+            self._deliveries.relay,
+            self._contacts.penalise,
+            time.monotonic,
+        )
         self._rpc_socket, self._tools_address = rpc_socket, tools_address
         self._server: RpcServer | None = None
         self._running = False
@@ -133,7 +115,7 @@ class Network:
             self._intake,
             self._host.source,
             self._handlers.find_blob,
-            self._neighbours.on_degree,
+            self._contacts.neighbours.on_degree,
             time.monotonic,
         )
         self._server = RpcServer(service, self._rpc_socket, self._tools_address)
@@ -144,7 +126,7 @@ class Network:
         except BaseException:
             await self.stop()
             raise
-        self._connector.start()
+        self._contacts.start()
 
     async def stop(self) -> None:
         """End every thread, connection and socket within a few seconds; sends that wait resolve to False.
@@ -152,10 +134,7 @@ class Network:
         Can be called again, and before :meth:`start`.
         """
         self._running = False
-        await self._connector.stop()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._contacts.stop()
         await self._conversations.stop()
         if self._server is not None:
             await self._server.stop()
@@ -185,10 +164,7 @@ class Network:
             PeerUnreachable: it did not answer, or proved another identity.
             ConfigError: not a multiaddr with ``/p2p/ID``.
         """
-        dialable, peer = addressing.split_full(address)
-        await self._connector.connect(peer, [dialable])
-        self._book.learn(peer, [dialable])
-        return peer
+        return await self._contacts.connect(address)
 
     async def ping(self, peer: str) -> int:
         """The round trip to a peer by libp2p's ping, in microseconds; connects when needed.
@@ -211,33 +187,28 @@ class Network:
 
         Malformed ones, names, and what exceeds the limits are ignored.
         """
-        try:
-            parse_peer_id(peer)
-        except ValueError:
-            return
-        if self._book.learn(peer, addresses):
-            self._connector.wake()
+        self._contacts.learn(peer, addresses)
 
     def neighbours(self) -> list[str]:
         """The connected peers to which gossip is passed, at most 16."""
-        return self._neighbours.chosen()
+        return self._contacts.neighbours.chosen()
 
     def connected_peers(self) -> list[str]:
         """All peers with a live connection."""
-        return self._neighbours.connected
+        return self._contacts.neighbours.connected
 
     def known_peers(self) -> dict[str, list[str]]:
         """Peers whose addresses are known, with these addresses (full multiaddrs)."""
-        return self._book.known()
+        return self._contacts.known()
 
     def remote_ips(self, peer: str) -> frozenset[str]:
         """The IP addresses at the other end of the live connections with that peer."""
-        return frozenset(self._links.get(peer, ()))
+        return self._contacts.remote_ips(peer)
 
     async def lost(self, peer: str, seconds: float) -> None:
         """Return once a peer that was connected at some time has been away for so many seconds, though it was
         dialled."""
-        await self._presence.lost(peer, seconds)
+        await self._contacts.lost(peer, seconds)
 
     def penalise(self, peer: str, points: float = 1.0) -> None:
         """Score a peer down; at ten points (they fade, one a minute) it is disconnected and shut out for a
@@ -245,10 +216,7 @@ class Network:
 
         The network does it for garbage by itself; call it for what only the user sees, such as equivocation.
         """
-        if peer != TOOL and self._scores.add(peer, points):
-            logger.warning("peer %s is shut out for %g s: it broke the rules", peer, self._limits.ban_seconds)
-            self._bans += 1
-            self._spawn(self._host.disconnect(peer, self._limits.ban_seconds))
+        self._contacts.penalise(peer, points)
 
     # --- envelopes
 
@@ -278,30 +246,10 @@ class Network:
         self._check(envelope)
         if to == self._peer_id or len(to) != len(self._peer_id):
             raise LocalProtocolError(f"an envelope cannot be sent to {to!r}")
-        result = Sending(asyncio.get_running_loop(), _is_accepted)
         if not self._running:
-            result.settle(Outcome.STOPPED)
-            return result
-        helpers = [peer for peer in dict.fromkeys(via) if peer not in (to, self._peer_id)]
-        if not helpers and not gossip_fallback:
-            self._conversations.add(envelope, to, timeout, DIRECT, result)
-            return result
-        task = asyncio.ensure_future(
-            deliver(
-                self._conversations.put,
-                self._conversations[to].broken,
-                envelope,
-                to,
-                timeout=timeout,
-                via=helpers,
-                publish=self.publish if gossip_fallback else None,
-            )
-        )
-        self._deliveries.add(task)
-        task.add_done_callback(self._deliveries.discard)
-        result.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
-        task.add_done_callback(lambda done: _settle(result, done))
-        return result
+            return self._deliveries.stopped()
+        publish = self.publish if gossip_fallback else None
+        return self._deliveries.send(envelope, to, timeout, via, publish)
 
     def publish(self, envelope: Envelope) -> None:
         """Gossip an envelope: every node of a connected network gets it once. Our ``on_envelope`` is not
@@ -318,14 +266,6 @@ class Network:
         size = envelope.size
         if size > MAX_ENVELOPE_BYTES:
             raise LocalProtocolError(f"an envelope of {size} bytes; at most {MAX_ENVELOPE_BYTES} can be sent")
-
-    def _relay(self, envelope: Envelope, to: str, seconds: float) -> asyncio.Future[Outcome] | None:
-        if to not in self._neighbours:
-            return None
-        return self._conversations.put(envelope, to, seconds, Route(relayed=True))
-
-    def _forward_gossip(self, envelope: Envelope, peer: str, hops: int) -> None:
-        self._conversations.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), None)
 
     # --- other services of peers
 
@@ -388,12 +328,9 @@ class Network:
         Raises:
             TransportError: the network does not run.
         """
-        known, connected = len(self._book.known()), len(self._neighbours)
-        peers = {"connected": connected, "neighbours": len(self._neighbours.chosen()), "known": known}
         return Metrics(
             (
-                Metric("mlnet_peers", "Peers by what they are to this node.", peers, "state"),
-                single("mlnet_peer_bans_total", "Peers that were shut out.", self._bans),
+                *self._contacts.metrics(),
                 *await self._host.metrics(),
                 *self._intake.metrics(),
                 *self._gossip.metrics(),
@@ -401,33 +338,21 @@ class Network:
             )
         )
 
-    # --- what the host and the conversations tell and ask
+    # --- what the host tells and asks
 
     def on_link(self, peer: str, ip: str, up: bool) -> None:
         """A libp2p connection came up or went."""
-        ips = self._links.setdefault(peer, Counter())
-        ips[ip] += 1 if up else -1
-        if ips[ip] <= 0:
-            del ips[ip]
-        was, now = peer in self._neighbours, bool(ips)
-        if not now:
-            del self._links[peer]
+        now = self._contacts.on_link(peer, ip, up)
         conversation = self._conversations.get(peer)
         if up and conversation is not None:
             conversation.on_link(True)
-        if was == now or not self._running:
+        if self._contacts.is_connected(peer) == now or not self._running:
             return
-        if now:
-            self._neighbours.add(peer)
-            self._connector.on_connected(peer)
-        else:
-            self._neighbours.remove(peer)
-            self._connector.wake()
-            if conversation is not None:
-                conversation.on_link(False)
-        for target in self._neighbours.chosen():
+        self._contacts.on_peer(peer, now)
+        if not now and conversation is not None:
+            conversation.on_link(False)
+        for target in self._contacts.neighbours.chosen():
             self._conversations[target].want()
-        self._presence.on_peer(peer, now)
         self._handlers.on_peer(peer, now)
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
@@ -437,40 +362,9 @@ class Network:
     def on_missing_link(self, peer: str) -> None:
         """A stream waits for a connection with that peer."""
         if self._running:
-            self._connector.dial_soon(peer)
+            self._contacts.dial_soon(peer)
 
     def on_garbage(self, peer: str, points: float) -> None:
         """A connection ended because that peer broke the rules."""
         if self._running:
-            self.penalise(peer, points)
-
-    def degree(self) -> int:
-        """Connected peers."""
-        return len(self._neighbours)
-
-    def is_connected(self, peer: str) -> bool:
-        """Whether a libp2p connection with that peer is up."""
-        return peer in self._neighbours
-
-    async def connect_peer(self, peer: str) -> None:
-        """Bring one up."""
-        await self._connector.connect(peer)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background_done)
-
-    def _background_done(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.debug("%r", error)
-
-
-def _settle(result: asyncio.Future[bool], task: asyncio.Future[bool]) -> None:
-    if not result.done():
-        result.set_result(not task.cancelled() and task.result())
-
-
-def _is_accepted(outcome: Outcome) -> bool:
-    return outcome is Outcome.ACCEPTED
+            self._contacts.penalise(peer, points)

@@ -168,14 +168,16 @@ async def test_a_fetch_goes_on_where_it_stopped(tmp_path: Path) -> None:
         await join(a, b)
         b.blobs[a.id, DIGEST] = path
         received = bytearray()
+        breaking: list[asyncio.Future[None]] = []
 
         def sink(piece: bytes) -> None:
             if not received:
                 # The connection breaks after the first piece.
-                b.network._spawn(b.network._host.disconnect(a.id))
+                breaking.append(asyncio.ensure_future(b.network._host.disconnect(a.id)))
             received.extend(piece)
 
         await a.network.fetch_blob(b.id, DIGEST, max_bytes=1 << 30, timeout=SECONDS, sink=sink)
+        await asyncio.gather(*breaking)
         assert bytes(received) == content
 
 
