@@ -24,7 +24,6 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
-from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
@@ -32,9 +31,9 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from mlnet.errors import ConfigError, PeerUnreachable, PortInUse, TransportError
+from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
 from mlnet.net import addresses as addressing
-from mlnet.net import metrics, repairs, tunnel, wellknown
+from mlnet.net import metrics, repairs, wellknown
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.inbound import Inbound, Source
@@ -42,8 +41,10 @@ from mlnet.net.interface import Limits, Target
 from mlnet.net.links import Link, Links, Turned
 from mlnet.net.metrics import Metric
 from mlnet.net.muxing import Muxing, open_muxing
-from mlnet.net.negotiation import Communicator, bound_negotiation
+from mlnet.net.negotiation import bound_negotiation
+from mlnet.net.outbound import Outbound
 from mlnet.net.session import Ending, Session, Stream
+from mlnet.net.tunnel import RuntimeDir
 from mlnet.net.yamux import YamuxSession
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Host:
         seed: bytes,
         *,
         listen: Sequence[str],
-        runtime: tunnel.RuntimeDir,
+        runtime: RuntimeDir,
         rpc_socket: Path,
         limits: Limits,
         events: HostEvents,
@@ -95,12 +96,13 @@ class Host:
         self._keys: KeyPair = create_new_key_pair(seed)
         self._id = ID.from_pubkey(self._keys.public_key)
         self._listen = [Multiaddr(address) for address in listen]
-        self._runtime = runtime
         self._limits, self._events = limits, events
         self._thread = TrioThread(self._main)
         self._links = Links(self._id, limits)
         self._inbound = Inbound(limits, runtime, rpc_socket, self._admit, self._serve_wellknown)
-        self._tunnels: dict[Path, trio.CancelScope] = {}
+        self._outbound = Outbound(
+            self._links, limits, runtime, lambda peer: self._thread.notify(events.on_missing_link, peer)
+        )
         self._door = Door(limits, time.monotonic)
         self._endings: Counter[Ending] = Counter()
         self._swarm: Swarm | None = None
@@ -151,11 +153,11 @@ class Host:
     ) -> Path:
         """A unix socket of which each connection becomes a stream of ``protocol`` over whichever connection
         with the peer is up; with a ``listener`` it is that one, and the path is a mere name for it."""
-        return await self._thread.call(self._open_tunnel, peer, protocol, preamble, listener)
+        return await self._thread.call(self._outbound.open_tunnel, peer, protocol, preamble, listener)
 
     async def close_tunnel(self, path: Path) -> None:
         """Close a socket of :meth:`open_tunnel` and its streams."""
-        await self._thread.call(self._close_tunnel, path)
+        await self._thread.call(self._outbound.close_tunnel, path)
 
     async def ping(self, peer: str) -> int:
         """The time that a peer's host takes to answer, in microseconds; connects when needed.
@@ -163,7 +165,8 @@ class Host:
         Raises:
             TransportError: it did not.
         """
-        return await self._thread.call(wellknown.ask, self._open_stream, peer, wellknown.PING, wellknown.ping)
+        open_stream = self._outbound.open_stream
+        return await self._thread.call(wellknown.ask, open_stream, peer, wellknown.PING, wellknown.ping)
 
     async def identify(self, peer: str) -> wellknown.Identified:
         """What a peer states about itself; connects when needed.
@@ -171,8 +174,9 @@ class Host:
         Raises:
             TransportError: it did not answer by the rules.
         """
+        open_stream = self._outbound.open_stream
         return await self._thread.call(
-            wellknown.ask, self._open_stream, peer, wellknown.IDENTIFY, wellknown.identify
+            wellknown.ask, open_stream, peer, wellknown.IDENTIFY, wellknown.identify
         )
 
     async def metrics(self) -> list[Metric]:
@@ -191,6 +195,7 @@ class Host:
 
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
         self._nursery = nursery
+        self._outbound.start(nursery)
         tcp = repairs.Tcp(self._door)
         async with open_muxing(self._limits) as muxing:
             self._muxing = muxing
@@ -329,61 +334,6 @@ class Host:
         async with trio.open_nursery() as nursery:
             for link in self._links.of(peer):
                 nursery.start_soon(link.session.close)
-
-    async def _open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
-        session = self._links.session(peer)
-        if session is None:
-            self._thread.notify(self._events.on_missing_link, peer)
-            session = await self._links.wait_for_session(peer, self._limits.dial_seconds)
-        if session is None:
-            return None
-        try:
-            stream = await session.open_stream()
-        except BaseLibp2pError:
-            return None
-        try:
-            with trio.fail_after(self._limits.handshake_seconds):
-                await MultiselectClient().select_one_of(
-                    [TProtocol(protocol)],
-                    Communicator(stream),
-                    int(self._limits.handshake_seconds) + 1,
-                )
-                if preamble is not None:
-                    await tunnel.write_preamble(stream, preamble)
-        except (BaseLibp2pError, ValueError, trio.TooSlowError) as error:
-            logger.debug("no %s stream to %s: %r", protocol, peer, error)
-            await stream.reset()
-            return None
-        except trio.Cancelled:
-            with trio.CancelScope(shield=True):
-                await stream.reset()
-            raise
-        return stream
-
-    async def _open_tunnel(
-        self, peer: str, protocol: str, preamble: str | None, given: socket.socket | None
-    ) -> Path:
-        nursery = self._nursery
-        if nursery is None:
-            raise TransportError("the host does not run")
-        path = self._runtime.name("p")
-        encoded = None if preamble is None else preamble.encode()
-        listener = tunnel.listen(path) if given is None else tunnel.adopt(given)
-        scope = self._tunnels[path] = trio.CancelScope()
-
-        async def run() -> None:
-            with scope:
-                await tunnel.serve(listener, path, lambda: self._open_stream(peer, protocol, encoded))
-
-        nursery.start_soon(run)
-        return path
-
-    async def _close_tunnel(self, path: Path) -> None:
-        scope = self._tunnels.pop(path, None)
-        if scope is not None:
-            # Nobody finds it any more when this returns; its listener ends a little later.
-            tunnel.unlink(path)
-            scope.cancel()
 
     async def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         return await self._thread.ask(self._events.admit, peer, protocol, preamble)

@@ -161,7 +161,7 @@ async def test_a_peer_has_a_bounded_number_of_ping_streams() -> None:
         await client.dial(peer, server.listen_addresses)
 
         async def is_answered() -> bool:
-            stream = await client._open_stream(peer, wellknown.PING, None)
+            stream = await client._outbound.open_stream(peer, wellknown.PING, None)
             if stream is None:
                 # The reset came before the answer that named the protocol was read.
                 return False
