@@ -39,9 +39,10 @@ if sys.platform == "linux":
     parts = (
         "session_aead.h",
         "session_reactor.h",
+        "session_receive.h",
+        "session_send.h",
         "session_state.h",
         "session_stream.h",
-        "session_wire.h",
     )
     EXTENSIONS.append(extension("session", "session.h", *parts, package="mlnet.net"))
 

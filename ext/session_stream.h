@@ -2,7 +2,7 @@
 #ifndef MLNET_SESSION_STREAM_H
 #define MLNET_SESSION_STREAM_H
 
-#include "session_wire.h"
+#include "session_receive.h"
 
 static stream_t *stream_find(session_t *s, uint32_t id) {
     stream_t *t = s->table[(id >> 1) % BUCKETS];
