@@ -10,6 +10,7 @@ import os
 import queue
 import re
 import shutil
+import signal
 import socket
 import socketserver
 import subprocess
@@ -52,7 +53,7 @@ def build_go(target: Path) -> list[str]:
 def build_js(target: Path) -> list[str]:
     """Install the dependencies of the JavaScript peer into a copy of it; the command that runs it."""
     _find("node")
-    for name in ("package.json", "package-lock.json", "peer.mjs"):
+    for name in ("package.json", "package-lock.json", "peer.mjs", "wire.mjs"):
         shutil.copy(SOURCES / "js" / name, target)
     _build("npm", ["npm", "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"], target)
     return ["node", str(target / "peer.mjs")]
@@ -109,6 +110,7 @@ class Peer:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._asking = asyncio.Lock()
+        self._frozen = False
         self.id = self.address = ""
 
     async def start(self) -> None:
@@ -143,9 +145,20 @@ class Peer:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    async def freeze(self) -> None:
+        """Stop the process, as by a debugger, until its end; returns once it has stopped."""
+        self._frozen = True
+        self._process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, self._process.pid, os.WSTOPPED)
+
     async def stop(self) -> None:
-        """End the input, upon which the process ends."""
+        """End the input, upon which the process ends, unless it is frozen."""
         assert self._process.stdin is not None
+        if self._frozen:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            await self._process.wait()
+            return
         self._process.stdin.close()
         try:
             async with asyncio.timeout(END_SECONDS):
@@ -158,12 +171,19 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def running_peer(command: list[str], descriptors: Path) -> AsyncIterator[Peer]:
-    """Run a peer. Its temporary files, also those that a crash leaves, go with it."""
+async def running_peer(
+    command: list[str], descriptors: Path, *, keepalive: float | None = None
+) -> AsyncIterator[Peer]:
+    """Run a peer. Its temporary files, also those that a crash leaves, go with it.
+
+    ``keepalive``: seconds between its yamux pings, if not those of its library.
+    """
+    options = [] if keepalive is None else [str(round(keepalive * 1000))]
     with tempfile.TemporaryDirectory(prefix="mlnet-") as directory:
         process = await asyncio.create_subprocess_exec(
             *command,
             str(descriptors),
+            *options,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             limit=16 << 20,
@@ -291,3 +311,13 @@ async def echo(path: Path, size: int) -> None:
         assert sent.digest() == received.digest()
     finally:
         writer.close()
+
+
+async def digest(sock: socket.socket) -> dict[str, Any]:
+    """Read all that a socket has, until its end or a reset, and close it: how much it was, and its hash."""
+    received, count = hashlib.sha256(), 0
+    with sock, contextlib.suppress(ConnectionError):
+        while data := await asyncio.get_running_loop().sock_recv(sock, 1 << 18):
+            received.update(data)
+            count += len(data)
+    return {"bytes": count, "sha256": received.hexdigest()}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +21,7 @@ from interop_support import (
     Target,
     build_go,
     build_js,
+    digest,
     echo,
     exchange,
     running_peer,
@@ -26,6 +30,7 @@ from interop_support import (
 )
 from net_support import SECONDS, Node, accepted, running
 
+from mlnet.errors import TransportError
 from mlnet.net import wellknown
 from mlnet.net.interface import REDIS_PROTOCOL, Limits
 from mlnet.net.muxing import implementation
@@ -38,6 +43,9 @@ PROTOCOLS = {"/mlnet/grpc/1.0.0", REDIS_PROTOCOL, wellknown.PING, wellknown.IDEN
 AGENTS = {"go": "go-libp2p", "js": "js-libp2p"}
 STREAMS = 100
 MIB = 1 << 20
+UNREAD = 8 * MIB
+"""More than windows and sockets hold while nobody reads."""
+NOTICED_SECONDS = 6.0
 
 
 class Pair(NamedTuple):
@@ -58,10 +66,21 @@ def command(language: str, tmp_path_factory: pytest.TempPathFactory) -> list[str
     return BUILDERS[language](tmp_path_factory.mktemp(language))
 
 
+@pytest.fixture(scope="module")
+def descriptors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_descriptors(tmp_path_factory.mktemp("descriptors") / "mlnet.binpb")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def peer(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Peer]:
-    descriptors = write_descriptors(tmp_path_factory.mktemp("descriptors") / "mlnet.binpb")
+async def peer(command: list[str], descriptors: Path) -> AsyncIterator[Peer]:
     async with running_peer(command, descriptors) as peer:
+        yield peer
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lively_peer(command: list[str], descriptors: Path) -> AsyncIterator[Peer]:
+    """A peer that asks often whether we live."""
+    async with running_peer(command, descriptors, keepalive=0.05) as peer:
         yield peer
 
 
@@ -87,12 +106,55 @@ async def pair(
             yield Pair(node, peer, found)
 
 
+@contextlib.asynccontextmanager
+async def both_ways(peer: Peer, limits: Limits) -> AsyncIterator[tuple[Node, Node]]:
+    """A node that has dialled a peer, and one that the peer has dialled."""
+    async with running(Node(), limits=limits) as one, running(Node(), limits=limits) as other:
+        await connect(one, peer, "node dials")
+        await connect(other, peer, "peer dials")
+        yield one, other
+
+
 async def connect(node: Node, peer: Peer, how: str) -> None:
     if how == "node dials":
         assert await node.network.connect(peer.address) == peer.id
+        await peer.do("until connected", peer=node.id)
     else:
         await peer.do("dial", address=node.address)
     await node.until(lambda: peer.id in node.peers)
+
+
+async def begin_echo(node: Node, peer: Peer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A stream to the peer's echo with more on its way than is read."""
+    path = await node.network.forward(peer.id, REDIS_PROTOCOL, "echo")
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(bytes(64 * MIB))
+    async with asyncio.timeout(SECONDS):
+        await reader.readexactly(1)
+    return reader, writer
+
+
+async def begin_holding(node: Node, peer: Peer, directory: Path) -> socket.socket:
+    """Where a stream of the peer's ends on our side, with more to come than fits before it is read."""
+    path = directory / node.id
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.setblocking(False)
+        listener.bind(str(path))
+        listener.listen()
+        node.targets[(peer.id, REDIS_PROTOCOL, "hold")] = path
+        await peer.do("hold", peer=node.id, preamble="hold", bytes=UNREAD)
+        async with asyncio.timeout(SECONDS):
+            unread, _ = await asyncio.get_running_loop().sock_accept(listener)
+    return unread
+
+
+async def remainder(reader: asyncio.StreamReader) -> int:
+    """How many bytes come until a stream ends, or breaks."""
+    count = 0
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1 << 18):
+            count += len(data)
+    return count
 
 
 def message(node: Node, text: str) -> dict[str, str]:
@@ -214,6 +276,81 @@ async def test_a_hundred_streams_are_open_at_once(pair: Pair) -> None:
     finally:
         for _, writer in open_streams:
             writer.close()
+
+
+async def test_a_stream_that_nobody_reads_holds_up_itself_only(
+    pair: Pair, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    node, peer, _ = pair
+    data = os.urandom(UNREAD)
+    path = await node.network.forward(peer.id, REDIS_PROTOCOL, "hold")
+    sending = asyncio.ensure_future(exchange(path, data))
+    with await begin_holding(node, peer, tmp_path) as unread:
+        await peer.do("until stalled", peer=node.id)
+
+        if "peer dials" in request.node.callspec.id:
+            await peer.do("echo", peer=node.id, preamble="echo", count=1, bytes=16 * MIB)
+        else:
+            async with asyncio.timeout(SECONDS):
+                await echo(await node.network.forward(peer.id, REDIS_PROTOCOL, "echo"), 16 * MIB)
+        # Nobody has read what is held, and there is more than the windows take.
+        stalled = await peer.do("until stalled", peer=node.id)
+        assert max(stalled["received"], stalled["sent"]) < UNREAD
+        assert not sending.done()
+
+        async with asyncio.timeout(SECONDS):
+            read = await peer.do("read", peer=node.id)
+            assert read == {"bytes": UNREAD, "sha256": hashlib.sha256(data).hexdigest()}
+            assert await sending == b""
+            assert await digest(unread) == await peer.do("until read", peer=node.id)
+    assert node.changes == [(peer.id, True)]
+
+
+async def test_the_node_answers_the_keepalives_of_the_peer(muxing: None, lively_peer: Peer) -> None:
+    async with both_ways(lively_peer, Limits()) as nodes:
+        for node in nodes:
+            await lively_peer.do("until answered", peer=node.id, count=5)
+            await lively_peer.do("ping", peer=node.id, count=1)
+            assert node.changes == [(lively_peer.id, True)]
+
+
+async def test_the_peer_answers_the_keepalives_of_the_node(muxing: None, peer: Peer) -> None:
+    async with both_ways(peer, Limits(ping_seconds=0.05, ping_timeout_seconds=5.0)) as nodes:
+        for node in nodes:
+            await peer.do("until asked", peer=node.id, count=3)
+            # There is never more than one under way: the first two were answered.
+            assert (await node.network.metrics()).value("mlnet_transport_events_total", "pings") >= 3
+            assert await node.network.ping(peer.id) > 0
+            assert node.changes == [(peer.id, True)]
+
+
+async def test_a_frozen_peer_is_noticed(
+    muxing: None, command: list[str], descriptors: Path, tmp_path: Path
+) -> None:
+    """A process that is stopped keeps its connections open; only its silence tells."""
+    limits = Limits(ping_seconds=0.2, ping_timeout_seconds=0.5)
+    async with running_peer(command, descriptors) as peer, both_ways(peer, limits) as nodes:
+        echoing = [await begin_echo(node, peer) for node in nodes]
+        holding = [await begin_holding(node, peer, tmp_path) for node in nodes]
+        for node in nodes:  # so that the connection of the next call is up
+            assert "DialBack" in (await node.network.dial_back(peer.id, 4001, SECONDS)).reason
+        await peer.freeze()
+        async with asyncio.timeout(NOTICED_SECONDS):
+            pings = [asyncio.ensure_future(node.network.ping(peer.id)) for node in nodes]
+            calls = [asyncio.ensure_future(node.network.dial_back(peer.id, 4001, SECONDS)) for node in nodes]
+            for node, ping, call, (reader, writer), unread in zip(
+                nodes, pings, calls, echoing, holding, strict=True
+            ):
+                await node.until_alone()
+                assert node.changes == [(peer.id, True), (peer.id, False)]
+                with pytest.raises(TransportError):
+                    await ping
+                assert not (await call).open
+                assert await remainder(reader) < 64 * MIB
+                writer.close()
+                assert (await digest(unread))["bytes"] < UNREAD
+                ended = await node.network.metrics()
+                assert ended.value("mlnet_connections_ended_total", "silent") == 1
 
 
 async def test_one_stream_too_many_is_refused(muxing: None, peer: Peer, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 // A go-libp2p peer (TCP, noise, yamux) that a test drives.
 //
-// It takes one argument, the file with a FileDescriptorSet of mlnet's service. Its first line on standard output is its
-// own peer id and addresses; then it answers each line on standard input with one line, both JSON, and ends with the
-// input. Beside that it serves ping, identify, /mlnet/grpc/1.0.0 and /mlnet/redis/1.0.0 to whoever connects.
+// Its arguments are the file with a FileDescriptorSet of mlnet's service, and, if others than go-yamux's own are wanted,
+// the milliseconds between its keepalives. Its first line on standard output is its own peer id and addresses; then it
+// answers each line on standard input with one line, both JSON, and ends with the input. Beside that it serves ping,
+// identify, /mlnet/grpc/1.0.0 and /mlnet/redis/1.0.0 to whoever connects.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -51,7 +53,16 @@ type answer map[string]any
 
 func main() {
 	log.SetFlags(0)
-	h, err := newHost()
+	muxing := *yamux.DefaultTransport
+	if len(os.Args) > 2 {
+		milliseconds, err := strconv.Atoi(os.Args[2])
+		if err != nil {
+			log.Fatal(err)
+		}
+		muxing.KeepAliveInterval = time.Duration(milliseconds) * time.Millisecond
+	}
+	muxer := &watchedMuxer{Multiplexer: &muxing}
+	h, err := newHost(muxer)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -59,7 +70,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	h.SetStreamHandler(splicedProtocol, serveSpliced)
+	h.SetStreamHandler(splicedProtocol, func(s network.Stream) {
+		serveSpliced(s, muxer.wire(s.Conn().RemotePeer()))
+	})
 
 	output := json.NewEncoder(os.Stdout)
 	addresses, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(h))
@@ -74,7 +87,7 @@ func main() {
 		} else if err != nil {
 			log.Fatal(err)
 		}
-		result, err := execute(h, rpc, r)
+		result, err := execute(h, muxer.wire(r.Peer), rpc, r)
 		if err != nil {
 			result = answer{"error": err.Error()}
 		}
@@ -84,7 +97,7 @@ func main() {
 }
 
 // newHost assembles what libp2p.New would, without the transports that are not used here and take minutes to compile.
-func newHost() (*basichost.BasicHost, error) {
+func newHost(muxer network.Multiplexer) (*basichost.BasicHost, error) {
 	key, _, err := crypto.GenerateEd25519Key(nil)
 	if err != nil {
 		return nil, err
@@ -100,7 +113,7 @@ func newHost() (*basichost.BasicHost, error) {
 	if err := errors.Join(peers.AddPrivKey(id, key), peers.AddPubKey(id, key.GetPublic())); err != nil {
 		return nil, err
 	}
-	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}
+	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: muxer}}
 	security, err := noise.New(noise.ID, key, muxers)
 	if err != nil {
 		return nil, err
@@ -132,7 +145,7 @@ func newHost() (*basichost.BasicHost, error) {
 	return h, nil
 }
 
-func execute(h *basichost.BasicHost, rpc *rpcServer, r request) (answer, error) {
+func execute(h *basichost.BasicHost, w *wire, rpc *rpcServer, r request) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	switch r.Do {
@@ -156,10 +169,24 @@ func execute(h *basichost.BasicHost, rpc *rpcServer, r request) (answer, error) 
 		return reset(ctx, h, r)
 	case "end":
 		return waitForEnd(ctx, h, r)
+	case "hold":
+		return hold(ctx, h, w, r)
+	case "until stalled":
+		return w.untilStalled(ctx)
+	case "until read":
+		return untilRead(ctx, w)
+	case "read":
+		return readHeld(ctx, w)
+	case "until answered":
+		return answer{}, w.until(ctx, func() bool { return w.answered >= r.Count })
+	case "until asked":
+		return answer{}, w.until(ctx, func() bool { return w.answers >= r.Count })
 	case "hang up":
 		return answer{}, h.Network().ClosePeer(r.Peer)
+	case "until connected":
+		return answer{}, untilConnected(ctx, h, r.Peer, true)
 	case "until gone":
-		return answer{}, untilGone(ctx, h, r.Peer)
+		return answer{}, untilConnected(ctx, h, r.Peer, false)
 	}
 	return nil, fmt.Errorf("unknown command %q", r.Do)
 }
@@ -201,13 +228,14 @@ func identifyPeer(ctx context.Context, h *basichost.BasicHost, r request) (answe
 	return answer{"agent": agent, "protocols": protocols, "addresses": h.Peerstore().Addrs(r.Peer)}, nil
 }
 
-func untilGone(ctx context.Context, h host.Host, id peer.ID) error {
+// untilConnected waits until a peer is connected, or is not.
+func untilConnected(ctx context.Context, h host.Host, id peer.ID, wanted bool) error {
 	changes, err := h.EventBus().Subscribe(new(event.EvtPeerConnectednessChanged))
 	if err != nil {
 		return err
 	}
 	defer changes.Close()
-	for h.Network().Connectedness(id) == network.Connected {
+	for (h.Network().Connectedness(id) == network.Connected) != wanted {
 		select {
 		case <-changes.Out():
 		case <-ctx.Done():

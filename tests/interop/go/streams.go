@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -19,8 +21,7 @@ import (
 const splicedProtocol = "/mlnet/redis/1.0.0"
 
 // serveSpliced reads the preamble and does what it says.
-func serveSpliced(s network.Stream) {
-	defer s.Close()
+func serveSpliced(s network.Stream, w *wire) {
 	var size uint16
 	if binary.Read(s, binary.BigEndian, &size) != nil {
 		s.Reset()
@@ -44,12 +45,17 @@ func serveSpliced(s network.Stream) {
 		if _, err = s.Read(make([]byte, 1)); err == nil {
 			s.Reset()
 		}
+	case "hold": // until the test has it read
+		w.held <- s
+		return
 	default:
 		err = errors.New("no such preamble")
 	}
 	if err != nil {
 		s.Reset()
+		return
 	}
+	s.Close()
 }
 
 func openSpliced(ctx context.Context, h host.Host, r request) (network.Stream, error) {
@@ -156,4 +162,53 @@ func waitForEnd(ctx context.Context, h host.Host, r request) (answer, error) {
 		return answer{"end": "reset"}, nil
 	}
 	return nil, err
+}
+
+// hold opens a stream, sends random bytes and the end at whatever pace the other side has, and does not wait for that.
+func hold(ctx context.Context, h host.Host, w *wire, r request) (answer, error) {
+	s, err := openSpliced(ctx, h, r)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer s.Close()
+		sent := sha256.New()
+		source := io.LimitReader(rand.NewChaCha8([32]byte{}), int64(r.Bytes))
+		count, err := io.Copy(io.MultiWriter(s, sent), source)
+		if err != nil {
+			w.written <- answer{"error": err.Error()}
+			return
+		}
+		w.written <- digest(count, sent)
+	}()
+	return answer{}, nil
+}
+
+// untilRead waits until all bytes of a stream of hold have gone.
+func untilRead(ctx context.Context, w *wire) (answer, error) {
+	select {
+	case result := <-w.written:
+		return result, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// readHeld reads a stream that was opened with the preamble "hold", to its end.
+func readHeld(ctx context.Context, w *wire) (answer, error) {
+	select {
+	case s := <-w.held:
+		defer s.Close()
+		limit, _ := ctx.Deadline()
+		s.SetDeadline(limit)
+		received := sha256.New()
+		count, err := io.Copy(received, s)
+		return digest(count, received), err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func digest(count int64, hash hash.Hash) answer {
+	return answer{"bytes": count, "sha256": hex.EncodeToString(hash.Sum(nil))}
 }

@@ -1,8 +1,9 @@
 // A js-libp2p peer (TCP, noise, yamux) that a test drives; it takes the same commands as the one in ../go.
 //
-// It takes one argument, the file with a FileDescriptorSet of mlnet's service. Its first line on standard output is its
-// own peer id and addresses; then it answers each line on standard input with one line, both JSON, and ends with the
-// input. Beside that it serves ping, identify, /mlnet/grpc/1.0.0 and /mlnet/redis/1.0.0 to whoever connects.
+// Its arguments are the file with a FileDescriptorSet of mlnet's service, and, if others than js-libp2p's own are wanted,
+// the milliseconds between yamux's keepalives. Its first line on standard output is its own peer id and addresses; then
+// it answers each line on standard input with one line, both JSON, and ends with the input. Beside that it serves ping,
+// identify, /mlnet/grpc/1.0.0 and /mlnet/redis/1.0.0 to whoever connects.
 
 import { createHash, randomBytes } from 'node:crypto'
 import { once, setMaxListeners } from 'node:events'
@@ -22,6 +23,7 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { watched, wireOf } from './wire.mjs'
 
 // Node.js 20 lacks it, and libp2p's libraries use it.
 Promise.withResolvers ??= function () {
@@ -35,12 +37,14 @@ const SPLICED = '/mlnet/redis/1.0.0'
 const SECONDS = 30
 const STREAMS = { maxInboundStreams: 256, maxOutboundStreams: 256 }
 
+const [descriptors, keepalive] = process.argv.slice(2)
+const keepAlive = keepalive === undefined ? {} : { keepAliveInterval: Number(keepalive) }
 const directory = mkdtempSync(join(tmpdir(), 'interop-'))
 const host = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
   transports: [tcp()],
   connectionEncrypters: [noise()],
-  streamMuxers: [yamux()],
+  streamMuxers: [watched(yamux(keepAlive))],
   services: { identify: identify(), ping: ping() }
 })
 
@@ -89,7 +93,7 @@ function reader (stream) {
   return { exactly, remaining }
 }
 
-async function serveSpliced (stream) {
+async function serveSpliced (stream, connection) {
   try {
     const input = reader(stream)
     const size = (await input.exactly(2)).readUInt16BE()
@@ -100,6 +104,9 @@ async function serveSpliced (stream) {
       const question = []
       for await (const data of input.remaining()) question.push(data)
       await send(stream, question)
+    } else if (preamble === 'hold') { // until the test has it read
+      stream.pause()
+      wireOf(connection).held.resolve({ stream, input })
     } else {
       await input.exactly(1)
       stream.abort(new Error(preamble))
@@ -208,9 +215,42 @@ async function end (r, signal) {
   }
 }
 
+// Opens a stream, sends random bytes and the end at whatever pace the other side has, and does not wait for that.
+async function hold (r, signal) {
+  const { stream, head } = await openSpliced(r, signal)
+  const sent = createHash('sha256')
+  async function * output () {
+    yield head
+    for (let left = r.bytes; left > 0; left -= 65536) {
+      const data = randomBytes(Math.min(left, 65536))
+      sent.update(data)
+      yield data
+    }
+  }
+  wireOf(connectionTo(r.peer)).written = send(stream, output()).then(
+    () => ({ bytes: r.bytes, sha256: sent.digest('hex') }),
+    error => ({ error: error.message })
+  )
+  return {}
+}
+
+// Reads a stream that was opened with the preamble 'hold', to its end.
+async function readHeld (r) {
+  const { stream, input } = await wireOf(connectionTo(r.peer)).held.promise
+  const received = createHash('sha256')
+  let bytes = 0
+  stream.resume()
+  for await (const data of input.remaining()) {
+    received.update(data)
+    bytes += data.length
+  }
+  await stream.close()
+  return { bytes, sha256: received.digest('hex') }
+}
+
 // --- gRPC: grpc-js on unix sockets, whose connections are joined with libp2p streams
 
-const definition = loadFileDescriptorSetFromBuffer(readFileSync(process.argv[2]), { arrays: true, bytes: String, longs: String })
+const definition = loadFileDescriptorSetFromBuffer(readFileSync(descriptors), { arrays: true, bytes: String, longs: String })
 const service = definition['mlnet.rpc.Mlnet']
 const texts = []
 
@@ -281,6 +321,16 @@ function connectionTo (peer) {
   return connection
 }
 
+// Waits until a peer is connected, or is not.
+async function untilConnected (id, wanted, signal) {
+  const peer = peerIdFromString(id)
+  while (host.getConnections(peer).length > 0 !== wanted) {
+    await new Promise(resolve => {
+      host.addEventListener(wanted ? 'peer:connect' : 'peer:disconnect', resolve, { once: true, signal })
+    })
+  }
+}
+
 const commands = {
   async dial (r, signal) {
     await host.dial(multiaddr(r.address), { signal })
@@ -305,15 +355,32 @@ const commands = {
     await host.hangUp(peerIdFromString(r.peer), { signal })
     return {}
   },
-  async 'until gone' (r, signal) {
-    const peer = peerIdFromString(r.peer)
-    while (host.getConnections(peer).length > 0) {
-      await new Promise(resolve => {
-        host.addEventListener('peer:disconnect', resolve, { once: true, signal })
-      })
-    }
+  async 'until connected' (r, signal) {
+    await untilConnected(r.peer, true, signal)
     return {}
   },
+  async 'until gone' (r, signal) {
+    await untilConnected(r.peer, false, signal)
+    return {}
+  },
+  async 'until stalled' (r, signal) {
+    return wireOf(connectionTo(r.peer)).untilStalled(signal)
+  },
+  async 'until answered' (r, signal) {
+    const wire = wireOf(connectionTo(r.peer))
+    await wire.until(() => wire.answered >= r.count, signal)
+    return {}
+  },
+  async 'until asked' (r, signal) {
+    const wire = wireOf(connectionTo(r.peer))
+    await wire.until(() => wire.answers >= r.count, signal)
+    return {}
+  },
+  async 'until read' (r) {
+    return wireOf(connectionTo(r.peer)).written
+  },
+  read: readHeld,
+  hold,
   call,
   echo,
   reset,
