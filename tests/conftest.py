@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -12,6 +13,11 @@ from hypothesis import settings
 # A deadline would make a busy machine fail a correct test.
 settings.register_profile("mlnet", deadline=None)
 settings.load_profile("mlnet")
+
+# A shell starts what runs in the background with Ctrl-C ignored; then a node ignores it as well, and so would the
+# nodes of tests that interrupt them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Implementation = Literal["pure", "compiled"]
 KERNELS = ("borda", "pingmatrix", "segmenthash")
