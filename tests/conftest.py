@@ -14,8 +14,8 @@ from hypothesis import settings
 settings.register_profile("mlnet", deadline=None)
 settings.load_profile("mlnet")
 
-# A shell starts what runs in the background with Ctrl-C ignored; then a node ignores it as well, and so would the
-# nodes of tests that interrupt them.
+# A shell starts what runs in the background with Ctrl-C ignored; then a node ignores it as well, and so would
+# those that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
