@@ -1,0 +1,130 @@
+"""The process around the native byte path: the library that encrypts, its ends, and its forks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mlnet.net._session", reason="the native byte path was not built")
+
+from native_support import SECONDS, facing_peer
+
+TESTS = str(Path(__file__).parent.parent)
+
+
+@pytest.mark.parametrize("library", ["libcrypto", "libsodium"])
+def test_both_libraries_speak_with_another_implementation(library: str) -> None:
+    code = f"""
+from mlnet.net import aead
+{"aead._libcrypto = lambda: None" if library == "libsodium" else ""}
+if aead.load_aead() != {library!r}:
+    raise SystemExit(77)
+import sys
+sys.path.insert(0, {TESTS!r})
+sys.path.insert(0, {TESTS!r} + '/integration')
+import test_net_native as tests
+tests.test_bytes_and_half_closes_cross_both_ways(300_000)
+tests.test_streams_may_be_opened_in_any_order()
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    if done.returncode == 77:
+        pytest.skip("this interpreter's OpenSSL cannot be reached")
+    assert done.returncode == 0
+
+
+_TRAFFIC = """
+import os, socket, sys, threading, time
+sys.path.insert(0, {directory!r})
+import native_support as tests
+one, other = tests.Side(tests.reactor()), tests.Side(tests.reactor())
+left, right = tests.tcp_pair()
+one.session = one.reactor.add(left.detach(), True, tests.ONE, 0, tests.OTHER, 0, b"")
+other.session = other.reactor.add(right.detach(), False, tests.OTHER, 0, tests.ONE, 0, b"")
+_, writer = one.open()
+_, reader = other.accept()
+moved = threading.Event()
+def write():
+    try:
+        while True:
+            writer.sendall(bytes(200_000))
+    except OSError:
+        pass
+def read():
+    try:
+        while reader.recv(1 << 20):
+            moved.set()
+    except OSError:
+        pass
+for work in (write, read):
+    threading.Thread(target=work, daemon=True).start()
+assert moved.wait(20)
+"""
+
+
+_ENDINGS = {
+    "return": "",
+    "exit": "raise SystemExit(0)",
+    "stop": "one.reactor.stop(); other.reactor.stop()",
+    "fork": """
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        try:
+            one.reactor.open(one.session)
+        except OSError:
+            os._exit(0)
+        os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+moved.clear()
+assert moved.wait(20)
+""",
+}
+
+
+@pytest.mark.parametrize("how", _ENDINGS)
+def test_a_process_ends_cleanly_under_full_traffic(how: str) -> None:
+    code = _TRAFFIC.format(directory=TESTS) + _ENDINGS[how]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_a_forked_child_does_not_keep_a_connection_up() -> None:
+    """The parent is killed, its child lives on, and the peer sees the end."""
+    with facing_peer() as (_, _), socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"""
+import os, socket, sys, time
+sys.path.insert(0, {TESTS!r})
+import native_support as tests
+made = tests.reactor()
+connection = socket.create_connection({server.getsockname()!r})
+made.add(connection.detach(), True, tests.ONE, 0, tests.OTHER, 0, b"")
+if os.fork() == 0:
+    time.sleep({SECONDS})
+    os._exit(0)
+print("up", flush=True)
+time.sleep({SECONDS})
+"""
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert parent.stdout is not None
+        try:
+            connection, _ = server.accept()
+            connection.settimeout(5.0)
+            assert parent.stdout.readline() == b"up\n"
+            parent.kill()
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""
+            connection.close()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
+            parent.wait()
+            parent.stdout.close()
