@@ -250,3 +250,15 @@ class World:
     @staticmethod
     def is_idle(command: Command) -> bool:
         return isinstance(command, End | Offer)
+
+
+def reports(world: World, what: str) -> list[Report]:
+    return [report for report in world.reports if report.what == what]
+
+
+def sent(world: World, name: str, type_: str) -> list[Send]:
+    return [
+        command
+        for owner, command in world.log
+        if owner == name and isinstance(command, Send) and command.message.type == type_
+    ]
