@@ -156,8 +156,9 @@ class Session(IMuxedConn):
         return self._offered.pop(0)
 
     def offer(self, stream: Stream) -> bool:
-        """Have a stream of the peer's accepted; False when there are too many that nobody has accepted."""
-        if len(self._offered) >= MAX_STREAMS:
+        """Have a stream of the peer's accepted; False when there are too many that nobody has accepted, or
+        the session is over."""
+        if self.ending is not None or len(self._offered) >= MAX_STREAMS:
             return False
         self._offered.append(stream)
         self._wake_acceptor()

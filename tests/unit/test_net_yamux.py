@@ -16,6 +16,10 @@ from libp2p.stream_muxer.exceptions import (
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from yamux_support import (
     PEER,
+    SYN,
+    WINDOW,
+    Secured,
+    frame,
     read_all,
     run,
     sessions,
@@ -169,6 +173,33 @@ def test_nothing_is_written_after_our_close() -> None:
             await stream.close()
             with pytest.raises(MuxedStreamClosed):
                 await stream.write(b"x")
+
+    run(test)
+
+
+def test_a_stream_that_comes_while_the_session_ends_is_not_accepted() -> None:
+    class Late(Secured):
+        """A connection on which the peer still opens a stream while it is being closed."""
+
+        async def read(self, n: int | None = None) -> bytes:
+            await self.frozen.wait()
+            return frame(WINDOW, SYN, 2, 0)
+
+        async def close(self) -> None:
+            self.frozen.set()
+            await trio.testing.wait_all_tasks_blocked()
+            await super().close()
+
+    async def test() -> None:
+        left, _ = trio.testing.memory_stream_pair()
+        session = YamuxSession(Late(left, True), PEER)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.start)
+            await session.event_started.wait()
+            await session.close()
+            assert session.stream_count == 0
+            with pytest.raises(MuxedConnUnavailable):
+                await session.accept_stream()
 
     run(test)
 
