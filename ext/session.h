@@ -28,10 +28,11 @@ static reactor_t *reactor_new(const limits_t *limits) {
     r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r->told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data = {.ptr = r}};
-    if (engine_start(&r->engine) || !r->input || !r->opened || r->epoll < 0 || r->wake < 0 || r->told < 0 ||
-        epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->wake, &event)) {
-        int error = errno ? errno : ENOMEM;
-        engine_end(&r->engine);
+    int failed = !r->input || !r->opened || r->epoll < 0 || r->wake < 0 || r->told < 0 ||
+                 epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->wake, &event);
+    int error = errno;
+    if (!failed && (failed = engine_start(&r->engine))) error = ENOMEM;   /* libcrypto keeps no errno */
+    if (failed) {
         if (r->epoll >= 0) close(r->epoll);
         if (r->wake >= 0) close(r->wake);
         if (r->told >= 0) close(r->told);
@@ -154,6 +155,10 @@ static int64_t session_add(reactor_t *r, int fd, int initiator, const uint8_t *s
 static int session_close(reactor_t *r, uint64_t id, uint32_t code) {
     if (r->dead) return -1;
     enter(r);
+    if (r->dead) {                /* meanwhile: its descriptors are closed */
+        leave(r);
+        return -1;
+    }
     session_t *s = session_find(r, id);
     if (s && !s->closing) {
         for (int i = 0; i < BUCKETS && !s->ended; i++)
@@ -294,6 +299,10 @@ static int reactor_take(reactor_t *r, news_t *out, int max) {
     int n = 0;
     if (r->dead) return 0;
     enter(r);
+    if (r->dead) {                /* meanwhile: its descriptors are closed */
+        leave(r);
+        return 0;
+    }
     if (read(r->told, &count, sizeof count) < 0) count = 0;
     while (n < max && r->waits_first) {
         stream_t *t = r->waits_first;

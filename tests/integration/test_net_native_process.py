@@ -128,3 +128,29 @@ time.sleep({SECONDS})
                 os.killpg(parent.pid, signal.SIGKILL)
             parent.wait()
             parent.stdout.close()
+
+
+def test_a_reactor_that_lacks_a_descriptor_says_so_and_keeps_none() -> None:
+    code = f"""
+import errno, os, resource, sys
+sys.path.insert(0, {TESTS!r})
+import native_support as tests
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    pass
+for lacking in (3, 2, 1):
+    try:
+        tests.reactor()
+    except OSError as error:
+        assert error.errno == errno.EMFILE, error
+    else:
+        raise AssertionError("there was a descriptor left")
+    os.close(taken.pop())
+tests.reactor().stop()
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 0
