@@ -51,7 +51,7 @@ from mlnet.protocol.messages import Message
 from mlnet.protocol.phases import Stage
 from mlnet.result import Accuracy, ModelFile, Result
 from mlnet.state import State
-from mlnet.taskrun import MODEL
+from mlnet.tasktraining import MODEL
 from mlnet.timers import Timers
 from mlnet.training.plan import Scored, ScorePlan
 from mlnet.training.process import Trainer

@@ -1,0 +1,172 @@
+"""A node's Redis server for one task: who may use it, and how it stands to the servers of other members."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from random import SystemRandom
+
+from mlnet import store
+from mlnet.errors import StoreError, TransportError
+from mlnet.net.interface import REDIS_PROTOCOL, DialBack
+from mlnet.options import NodeOptions
+from mlnet.protocol.commands import MeasurePings, Replicate
+from mlnet.protocol.events import PingsMeasured, Replicated
+from mlnet.wire import Wire
+
+DIALLERS = 4
+"""Peers that are asked to dial a port back."""
+MAX_SERVER_BYTES = 256 << 20
+
+
+class TaskRedis:
+    """The server, and the ways to those of other members.
+
+    Args:
+        task: its id.
+        client: peer id.
+        wire: the node's.
+        options: of the operator.
+        runtime: for sockets.
+    """
+
+    def __init__(self, task: str, client: str, wire: Wire, options: NodeOptions, runtime: Path) -> None:
+        self._task, self._client = task, client
+        self._wire, self._options, self._runtime = wire, options, runtime
+        self._server: store.RedisServer | None = None
+        self._members: frozenset[str] = frozenset()
+        self._slave = ""
+        self._forwards: list[Path] = []
+
+    async def start(self) -> tuple[DialBack, int]:
+        """Start the server; what peers found when they dialled it, and its port.
+
+        Raises:
+            MlnetError: it does not start.
+        """
+        options = self._options
+        self._server = await store.RedisServer.start(
+            store.find_binary(options.redis),
+            self._runtime,
+            task=self._task,
+            ports=options.redis_ports,
+            max_memory=min(options.terms.resources.memory << 20, MAX_SERVER_BYTES),
+        )
+        for purpose in ("store", "replica", "progress"):
+            await self._server.gate(purpose)
+        port = self._server.port
+        return await self._dialled_back(port), port
+
+    async def _dialled_back(self, port: int) -> DialBack:
+        """Ask several peers; one that sees this node at another address than loopback knows best."""
+        network = self._wire.network
+        peers = network.connected_peers()
+        SystemRandom().shuffle(peers)
+        timeout = self._options.deadlines.pings / 1000
+        asked = [network.dial_back(peer, port, timeout) for peer in peers[:DIALLERS]]
+        answers = await asyncio.gather(*asked)
+        if not answers:
+            return DialBack(False, "", "no peer is connected that could dial the port back")
+        return max(answers, key=lambda answer: (answer.open, not answer.host.startswith("127.")))
+
+    async def stop(self) -> None:
+        """Close the ways to others, and end the server."""
+        for path in self._forwards:
+            await self._wire.network.unforward(path)
+        self._forwards.clear()
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+    # ---------------------------------------------------------------------------------------- who may use it
+
+    def serve(self, members: frozenset[str], slave: str) -> None:
+        """Admit these members to the store, and one of them as the replica, in place of those before."""
+        self._members, self._slave = members, slave
+
+    def narrow(self, members: frozenset[str]) -> None:
+        """Admit to the store none but these any more."""
+        self._members &= members
+
+    def admit(self, peer: str, purpose: str) -> Path | None:
+        """The socket of the server for a purpose, if that peer may use it."""
+        may = {
+            "store": peer in self._members,
+            "replica": peer == self._slave,
+            "progress": peer == self._client or peer in self._members,
+        }
+        if self._server is None or not may.get(purpose, False):
+            return None
+        return self._server.gate_path(purpose)
+
+    # ------------------------------------------------------------------------------- the servers of others
+
+    async def measure_pings(self, command: MeasurePings) -> PingsMeasured:
+        """Ping the servers of other members, one after the other."""
+        timeout = self._options.deadlines.pings / 2000
+        measured: dict[str, tuple[int, ...]] = {}
+        for peer, (host, port) in command.targets.items():
+            measured[peer] = await self._ping(
+                peer, host, port, command.samples, timeout / len(command.targets)
+            )
+        return PingsMeasured(command.attempt, measured)
+
+    async def _ping(self, peer: str, host: str, port: int, samples: int, timeout: float) -> tuple[int, ...]:
+        """Ping a member where it is connected from, never where it merely says it is."""
+        network = self._wire.network
+        if not network.remote_ips(peer):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout / 2):
+                    await self._connect(peer)
+        seen = network.remote_ips(peer)
+        target = host if host in seen else next(iter(sorted(seen)), None)
+        if target is None or not port:
+            return ()
+        try:
+            return tuple(await store.ping(target, port, samples=samples, timeout=timeout))
+        except StoreError:
+            return ()
+
+    async def _connect(self, peer: str) -> None:
+        """Dial a member that this node has had no reason to talk to yet."""
+        for address in self._wire.network.known_peers().get(peer, []):
+            with contextlib.suppress(TransportError):
+                await self._wire.network.connect(address)
+                return
+
+    async def replicate(self, command: Replicate) -> Replicated:
+        """Become the replica of another member's server."""
+        reason = ""
+        try:
+            if self._server is None:
+                raise StoreError("this node has no Redis server")
+            path = await self._forward(command.master, "replica")
+            await self._server.replicate_from(path, timeout=self._options.deadlines.ready * 0.75 / 1000)
+        except (StoreError, TransportError) as error:
+            reason = str(error)
+        return Replicated(command.attempt, reason)
+
+    async def promote(self) -> None:
+        """Leave the master of an earlier attempt."""
+        if self._server is not None:
+            with contextlib.suppress(StoreError):
+                await self._server.promote()
+
+    async def endpoint(self, peer: str) -> Path:
+        """A socket at which the trainer reaches a server as a member.
+
+        Raises:
+            StoreError: it is to be this node's, which has none.
+            TransportError: the network has stopped.
+        """
+        if peer == self._wire.network.peer_id:
+            if self._server is None:
+                raise StoreError("this node has no Redis server")
+            return self._server.gate_path("store")
+        return await self._forward(peer, "store")
+
+    async def _forward(self, peer: str, purpose: str) -> Path:
+        path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self._task} {purpose}")
+        self._forwards.append(path)
+        return path
