@@ -22,9 +22,12 @@ from net_support import Node, running
 from mlnet.envelope import Envelope
 from mlnet.errors import MlnetError
 from mlnet.identity import Identity
+from mlnet.net.interface import Limits
 
 SEND_SECONDS = 30.0
 FETCH_SECONDS = 60.0
+LIMITS = Limits(seen=512)
+"""What a node remembers of envelopes fills up in the warm-up: growth up to a bound is no leak."""
 ENVELOPE_BYTES = (200, 20_000)
 """From the smallest to the largest that is sent now and then."""
 
@@ -172,7 +175,7 @@ async def main() -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
-    async with running(worker):
+    async with running(worker, limits=LIMITS):
         answer: dict[str, Any] = {"address": worker.address, "peer": worker.id}
         while True:
             sys.stdout.write(json.dumps(answer) + "\n")
