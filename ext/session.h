@@ -42,6 +42,7 @@ static reactor_t *reactor_new(const limits_t *limits) {
     }
     pthread_mutex_init(&r->mutex, NULL);
     pthread_mutex_init(&r->turnstile, NULL);
+    pthread_mutex_init(&r->stopping, NULL);
     return r;
 }
 
@@ -62,21 +63,12 @@ static int reactor_start(reactor_t *r) {
     return error;
 }
 
-/* Ends the thread and all sessions at once. */
-static void reactor_stop(reactor_t *r) {
-    if (r->dead) return;
+static void reactor_end(reactor_t *r) {
     r->stop = 1;
     if (r->running) {
         kick(r);
         pthread_join(r->thread, NULL);
     }
-    pthread_mutex_lock(&all_mutex);
-    for (reactor_t **at = &all_reactors; *at; at = &(*at)->next)
-        if (*at == r) {
-            *at = r->next;
-            break;
-        }
-    pthread_mutex_unlock(&all_mutex);
     enter(r);
     r->running = 0;
     r->dead = 1;
@@ -101,6 +93,22 @@ static void reactor_stop(reactor_t *r) {
     close(r->wake);
     close(r->told);
     leave(r);
+    /* Last: a child that is forked meanwhile finds it in the list, and marks its copy as dead. */
+    pthread_mutex_lock(&all_mutex);
+    for (reactor_t **at = &all_reactors; *at; at = &(*at)->next)
+        if (*at == r) {
+            *at = r->next;
+            break;
+        }
+    pthread_mutex_unlock(&all_mutex);
+}
+
+/* Ends the thread and all sessions at once. */
+static void reactor_stop(reactor_t *r) {
+    if (r->dead) return;
+    pthread_mutex_lock(&r->stopping);   /* the host and the end of the process may want it at once */
+    if (!r->dead) reactor_end(r);
+    pthread_mutex_unlock(&r->stopping);
 }
 
 /* Takes over the TCP connection `fd` after its handshake; `plain` is what was already opened of it. The session's

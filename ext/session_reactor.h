@@ -236,6 +236,10 @@ static void after_fork_in_parent(void) {
 
 static void after_fork_in_child(void) {
     for (reactor_t *r = all_reactors; r; r = r->next) {
+        if (r->dead) {                /* its descriptors' numbers may be others' by now */
+            leave(r);
+            continue;
+        }
         for (uint32_t i = 0; i < r->slot_count; i++) {
             session_t *s = r->slots[i];
             if (!s) continue;

@@ -168,7 +168,7 @@ struct reactor {
     pthread_t thread;
     int running, dead;
     volatile int stop;
-    pthread_mutex_t turnstile, mutex;
+    pthread_mutex_t stopping, turnstile, mutex;
     limits_t limits;
     counters_t counters;
     session_t **slots;

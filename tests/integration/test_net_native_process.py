@@ -8,13 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("mlnet.net._session", reason="the native byte path was not built")
 
 from native_support import SECONDS, facing_peer
+from native_support import reactor as make_reactor
 
 TESTS = str(Path(__file__).parent.parent)
 
@@ -154,3 +158,20 @@ tests.reactor().stop()
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_two_threads_may_stop_a_reactor_at_once() -> None:
+    """As the host's and the main thread do when a process ends; whoever returns finds it stopped."""
+    for _ in range(50):
+        reactor = make_reactor()
+        both = threading.Barrier(2)
+
+        def stop(reactor: Any = reactor, both: threading.Barrier = both) -> None:
+            both.wait(SECONDS)
+            reactor.stop()
+            with pytest.raises(OSError, match="Invalid argument"):
+                reactor.add(0, True, bytes(32), 0, bytes(32), 0, b"")
+
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(stop) for _ in range(2)]:
+                done.result(SECONDS)
