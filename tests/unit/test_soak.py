@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from soak import BOUNDS, growth, judge, table
+from soak import BOUNDS, growth, judge, table, warm
 
 
 def curve(**figures: list[float]) -> dict[str, list[dict[str, float]]]:
@@ -28,7 +28,7 @@ def test_a_leak_is_seen_in_every_figure(figure: str) -> None:
 
 def test_a_leak_is_seen_under_noise() -> None:
     chance = random.Random(7)
-    values = [40 + 0.4 * at + chance.choice([0, 0, 20, 60]) for at in range(120)]
+    values = [40 + 0.8 * at + chance.choice([0, 0, 20, 60]) for at in range(120)]
     assert len(judge(curve(tasks=values))) == 1
 
 
@@ -40,11 +40,17 @@ def test_noise_alone_is_no_leak() -> None:
 
 
 def test_warm_up_does_not_count() -> None:
-    assert judge(curve(rss_mib=[60.0] * 20 + [140.0] * 100)) == []
+    assert judge(curve(rss_mib=[60.0] * 60 + [140.0] * 60)) == []
+
+
+def test_an_hour_has_a_warm_up_of_ten_minutes() -> None:
+    seconds = [sample["second"] for sample in warm([{"second": 30.0 * at} for at in range(120)])]
+    assert seconds[0] == 600.0
+    assert len(seconds) == 100
 
 
 def test_what_is_compared_is_the_first_and_the_last_third() -> None:
-    assert growth([9.0] * 20 + [1.0] * 30 + [5.0] * 40 + [2.0] * 30) == (1.0, 2.0)
+    assert growth([1.0] * 30 + [5.0] * 40 + [2.0] * 30) == (1.0, 2.0)
 
 
 def test_the_table_has_a_row_for_some_of_the_samples() -> None:
