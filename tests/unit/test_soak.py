@@ -21,7 +21,7 @@ def test_a_steady_node_is_well() -> None:
 
 @pytest.mark.parametrize("figure", BOUNDS)
 def test_a_leak_is_seen_in_every_figure(figure: str) -> None:
-    values = [100.0 + 0.5 * at for at in range(120)]
+    values = [100.0 + 0.8 * at for at in range(120)]
     (complaint,) = judge(curve(**{figure: values}))
     assert complaint.startswith(f"node: {figure} grew from ")
 
