@@ -8,8 +8,8 @@ strangers send garbage, stall, open streams and cut them::
 Every figure of every node is sampled. The first ten minutes, but at most half, are warm-up; of the rest, the
 lower quartile of the last third may not exceed that of the first third by more than the bound in
 :data:`BOUNDS`. After the churn, the connections must be those between the nodes again, and of what the nodes
-sent one another nearly all must have arrived. Exit code 1 where one of these fails. The choices are those of the seed; the
-timing is the machine's.
+sent one another nearly all must have arrived. Exit code 1 where one of these fails. The choices are those of
+the seed; the timing is the machine's.
 """
 
 from __future__ import annotations
