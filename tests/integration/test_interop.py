@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,10 +135,11 @@ async def begin_echo(node: Node, peer: Peer) -> tuple[asyncio.StreamReader, asyn
     return reader, writer
 
 
-async def begin_holding(node: Node, peer: Peer, directory: Path) -> socket.socket:
+async def begin_holding(node: Node, peer: Peer) -> socket.socket:
     """Where a stream of the peer's ends on our side, with more to come than fits before it is read."""
-    path = directory / node.id
-    with socket.socket(socket.AF_UNIX) as listener:
+    # Not in tmp_path, which may be longer than the path of a socket can be.
+    with tempfile.TemporaryDirectory(prefix="mi-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = Path(folder) / "s"
         listener.setblocking(False)
         listener.bind(str(path))
         listener.listen()
@@ -279,13 +281,13 @@ async def test_a_hundred_streams_are_open_at_once(pair: Pair) -> None:
 
 
 async def test_a_stream_that_nobody_reads_holds_up_itself_only(
-    pair: Pair, request: pytest.FixtureRequest, tmp_path: Path
+    pair: Pair, request: pytest.FixtureRequest
 ) -> None:
     node, peer, _ = pair
     data = os.urandom(UNREAD)
     path = await node.network.forward(peer.id, REDIS_PROTOCOL, "hold")
     sending = asyncio.ensure_future(exchange(path, data))
-    with await begin_holding(node, peer, tmp_path) as unread:
+    with await begin_holding(node, peer) as unread:
         await peer.do("until stalled", peer=node.id)
 
         if "peer dials" in request.node.callspec.id:
@@ -324,14 +326,12 @@ async def test_the_peer_answers_the_keepalives_of_the_node(muxing: None, peer: P
             assert node.changes == [(peer.id, True)]
 
 
-async def test_a_frozen_peer_is_noticed(
-    muxing: None, command: list[str], descriptors: Path, tmp_path: Path
-) -> None:
+async def test_a_frozen_peer_is_noticed(muxing: None, command: list[str], descriptors: Path) -> None:
     """A process that is stopped keeps its connections open; only its silence tells."""
     limits = Limits(ping_seconds=0.2, ping_timeout_seconds=0.5)
     async with running_peer(command, descriptors) as peer, both_ways(peer, limits) as nodes:
         echoing = [await begin_echo(node, peer) for node in nodes]
-        holding = [await begin_holding(node, peer, tmp_path) for node in nodes]
+        holding = [await begin_holding(node, peer) for node in nodes]
         for node in nodes:  # so that the connection of the next call is up
             assert "DialBack" in (await node.network.dial_back(peer.id, 4001, SECONDS)).reason
         await peer.freeze()
