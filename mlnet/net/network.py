@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError, TransportError
@@ -38,7 +40,10 @@ from mlnet.net.wellknown import Identified
 
 __all__ = ["TOOL", "DialBack", "Handlers", "Identified", "Limits", "Network"]
 
+logger = logging.getLogger(__name__)
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+STOP_SECONDS = 5.0
+"""How long the end of one part of a network may take before the next part ends."""
 
 
 class Network:
@@ -134,10 +139,10 @@ class Network:
         Can be called again, and before :meth:`start`.
         """
         self._running = False
-        await self._contacts.stop()
-        await self._conversations.stop()
+        await _within(STOP_SECONDS, "the dials under way", self._contacts.stop())
+        await _within(STOP_SECONDS, "the conversations", self._conversations.stop())
         if self._server is not None:
-            await self._server.stop()
+            await _within(STOP_SECONDS, "the gRPC server", self._server.stop())
         await self._host.stop()
         await self._intake.stop()
 
@@ -368,3 +373,16 @@ class Network:
         """A connection ended because that peer broke the rules."""
         if self._running:
             self._contacts.penalise(peer, points)
+
+
+async def _within(seconds: float, what: str, stopping: Coroutine[Any, Any, None]) -> None:
+    """Wait for an end, but not for ever: the host's, which comes after it, sets free what hangs."""
+    task = asyncio.ensure_future(stopping)
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+        if task.done():
+            task.result()
+        else:
+            logger.error("%s did not end within %g s: %s", what, seconds, task.get_stack())
+    finally:
+        task.cancel()

@@ -21,7 +21,7 @@ from net_support import LOOPBACK, SECONDS, Node, accepted, join, nodes, running
 
 from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
 from mlnet.identity import Identity
-from mlnet.net import wellknown
+from mlnet.net import network, wellknown
 from mlnet.net.host import Host
 from mlnet.net.interface import Limits
 from mlnet.net.network import Network
@@ -279,6 +279,22 @@ async def test_no_thread_outlives_the_network() -> None:
     async with nodes(2) as (a, b):
         await join(a, b)
         assert sum(thread.name == "mlnet-libp2p" for thread in threading.enumerate()) == 2
+    assert not any(thread.name == "mlnet-libp2p" for thread in threading.enumerate())
+
+
+async def test_a_network_ends_though_a_part_of_it_does_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(network, "STOP_SECONDS", 0.1)
+    async with asyncio.timeout(SECONDS), nodes(2) as (a, b):
+        await join(a, b)
+        monkeypatch.setattr(a.network._conversations, "stop", never)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "the conversations did not end within 0.1 s"
+    ]
     assert not any(thread.name == "mlnet-libp2p" for thread in threading.enumerate())
 
 
