@@ -310,9 +310,14 @@ class World:
                 self.effects.carry_out(party, task, command)
 
     def _fire(self, party: Party, task: str, command: SetTimer, incarnation: int) -> None:
-        if party.incarnation == incarnation and party.timers.get((task, command.name)) == command.at:
-            del party.timers[task, command.name]
-            self.give(party, task, TimerFired(command.name))
+        if party.incarnation != incarnation or party.timers.get((task, command.name)) != command.at:
+            return
+        if party.paused:
+            # The timer of a stopped process goes off when the process goes on, after what came before.
+            party.held.append(lambda: self._fire(party, task, command, incarnation))
+            return
+        del party.timers[task, command.name]
+        self.give(party, task, TimerFired(command.name))
 
     def _resume(self, party: Party, machine: Client, now: int) -> None:
         record = party.disk.get(machine.task)

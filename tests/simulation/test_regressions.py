@@ -9,8 +9,10 @@ import pytest
 from mlnet.protocol.answering import FACTOR
 from mlnet.protocol.client import Client
 from mlnet.protocol.commands import Send
+from mlnet.protocol.events import CancelRequested
 from mlnet.protocol.messages import ClusterMembers
 from mlnet.simulation.faults import Faults
+from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import Party
 from mlnet.simulation.scenario import Run, Scenario
 
@@ -81,3 +83,18 @@ def test_a_machine_that_is_lost_with_its_disk_stays_lost() -> None:
     assert not lost.alive
     assert f"{lost.name}.1" in {node.name for node in run.world.nodes()}
     assert not run.go().violation
+
+
+def test_a_paused_nodes_measurement_and_its_deadline_come_in_their_order() -> None:
+    """A node that is stopped while it measures keeps its deadline until it goes on, and ends by it then."""
+    cluster: dict[str, object] = {"waiting-period": "10s", "max-committee-size": 2, "sealed-votes": False}
+    run = Run(Scenario(0, "calm", nodes=5, cluster=cluster), keep=200)
+    run.world.run(until_step=26)
+    party, client = client_of(run)
+    run.world.give(party, client.task, CancelRequested("enough"))
+    measuring = run.world.nodes()[0]
+    run.world.pause(measuring)
+    run.world.run(until=run.world.now + 60 * SECOND)
+    run.world.resume(measuring)
+    run.world.run()
+    assert not measuring.machines()
