@@ -248,11 +248,28 @@ def demo(
 def validate(
     file: Definition = None,
     no_data: Annotated[bool, typer.Option("--no-data", help="Do not read the dataset.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="First correct what has one fix only; FILE.orig keeps what it was.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="NEW", help="With --fix: write the corrected file there; - is standard output."),
+    ] = None,
 ) -> None:
-    """Check a task definition and its dataset, and say what they amount to."""
-    from mlnet.terminal import validating
+    """Check a task definition and its dataset, and say what they amount to.
 
-    validating.validate(definition_file(file), read_data=not no_data)
+    Exit code 0 if both are right, 10 if the definition has errors (or, after --fix, has some left), 11 to 14
+    if the dataset has.
+    """
+    if output is not None and not fix:
+        raise typer.BadParameter("it goes with --fix", param_hint="--output")
+    from mlnet.terminal import correcting, validating
+
+    checked: Path | None = definition_file(file)
+    if fix and checked is not None:
+        checked = correcting.correct(checked, output)
+    if checked is not None:
+        validating.validate(checked, read_data=not no_data)
 
 
 @app.command(short_help="Apply a model to new rows.")

@@ -231,8 +231,8 @@ def read_definition(file: Path, waiting_period: str | None = None) -> str:
     Raises:
         TaskError: it cannot be read, or is wrong.
     """
-    definition = task_definition.load_file(file)
-    text = file.read_text(encoding="utf-8")
+    text = task_definition.read_text(file)
+    definition = task_definition.load_text(text, file)
     if waiting_period is None:
         return text
     plain = task_definition.to_plain(definition)

@@ -5,7 +5,7 @@
     MlnetError                      1   anything of ours; the base
     |-- ConfigError                 3   an option or a file of the operator's is wrong
     |   `-- PortInUse               4   the address to listen on is taken
-    |-- TaskError                   10  the task definition is wrong; names the key's path and a fix
+    |-- TaskError                   10  the task definition is wrong; each error has a line, path, fix
     |-- DataError                   11  a dataset, segment or model cannot be read
     |   |-- HashMismatch            12  its bytes are not those that were promised
     |   |-- TooFewRows              13  it cannot fill ten segments
@@ -27,6 +27,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class MlnetError(Exception):
     """Base of all errors that mlnet raises on purpose."""
@@ -46,21 +49,61 @@ class PortInUse(ConfigError):
     exit_code = 4
 
 
-class TaskError(MlnetError):
-    """The task definition is wrong.
+@dataclass(frozen=True, slots=True)
+class TaskProblem:
+    """One thing that is wrong with a task definition.
 
     Attributes:
-        path: the key's path, such as ``ml.optimizer.epochs``; empty when it concerns the whole document.
-        problem: what is wrong with it.
-        fix: what to write instead.
+        path: the key's path, such as ``ml.optimizer.epochs``; empty when it concerns the whole document or a
+            line that cannot be read.
+        problem: what is wrong, with what stands there.
+        fix: what to write instead; may be empty.
+        line: where in the text, from 1; 0 if there is no text or no such place.
+        column: where in the line, from 1; 0 if unknown.
+        certain: whether only one correction is possible, so that ``validate --fix`` makes it.
+    """
+
+    path: str
+    problem: str
+    fix: str = ""
+    line: int = 0
+    column: int = 0
+    certain: bool = False
+
+    def __str__(self) -> str:
+        place = f"line {self.line}" if self.line else ""
+        if place and not self.path and self.column:
+            place += f", column {self.column}"
+        words = [place, self.path, self.problem]
+        return ": ".join(word for word in words if word) + (f" ({self.fix})" if self.fix else "")
+
+
+class TaskError(MlnetError):
+    """The task definition is wrong. The message names every error, if there is more than one.
+
+    Attributes:
+        errors: all that was found, in the order of the text; at least one.
+        file: the definition's file, if it was read from one.
+        path: of the first error.
+        problem: of the first error.
+        fix: of the first error.
     """
 
     exit_code = 10
 
-    def __init__(self, path: str, problem: str, fix: str = "") -> None:
-        self.path, self.problem, self.fix = path, problem, fix
-        where = f"{path}: " if path else ""
-        super().__init__(f"{where}{problem}" + (f" ({fix})" if fix else ""))
+    def __init__(
+        self, path: str, problem: str, fix: str = "", *, errors: Sequence[TaskProblem] = (), file: str = ""
+    ) -> None:
+        self.errors = tuple(errors) or (TaskProblem(path, problem, fix),)
+        self.path, self.problem, self.fix, self.file = path, problem, fix, file
+        several = f"{len(self.errors)} errors: " if len(self.errors) > 1 else ""
+        super().__init__(several + "; ".join(map(str, self.errors)))
+
+    @classmethod
+    def of(cls, errors: Sequence[TaskProblem], file: str = "") -> TaskError:
+        """The error that consists of these, at least one."""
+        first = errors[0]
+        return cls(first.path, first.problem, first.fix, errors=errors, file=file)
 
 
 class DataError(MlnetError):

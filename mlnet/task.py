@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from mlnet import task_reading, yaml12
-from mlnet.errors import TaskError
+from mlnet import task_diagnosis, task_reading, yaml12
+from mlnet.errors import TaskError, TaskProblem
 from mlnet.task_schema import (
     MAX_PARAMETERS,
     Cluster,
@@ -46,23 +46,42 @@ __all__ = [
 
 MAX_BYTES = 65_536
 """Of a definition's text."""
-_MAX_ITEMS = 4096
+_MAGIC = {
+    b"\x1f\x8b": "a gzip file",
+    b"PK\x03\x04": "a ZIP or NPZ file",
+    b"\x93NUMPY": "an NPY file",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF file",
+}
 
 
-def load(text: str) -> TaskDefinition:
+def load(text: str, *, diagnose: bool = True) -> TaskDefinition:
     """Read and check a definition.
+
+    Args:
+        text: the definition.
+        diagnose: report every error of a wrong one, with lines. Without it only the first error is looked
+            for, at little cost: for texts of others, who need not be helped.
 
     Raises:
         TaskError: it is not YAML, or breaks the schema.
     """
     try:
         plain = yaml12.load(
-            text.removeprefix("\ufeff"), max_bytes=MAX_BYTES, max_items=_MAX_ITEMS, nonfinite=True
+            text.removeprefix("\ufeff"),
+            max_bytes=MAX_BYTES,
+            max_items=task_diagnosis.MAX_ITEMS,
+            nonfinite=True,
         )
-    except yaml12.YamlError as error:
-        problem = str(error) if error.path else f"not accepted as YAML: {error}"
-        raise TaskError(error.path, problem) from None
-    return from_plain(plain)
+        return task_reading.read(plain, most=1)
+    except (yaml12.YamlError, TaskError) as error:
+        if diagnose and (errors := task_diagnosis.diagnose(text).errors):
+            raise TaskError.of(errors) from None
+        if isinstance(error, TaskError):
+            raise
+        problem = error.problem if error.path else f"not accepted as YAML: {error.problem}"
+        first = TaskProblem(error.path, problem, "", error.line, error.column)
+        raise TaskError.of([first]) from None
 
 
 def load_file(path: Path) -> TaskDefinition:
@@ -71,19 +90,77 @@ def load_file(path: Path) -> TaskDefinition:
     Raises:
         TaskError: the file cannot be read, is not UTF-8 text, or breaks the schema.
     """
+    return load_text(read_text(path), path)
+
+
+def load_text(text: str, path: Path) -> TaskDefinition:
+    """Check the definition that was read from a file; errors name it.
+
+    Raises:
+        TaskError: it is not YAML, or breaks the schema.
+    """
+    try:
+        return load(text)
+    except TaskError as error:
+        raise TaskError.of(error.errors, str(path)) from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a definition's file, as :func:`load` takes it.
+
+    Raises:
+        TaskError: the file cannot be read, or is not UTF-8 text.
+    """
+    return decode(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a definition's file.
+
+    Raises:
+        TaskError: the file cannot be read, or is too long.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise TaskError("", f"{path} cannot be read: {error.strerror}", "check the path") from None
+    kind = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    if kind:
+        fix = "a definition is a YAML file that names its data"
+        raise TaskError("", f"{path} is {kind}, no definition", fix)
     if len(data) > MAX_BYTES:
-        raise TaskError(
-            "", f"{path} is longer than {MAX_BYTES} bytes", "a definition names its data, it does not hold it"
-        )
+        fix = "a definition names its data, it does not hold it"
+        raise TaskError("", f"{path} is longer than {MAX_BYTES} bytes", fix)
+    return data
+
+
+def decode(data: bytes, path: Path, *, any_utf: bool = False) -> str:
+    """The text in the bytes of a file.
+
+    Args:
+        data: the bytes.
+        path: of the file, for errors.
+        any_utf: take UTF-16 with a byte order mark, too.
+
+    Raises:
+        TaskError: they are not UTF-8 text.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError:
+            text = ""
+        if any_utf and text:
+            return text
+        problem = TaskProblem("", "the file is UTF-16 text", "save it as UTF-8", certain=bool(text))
+        raise TaskError.of([problem], str(path))
     try:
-        return load(data.decode())
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise TaskError("", f"{path} is not UTF-8 text at byte {error.start}", "save it as UTF-8") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = TaskProblem("", f"not UTF-8 text at byte {error.start}", "save the file as UTF-8", line)
+        raise TaskError.of([problem], str(path)) from None
 
 
 def from_plain(plain: object) -> TaskDefinition:

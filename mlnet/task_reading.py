@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import get_args
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
 
-from mlnet.errors import TaskError
-from mlnet.task_fields import Section, choose, describe, wrong_type
+from mlnet import task_spellings
+from mlnet.task_fields import Section, choose, describe, expected
+from mlnet.task_problems import MAX_PROBLEMS, Enough, Mend, Problems
 from mlnet.task_schema import (
     MAX_BATCH,
     MAX_CLUSTER,
@@ -52,77 +55,179 @@ from mlnet.task_schema import (
 )
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_ROOT_KEYS = ("version", "payment", "ml", "cluster")
+_ML_KEYS = ("dataset", "validation", "optimizer", "model", "evaluation-metrics")
 _CSV_KEYS = ("delimiter", "header", "label-column")
-_UNIT_KEYS = {"Dense": ("id", "type", "nodes", "activation"), "Dropout": ("id", "type", "rate")}
+_DATASET_KEYS = ("format", "sha256", "training-set-size", "test-set-size", "source", *_CSV_KEYS)
+_OPTIMIZER_SECTION = (
+    "type",
+    "optimizer_initialization_parameters",
+    "epochs",
+    "batch-size",
+    "initializer",
+    "tau",
+)
+_PARAMETERS = "optimizer_initialization_parameters"
+_MODEL_KEYS = ("type", "hidden-units", "loss")
+_UNIT_KEYS: dict[str, tuple[str, ...]] = {
+    "Dense": ("id", "type", "nodes", "activation"),
+    "Dropout": ("id", "type", "rate"),
+}
 _ADAM_KEYS = ("learning_rate", "weight_decay", "beta1", "beta2", "eps", "amsgrad")
-_OPTIMIZER_KEYS: dict[OptimizerType, tuple[str, ...]] = {
+_OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "SGD": ("learning_rate", "momentum", "weight_decay", "dampening", "nesterov"),
     "Adam": _ADAM_KEYS,
     "AdamW": _ADAM_KEYS,
 }
-_SYNONYMS = {"lr": "learning_rate", "betas": "beta1 and beta2", "epsilon": "eps"}
-_INITIALIZER_KEYS: dict[InitializerName, tuple[str, ...]] = {
+_INITIALIZER_KEYS: dict[str, tuple[str, ...]] = {
     "Xavier": ("gain",),
     "Kaiming": ("mode", "nonlinearity"),
     "Normal": ("mean", "std"),
     "Uniform": ("low", "high"),
     "Zeros": (),
 }
+_CLUSTER_KEYS = (
+    "waiting-period",
+    "min-nodes",
+    "max-nodes",
+    "max-committee-size",
+    "min-committee-size",
+    "sealed-votes",
+    "requirements",
+)
 _LARGE = 1e6
 _RATE = 1e3
+_Bounds = Literal["[]", "(]", "[)", "()"]
+_NUMBERS: dict[str, tuple[float, float, _Bounds]] = {
+    "learning_rate": (0, _RATE, "(]"),
+    "momentum": (0, 1, "[)"),
+    "weight_decay": (0, _RATE, "[]"),
+    "dampening": (0, 1, "[]"),
+    "beta1": (0, 1, "[)"),
+    "beta2": (0, 1, "[)"),
+    "eps": (0, 1, "(]"),
+    "gain": (0, _RATE, "(]"),
+    "mean": (-_LARGE, _LARGE, "[]"),
+    "std": (0, _LARGE, "(]"),
+    "low": (-_LARGE, _LARGE, "[]"),
+    "high": (-_LARGE, _LARGE, "[]"),
+    "rate": (0, 1, "[)"),
+}
+"""Numbers that mean the same in whatever method takes them: lower and upper end, and which of them count."""
+_SHARE_TOLERANCE = 1e-6
+"""Relative: 0.8 in 32 bits is a share of eight tenths, too."""
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "": _ROOT_KEYS,
+    "payment": ("best-model-payment-amount",),
+    "ml": _ML_KEYS,
+    "ml.dataset": _DATASET_KEYS,
+    "ml.dataset.source": ("features", "labels"),
+    "ml.validation": ("strategy",),
+    "ml.validation.strategy": ("method", "size"),
+    "ml.optimizer": _OPTIMIZER_SECTION,
+    f"ml.optimizer.{_PARAMETERS}": tuple(
+        dict.fromkeys(name for keys in _OPTIMIZER_KEYS.values() for name in keys)
+    ),
+    "ml.optimizer.initializer": ("name", "parameters"),
+    "ml.model": _MODEL_KEYS,
+    "cluster": _CLUSTER_KEYS,
+    "cluster.requirements": ("memory", "cpus"),
+}
+"""The keys of each section."""
 
 
-def read(plain: object) -> TaskDefinition:
+ALL_KEYS = frozenset(
+    name for keys in (*KEYS.values(), *_UNIT_KEYS.values(), *_INITIALIZER_KEYS.values()) for name in keys
+)
+"""Every key of the schema, wherever it belongs."""
+
+
+def _homes() -> dict[str, str]:
+    """The section of each key that belongs in one section only."""
+    places: dict[str, list[str]] = {}
+    for section, keys in KEYS.items():
+        for key in keys:
+            places.setdefault(key, []).append(section)
+    return {key: sections[0] for key, sections in places.items() if len(sections) == 1 and sections[0]}
+
+
+_HOMES = _homes()
+
+
+def read(plain: object, *, most: int = MAX_PROBLEMS) -> TaskDefinition:
     """The definition in the plain values of its YAML.
 
+    Args:
+        plain: the values.
+        most: so many errors are looked for.
+
     Raises:
-        TaskError: it breaks the schema.
+        TaskError: it breaks the schema; with all errors up to ``most``.
     """
-    root = Section(plain, "", ("version", "payment", "ml", "cluster"))
-    if root.value("version") != 1 or isinstance(root.value("version"), bool):
-        raise TaskError("version", f"found {describe(root.value('version'))}", "write 1")
-    payment = root.section("payment", ("best-model-payment-amount",))
-    return TaskDefinition(
-        version=1,
-        payment=Payment(payment.amount("best-model-payment-amount", MAX_PAYMENT)),
-        ml=_ml(root.section("ml", ("dataset", "validation", "optimizer", "model", "evaluation-metrics"))),
-        cluster=_cluster(root),
-    )
+    problems = Problems(most, _HOMES)
+    definition = examine(plain, problems)
+    problems.check()
+    if definition is None:
+        raise AssertionError("no definition and no problem")
+    return definition
+
+
+def examine(plain: object, problems: Problems) -> TaskDefinition | None:
+    """Note every problem of a definition; what it returns means something only if there is none."""
+    try:
+        root = Section(problems, plain, "", _ROOT_KEYS)
+        _version(root)
+        payment = root.section("payment", KEYS["payment"])
+        return TaskDefinition(
+            version=1,
+            payment=Payment(payment.amount("best-model-payment-amount", MAX_PAYMENT)),
+            ml=_ml(root.section("ml", _ML_KEYS)),
+            cluster=_cluster(root),
+        )
+    except Enough:
+        return None
+
+
+def new_problems(most: int = MAX_PROBLEMS) -> Problems:
+    """A collector for :func:`examine`."""
+    return Problems(most, _HOMES)
+
+
+def _version(root: Section) -> None:
+    value = root.value("version", mend=root.missing("version", 1))
+    if root.sound("version") and "version" in root and (value != 1 or isinstance(value, bool)):
+        # 0.1 is the version of the definitions from which this schema comes.
+        same = value in ("1", "1.0", 0.1)
+        root.wrong("version", f"found {describe(value)}", "write 1", 1 if same else Mend.NONE)
 
 
 def _ml(ml: Section) -> Ml:
     dataset = _dataset(ml)
     strategy = ml.section("validation", ("strategy",)).section("strategy", ("method", "size"))
-    method = choose(strategy.at("method"), strategy.value("method"), get_args(Method))
+    method = strategy.choice("method", get_args(Method))
     size = strategy.number("size", 0, 1, bounds="()")
     optimizer = _optimizer(ml)
-    model = _model(ml)
-    return Ml(dataset, Validation(Strategy(method, size)), optimizer, model, _metrics(ml, model.loss))
+    model, loss = _model(ml)
+    return Ml(dataset, Validation(Strategy(method, size)), optimizer, model, _metrics(ml, loss))
 
 
 def _dataset(ml: Section) -> Dataset:
-    names = ("format", "sha256", "training-set-size", "test-set-size", "source")
-    section = ml.section("dataset", (*names, *_CSV_KEYS))
-    kind = section.choice("format", get_args(Format))
-    training, test = _share(section, "training-set-size"), _share(section, "test-set-size")
-    if training + test != SEGMENTS:
-        raise TaskError(
-            section.at("test-set-size"),
-            f"{test / SEGMENTS} and a training-set-size of {training / SEGMENTS} do not sum to 1",
-            f"write {1 - training / SEGMENTS:.1f}",
-        )
+    section = ml.section("dataset", _DATASET_KEYS)
+    given: Format = section.choice("format", get_args(Format))
+    kind: Format | None = given if section.sound("format") else None
+    training, test = _shares(section)
     for key in _CSV_KEYS:
-        if kind != "CSV" and key in section:
-            raise TaskError(section.at(key), f"only CSV has it, not {kind}", "remove the key")
+        if kind not in (None, "CSV") and key in section:
+            section.remove(key, f"only CSV has it, not {kind}")
     sha256 = None
     if "sha256" in section:
         sha256 = section.text("sha256", 64).lower()
-        if not _SHA256.fullmatch(sha256):
-            raise TaskError(
-                section.at("sha256"), "not a SHA-256", "64 hexadecimal digits, as sha256sum prints them"
-            )
+        if section.sound("sha256") and not _SHA256.fullmatch(sha256):
+            found = f"{describe(sha256)} is not a SHA-256: it has {len(sha256)} characters"
+            section.wrong("sha256", found, "64 hexadecimal digits, as sha256sum prints them")
     return Dataset(
-        format=kind,
+        format=given,
         training_set_size=training / SEGMENTS,
         test_set_size=test / SEGMENTS,
         source=_source(section, kind),
@@ -133,34 +238,79 @@ def _dataset(ml: Section) -> Dataset:
     )
 
 
+def _shares(section: Section) -> tuple[int, int]:
+    """Training and test share of the dataset in tenths, 1 to 9 each."""
+    names = ("training-set-size", "test-set-size")
+    given = [name for name in names if name in section]
+    shares = dict.fromkeys(names, 1)
+    for name in given:
+        shares[name] = _share(section, name)
+    if not section.sound(*given):
+        return 1, 1
+    if len(given) == 1:
+        (other,) = set(names) - set(given)
+        rest = (SEGMENTS - shares[given[0]]) / SEGMENTS
+        section.value(other, mend=section.missing(other, rest, after=given[0]))
+    elif not given:
+        for name in names:
+            section.value(name)
+    training, test = (shares[name] for name in names)
+    if len(given) == 2 and training + test != SEGMENTS:
+        section.wrong(
+            "test-set-size",
+            f"{test / SEGMENTS} and a training-set-size of {training / SEGMENTS} do not sum to 1",
+            f"write {1 - training / SEGMENTS:.1f}",
+        )
+    return training, test
+
+
 def _share(section: Section, key: str) -> int:
     """A share of the dataset in tenths, 1 to 9."""
-    value = section.value(key)
+    value = given = section.value(key)
     fix = "a share in tenths such as 0.8, since the dataset is cut into ten segments"
+    if isinstance(value, str):
+        value = task_spellings.number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong_type(section.at(key), value, f"a number: {fix}")
-    # A decimal in tenths is the nearest binary number to that many tenths, and nothing else is.
-    tenths = next((tenths for tenths in range(1, SEGMENTS) if value == tenths / SEGMENTS), None)
-    if tenths is None:
-        raise TaskError(
-            section.at(key), f"found {describe(value)}", f"expected {fix}; 0.1 to 0.9 are accepted"
-        )
-    return tenths
+        section.wrong(key, f"found {describe(given)}", expected(given, f"a number: {fix}"))
+        return 1
+    for tenths in range(1, SEGMENTS):
+        # 1 - 0.8 is 0.19999999999999996 in binary; nobody means anything else than 0.2 by it.
+        if math.isclose(value, tenths / SEGMENTS, rel_tol=_SHARE_TOLERANCE):
+            if isinstance(given, str):
+                write = f"write {tenths / SEGMENTS}: a number stands without quotes"
+                section.wrong(key, f"found {describe(given)}", write, tenths / SEGMENTS)
+            return tenths
+    near = ""
+    if 0 < value < 1:
+        tenths = min(max(round(value * SEGMENTS), 1), SEGMENTS - 1)
+        near = f"; the nearest is {tenths / SEGMENTS}"
+    elif 10 <= value <= 90 and value % 10 == 0:
+        near = f"; {value:g} per cent are {value / 100:g}"
+    section.wrong(key, f"found {describe(given)}", f"expected {fix}; 0.1 to 0.9 are accepted{near}")
+    return 1
 
 
-def _source(dataset: Section, kind: Format) -> Source:
-    source = dataset.section("source", ("features", "labels", *_CSV_KEYS))
-    for key in _CSV_KEYS:
-        if key in source:
-            raise TaskError(source.at(key), "unknown key", f"it stands one level up: {dataset.at(key)}")
+def _source(dataset: Section, kind: Format | None) -> Source:
+    value = dataset.value("source", None)
+    if isinstance(value, str) and kind != "MNIST":
+        fix = "a mapping stands here: write features: and the path under it"
+        dataset.wrong("source", f"found {describe(value)}", fix, {"features": value})
+        return Source(value)
+    source = dataset.section("source", ("features", "labels"))
     features = source.text("features", MAX_PATH)
     labels = source.text("labels", MAX_PATH) if "labels" in source else None
-    if kind == "CSV" and labels is not None:
-        raise TaskError(
-            source.at("labels"), "a CSV is one file", "remove the key and name ml.dataset.label-column"
-        )
-    if kind == "MNIST" and labels is None:
-        raise TaskError(source.at("labels"), "missing", "MNIST has a second file, with the labels: name it")
+    if kind == "CSV" and labels is not None and source.sound("features", "labels"):
+        if labels == features:
+            source.remove(
+                "labels",
+                "a CSV is one file, which features names already",
+                "remove the key; the label is in the last column, or name ml.dataset.label-column",
+            )
+        else:
+            fix = "remove the key and name ml.dataset.label-column"
+            source.wrong("labels", "a CSV is one file", fix)
+    if kind == "MNIST" and labels is None and source.sound():
+        source.wrong("labels", "missing", "MNIST has a second file, with the labels: name it")
     return Source(features, labels)
 
 
@@ -175,9 +325,12 @@ def _delimiter(dataset: Section) -> str:
         or value.isalnum()
         or value in "\"'.+-"
     ):
-        raise TaskError(
-            dataset.at("delimiter"), f"found {describe(value)}", 'expected one such as "," ";" or "\\t"'
+        tab = "\t" if value in ("\\t", "tab", "TAB", "Tab") else Mend.NONE
+        fix = 'expected one such as "," ";" or "\\t"' + (
+            "" if tab is Mend.NONE else ", a tab, in double quotes"
         )
+        dataset.wrong("delimiter", f"found {describe(value)}", fix, tab)
+        return ","
     return value
 
 
@@ -185,23 +338,23 @@ def _label_column(dataset: Section) -> str | int | None:
     if "label-column" not in dataset:
         return None
     value = dataset.value("label-column")
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return dataset.integer("label-column", -MAX_PARAMETERS, MAX_PARAMETERS)
     if not isinstance(value, str):
-        raise wrong_type(dataset.at("label-column"), value, "a column's name, or its position counted from 0")
-    if dataset.flag("header", True) is False:
-        raise TaskError(
-            dataset.at("label-column"), "a name needs a header", "write its position, or header: true"
-        )
+        what = "a column's name, or its position counted from 0"
+        dataset.wrong("label-column", f"found {describe(value)}", expected(value, what))
+        return None
+    if dataset.value("header", True) is False:
+        dataset.wrong("label-column", "a name needs a header", "write its position, or header: true")
     return dataset.text("label-column", MAX_PATH)
 
 
 def _optimizer(ml: Section) -> Optimizer:
-    names = ("type", "optimizer_initialization_parameters", "epochs", "batch-size", "initializer", "tau")
-    section = ml.section("optimizer", names)
+    section = ml.section("optimizer", _OPTIMIZER_SECTION)
     kind = section.choice("type", get_args(OptimizerType))
     if "tau" in section:
-        raise TaskError(section.at("tau"), "gradient compression does not exist yet", "remove the key")
+        why = "gradient compression does not exist yet: gradients are exchanged whole"
+        section.remove("tau", why)
     return Optimizer(
         type=kind,
         parameters=_optimizer_parameters(section, kind),
@@ -211,39 +364,86 @@ def _optimizer(ml: Section) -> Optimizer:
     )
 
 
+def _number(section: Section, key: str, default: object = Mend.NONE) -> float:
+    low, high, bounds = _NUMBERS[key]
+    if default is Mend.NONE:
+        return section.number(key, low, high, bounds=bounds)
+    return section.number(key, low, high, default, bounds=bounds)
+
+
+def _whatever_it_is(section: Section) -> None:
+    """Read what stands in a section of which it is unknown which keys it takes: its type is wrong."""
+    for key in section.keys:
+        if key in _NUMBERS:
+            _number(section, key)
+        elif key in ("nesterov", "amsgrad"):
+            section.flag(key)
+        elif key == "mode":
+            section.choice(key, get_args(KaimingMode))
+        elif key == "nonlinearity":
+            section.choice(key, get_args(Nonlinearity))
+        elif key == "nodes":
+            section.integer(key, 1, MAX_NODES_PER_LAYER)
+        elif key == "activation":
+            section.choice(key, get_args(Activation))
+
+
+def _of_others(section: Section, kind: str, keys: Mapping[str, tuple[str, ...]]) -> None:
+    """Note the keys that only other kinds than this one take."""
+    for key in section.keys:
+        if key not in keys[kind]:
+            takers = [other for other, names in keys.items() if key in names]
+            fix = f"it is for {' and '.join(takers)}; {kind} takes {', '.join(keys[kind]) or 'none'}"
+            section.wrong(key, f"{kind} does not take it", fix)
+
+
+def _union(keys: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for names in keys.values() for name in names))
+
+
 def _optimizer_parameters(optimizer: Section, kind: OptimizerType) -> SgdParameters | AdamParameters:
-    key = "optimizer_initialization_parameters"
-    given = optimizer.value(key)
-    for name in given if isinstance(given, dict) else ():
-        if name in _SYNONYMS:
-            raise TaskError(f"{optimizer.at(key)}.{name}", "unknown key", f"did you mean {_SYNONYMS[name]}?")
-        takers = [other for other, names in _OPTIMIZER_KEYS.items() if name in names]
-        if takers and kind not in takers:
-            fix = f"it is for {' and '.join(takers)}; {kind} takes {', '.join(_OPTIMIZER_KEYS[kind])}"
-            raise TaskError(f"{optimizer.at(key)}.{name}", f"{kind} does not take it", fix)
-    section = optimizer.section(key, _OPTIMIZER_KEYS[kind])
-    rate = section.number("learning_rate", 0, _RATE, bounds="(]")
+    every = _union(_OPTIMIZER_KEYS)
+    known = _OPTIMIZER_KEYS[kind] if optimizer.sound("type") else every
+    section = optimizer.section(_PARAMETERS, known, also=(*every, "betas"))
+    _betas(section)
+    if not optimizer.sound("type"):
+        _whatever_it_is(section)
+        section.value("learning_rate")
+        return SgdParameters(1.0)
+    _of_others(section, kind, _OPTIMIZER_KEYS)
+    rate = _number(section, "learning_rate")
     if kind != "SGD":
         return AdamParameters(
             learning_rate=rate,
-            weight_decay=section.number("weight_decay", 0, _RATE, 0.01 if kind == "AdamW" else 0.0),
-            beta1=section.number("beta1", 0, 1, 0.9, bounds="[)"),
-            beta2=section.number("beta2", 0, 1, 0.999, bounds="[)"),
-            eps=section.number("eps", 0, 1, 1e-8, bounds="(]"),
+            weight_decay=_number(section, "weight_decay", 0.01 if kind == "AdamW" else 0.0),
+            beta1=_number(section, "beta1", 0.9),
+            beta2=_number(section, "beta2", 0.999),
+            eps=_number(section, "eps", 1e-8),
             amsgrad=section.flag("amsgrad", False),
         )
     parameters = SgdParameters(
         learning_rate=rate,
-        momentum=section.number("momentum", 0, 1, 0.0, bounds="[)"),
-        weight_decay=section.number("weight_decay", 0, _RATE, 0.0),
-        dampening=section.number("dampening", 0, 1, 0.0),
+        momentum=_number(section, "momentum", 0.0),
+        weight_decay=_number(section, "weight_decay", 0.0),
+        dampening=_number(section, "dampening", 0.0),
         nesterov=section.flag("nesterov", False),
     )
-    if parameters.nesterov and (not parameters.momentum or parameters.dampening):
-        raise TaskError(
-            section.at("nesterov"), "needs a momentum and no dampening", "set momentum, such as 0.9"
-        )
+    together = section.sound("nesterov", "momentum", "dampening") and parameters.nesterov
+    if together and (not parameters.momentum or parameters.dampening):
+        section.wrong("nesterov", "needs a momentum and no dampening", "set momentum, such as 0.9")
     return parameters
+
+
+def _betas(section: Section) -> None:
+    """PyTorch's pair of Adam's beta1 and beta2 under one key."""
+    if "betas" not in section:
+        return
+    value, path = section.take("betas"), section.at("betas")
+    mend = None
+    pair = isinstance(value, list) and len(value) == 2 and all(isinstance(beta, float) for beta in value)
+    if pair and isinstance(value, list) and not {"beta1", "beta2"} & set(section.keys):
+        mend = Mend(path, tuple(zip(("beta1", "beta2"), value, strict=True)))
+    section.problems.add(path, "unknown key", "did you mean beta1 and beta2? Write each with a number", mend)
 
 
 def _initializer(optimizer: Section) -> Initializer:
@@ -251,120 +451,167 @@ def _initializer(optimizer: Section) -> Initializer:
         return Initializer()
     section = optimizer.section("initializer", ("name", "parameters"))
     name = section.choice("name", get_args(InitializerName))
-    given = section.section("parameters", _INITIALIZER_KEYS[name], optional=True)
+    every = _union(_INITIALIZER_KEYS)
+    known = _INITIALIZER_KEYS[name] if section.sound("name") else every
+    given = section.section("parameters", known, also=(*every, "magnitude"), optional=True)
+    _magnitude(given, name)
+    if not section.sound("name"):
+        _whatever_it_is(given)
+        return Initializer()
+    _of_others(given, name, _INITIALIZER_KEYS)
     parameters: Xavier | Kaiming | Normal | Uniform | Zeros
     if name == "Xavier":
-        parameters = Xavier(given.number("gain", 0, _RATE, 1.0, bounds="(]"))
+        parameters = Xavier(_number(given, "gain", 1.0))
     elif name == "Kaiming":
         parameters = Kaiming(
             given.choice("mode", get_args(KaimingMode), "fan_in"),
             given.choice("nonlinearity", get_args(Nonlinearity), "relu"),
         )
     elif name == "Normal":
-        parameters = Normal(
-            given.number("mean", -_LARGE, _LARGE, 0.0), given.number("std", 0, _LARGE, 0.01, bounds="(]")
-        )
+        parameters = Normal(_number(given, "mean", 0.0), _number(given, "std", 0.01))
     elif name == "Uniform":
-        low, high = given.number("low", -_LARGE, _LARGE, -0.05), given.number("high", -_LARGE, _LARGE, 0.05)
-        if low >= high:
-            raise TaskError(given.at("high"), f"{high} is not above low, {low}", "write a larger number")
+        low, high = _number(given, "low", -0.05), _number(given, "high", 0.05)
+        if given.sound("low", "high") and low >= high:
+            given.wrong("high", f"{high} is not above low, {low}", "write a larger number")
         parameters = Uniform(low, high)
     else:
         parameters = Zeros()
     return Initializer(name, parameters)
 
 
-def _model(ml: Section) -> Model:
-    section = ml.section("model", ("type", "hidden-units", "loss"))
-    if section.value("type") != "MLP":
+def _magnitude(given: Section, name: str) -> None:
+    """MXNet's parameter of Xavier, which draws from +-sqrt(2 * magnitude / (fan_in + fan_out))."""
+    if "magnitude" not in given:
+        return
+    value, path = given.take("magnitude"), given.at("magnitude")
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _RATE
+    if name != "Xavier" or not number or "gain" in given:
+        given.problems.add(
+            path, "unknown key", f"known here: {', '.join(_INITIALIZER_KEYS[name]) or 'nothing'}"
+        )
+        return
+    gain = math.sqrt(float(str(value)) / 3)
+    fix = f"write gain: {gain}, the square root of magnitude / 3, which draws from the same range"
+    given.problems.add(path, "unknown key, MXNet's", fix, Mend(path, (("gain", gain),)))
+
+
+def _model(ml: Section) -> tuple[Model, Loss | None]:
+    section = ml.section("model", _MODEL_KEYS)
+    kind = section.value("type", mend=section.missing("type", "MLP"))
+    if section.sound("type") and kind != "MLP":
         fix = "write MLP: a multilayer perceptron is what there is"
-        raise TaskError(section.at("type"), f"found {describe(section.value('type'))}", fix)
-    loss = section.choice("loss", get_args(Loss))
+        meant = isinstance(kind, str) and task_spellings.choice(kind, ("MLP",))
+        section.wrong("type", f"found {describe(kind)}", fix, "MLP" if meant else Mend.NONE)
+    given = section.choice("loss", get_args(Loss))
+    loss = given if section.sound("loss") else None
     items = section.items("hidden-units", MAX_LAYERS)
-    units = [_unit(path, item, last=index == len(items) - 1) for index, (path, item) in enumerate(items)]
+    units = [
+        _unit(ml.problems, path, item, last=index == len(items) - 1)
+        for index, (path, item) in enumerate(items)
+    ]
     seen: set[int | str] = set()
     for (path, _), unit in zip(items, units, strict=True):
-        if unit.id in seen:
-            raise TaskError(f"{path}.id", f"{unit.id} names an earlier layer, too", "write one of its own")
-        seen.add(unit.id)
-    _check_output(items[-1][0], units[-1], loss)
-    model = Model("MLP", tuple(units), loss)
-    if (count := model.parameter_count(1)) > MAX_PARAMETERS:
+        if unit is not None and unit.id in seen:
+            ml.problems.add(f"{path}.id", f"{unit.id} names an earlier layer, too", "write one of its own")
+        if unit is not None and unit.id != "":
+            seen.add(unit.id)
+    if units and units[-1] is not None:
+        _check_output(ml.problems, items[-1][0], units[-1], loss)
+    model = Model("MLP", tuple(unit for unit in units if unit is not None), given)
+    count = model.parameter_count(1)
+    if count > MAX_PARAMETERS:
         fix = f"use fewer nodes: at most {MAX_PARAMETERS} are accepted"
-        raise TaskError(section.at("hidden-units"), f"the layers have {count} parameters or more", fix)
-    return model
+        section.wrong("hidden-units", f"the layers have {count} parameters or more", fix)
+    return model, loss
 
 
-def _unit(path: str, item: object, *, last: bool) -> Dense | Dropout:
+def _unit(problems: Problems, path: str, item: object, *, last: bool) -> Dense | Dropout | None:
+    """One layer; None if its type is unknown."""
+    if isinstance(item, dict) and item.get("type") in ("Input", "InputLayer"):
+        problems.add(
+            path,
+            "an input layer: the dataset says how many inputs there are",
+            "remove the layer",
+            Mend(path, ()),
+        )
+        return None
     if not isinstance(item, dict):
-        raise wrong_type(path, item, f"a mapping with the keys {', '.join(_UNIT_KEYS['Dense'])}")
-    if "type" not in item:
-        raise TaskError(f"{path}.type", "missing", "write Dense or Dropout")
-    kind = choose(f"{path}.type", item["type"], tuple(_UNIT_KEYS))
-    for key in item:
-        takers = [other for other, names in _UNIT_KEYS.items() if key in names]
-        if takers and kind not in takers:
-            raise TaskError(
-                f"{path}.{key}", f"{kind} does not take it", f"{kind} takes {', '.join(_UNIT_KEYS[kind])}"
-            )
-    section = Section(item, path, _UNIT_KEYS[kind])
-    if isinstance(section.value("id"), str):
-        name: int | str = section.text("id", 64)
+        what = f"a mapping with the keys {', '.join(_UNIT_KEYS['Dense'])}"
+        problems.add(path, f"found {describe(item)}", expected(item, what))
+        return None
+    section = Section(problems, item, path, _union(_UNIT_KEYS))
+    kinds = tuple(_UNIT_KEYS)
+    if "type" not in section:
+        problems.add(f"{path}.type", "missing", "write Dense or Dropout")
+        kind = "Dense" if "nodes" in section else "Dropout"
     else:
-        name = section.integer("id", 0, MAX_PARAMETERS)
+        kind = section.choice("type", kinds)
+    if not section.sound("type"):
+        _whatever_it_is(section)
+        _unit_id(section)
+        return None
+    _of_others(section, kind, _UNIT_KEYS)
+    name = _unit_id(section)
     if kind == "Dropout":
-        return Dropout(name, section.number("rate", 0, 1, bounds="[)"))
+        return Dropout(name, _number(section, "rate"))
     nodes = section.integer("nodes", 1, MAX_NODES_PER_LAYER)
-    names = get_args(Activation)
+    names: tuple[Activation, ...] = get_args(Activation)
     activation = (
         section.choice("activation", names, "Linear") if last else section.choice("activation", names)
     )
     if activation == "Softmax" and not last:
-        raise TaskError(section.at("activation"), "Softmax is for the last layer", "write ReLU, for example")
+        section.wrong("activation", "Softmax is for the last layer", "write ReLU, for example")
     return Dense(name, nodes, activation)
 
 
-def _check_output(path: str, unit: Dense | Dropout, loss: Loss) -> None:
+def _unit_id(section: Section) -> int | str:
+    """The id of a layer; an empty text if it has no good one."""
+    if isinstance(section.value("id"), str):
+        name: int | str = section.text("id", 64)
+    else:
+        name = section.integer("id", 0, MAX_PARAMETERS)
+    return name if section.sound("id") else ""
+
+
+def _check_output(problems: Problems, path: str, unit: Dense | Dropout, loss: Loss | None) -> None:
     """The last layer must be able to make what the loss takes."""
     if isinstance(unit, Dropout):
-        raise TaskError(
-            path, "the last layer is Dropout", "end with a Dense layer: its nodes are the model's outputs"
-        )
+        fix = "end with a Dense layer: its nodes are the model's outputs"
+        problems.add(path, "the last layer is Dropout", fix)
+        return
     if loss != "CrossEntropy":
         return
-    if unit.nodes < 2:
-        raise TaskError(
-            f"{path}.nodes", "CrossEntropy tells at least 2 classes apart", "write the number of classes"
-        )
-    if unit.activation not in ("Linear", "Softmax"):
+    if unit.nodes < 2 and problems.sound(f"{path}.nodes"):
+        fix = "write the number of classes"
+        problems.add(f"{path}.nodes", "CrossEntropy tells at least 2 classes apart", fix)
+    if unit.activation not in ("Linear", "Softmax") and problems.sound(f"{path}.activation"):
         fix = "write Softmax, or leave it out"
-        raise TaskError(f"{path}.activation", f"CrossEntropy does not go with {unit.activation}", fix)
+        problems.add(f"{path}.activation", f"CrossEntropy does not go with {unit.activation}", fix)
 
 
-def _metrics(ml: Section, loss: Loss) -> tuple[Metric, ...]:
+def _metrics(ml: Section, loss: Loss | None) -> tuple[Metric, ...]:
     names: tuple[Metric, ...] = get_args(Metric)
+    value = ml.value("evaluation-metrics", None)
+    only = task_spellings.choice(value, names) if isinstance(value, str) else None
+    if only is not None:
+        fix = f"write a list: [{only}]"
+        ml.wrong("evaluation-metrics", f"found {describe(value)}", fix, [only])
+        return tuple(name for name in names if name == only)
     metrics: list[Metric] = []
     for path, item in ml.items("evaluation-metrics", len(names)):
-        metric = choose(path, item, names)
+        metric = choose(ml.problems, path, item, names)
+        if not ml.problems.sound(path):
+            continue
         if metric in metrics:
-            raise TaskError(path, f"{metric} stands here twice", "remove one")
-        if metric != "MSE" and loss != "CrossEntropy":
-            raise TaskError(path, f"{metric} needs the loss CrossEntropy, not {loss}", "write MSE")
+            ml.problems.add(path, f"{metric} stands here twice", "remove one", Mend(path, ()))
+        elif metric != "MSE" and loss not in (None, "CrossEntropy"):
+            ml.problems.add(path, f"{metric} needs the loss CrossEntropy, not {loss}", "write MSE")
         metrics.append(metric)
     return tuple(metrics)
 
 
 def _cluster(root: Section) -> Cluster:
-    names = (
-        "waiting-period",
-        "min-nodes",
-        "max-nodes",
-        "max-committee-size",
-        "min-committee-size",
-        "sealed-votes",
-        "requirements",
-    )
-    section = root.section("cluster", names, optional=True)
+    section = root.section("cluster", _CLUSTER_KEYS, optional=True)
     default = Cluster()
     least = section.integer("min-committee-size", 2, MAX_COMMITTEE, default.min_committee_size)
     most = section.integer("max-committee-size", 2, MAX_COMMITTEE, max(default.max_committee_size, least))
@@ -375,10 +622,8 @@ def _cluster(root: Section) -> Cluster:
         ("max-nodes", high, "min-nodes", low),
         ("min-nodes", low, "min-committee-size", least),
     ):
-        if value < bound:
-            raise TaskError(
-                section.at(key), f"{value} is less than {other}, {bound}", f"write {bound} or more"
-            )
+        if section.sound(key, other) and value < bound:
+            section.wrong(key, f"{value} is less than {other}, {bound}", f"write {bound} or more")
     requirements = section.section("requirements", ("memory", "cpus"), optional=True)
     needs = Requirements()
     return Cluster(

@@ -53,10 +53,14 @@ class YamlError(ValueError):
         line: where, from 1; 0 when it concerns the whole text.
         column: where in the line, from 1.
         path: keys and list indices that lead there, such as ``ml.model.hidden-units[2].nodes``; may be empty.
+        opened: the line where what is broken here began, such as a quote that is never closed; 0 if unknown.
     """
 
-    def __init__(self, problem: str, line: int = 0, column: int = 0, path: str = "") -> None:
+    def __init__(
+        self, problem: str, line: int = 0, column: int = 0, path: str = "", *, opened: int = 0
+    ) -> None:
         self.problem, self.line, self.column, self.path = problem, line, column, path
+        self.opened = opened
         where = f"line {line}, column {column}: " if line else ""
         super().__init__(where + problem)
 
@@ -83,8 +87,14 @@ def load(
     Raises:
         YamlError: for every text that is not accepted.
     """
-    _check_text(text, max_bytes)
-    builder = _Builder(max_depth, max_items, max_key_bytes, nonfinite)
+    check_text(text, max_bytes)
+    builder = Builder(max_depth, max_items, max_key_bytes, nonfinite)
+    feed(text, builder)
+    return builder.result()
+
+
+def feed(text: str, builder: Builder) -> None:
+    """Give the events of a text to a builder; :class:`YamlError` for whatever the parser says."""
     try:
         for event in yaml.parse(text, Loader=_Loader):
             builder.feed(event)
@@ -93,14 +103,16 @@ def load(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
-        raise YamlError(problem, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0) from None
+        opened = error.context_mark.line + 1 if error.context_mark else 0
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise YamlError(problem, line, column, opened=opened) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # PyYAML's pure parser passes on what chr() and int() say of an escape that is out of range.
         raise YamlError(f"not readable as YAML: {error}") from None
-    return builder.result()
 
 
-def _check_text(text: str, max_bytes: int) -> None:
+def check_text(text: str, max_bytes: int) -> None:
+    """Raise :class:`YamlError` for a text that is too long or holds what no YAML may hold."""
     if len(text) > max_bytes:
         raise YamlError(f"the text is longer than {max_bytes} bytes")
     if found := _UNREADABLE.search(text):
@@ -129,8 +141,11 @@ class _Frame:
         return isinstance(self.container, dict) and not self.waits
 
 
-class _Builder:
-    """Makes the value of one document from its events, with a stack of its own."""
+class Builder:
+    """Makes the value of one document from its events, with a stack of its own.
+
+    What it refuses ends the reading, unless a subclass goes on (:mod:`mlnet.yaml_survey`).
+    """
 
     def __init__(self, max_depth: int, max_items: int, max_key_bytes: int, nonfinite: bool) -> None:
         self._max_depth, self._max_items, self._max_key_bytes = max_depth, max_items, max_key_bytes
@@ -141,11 +156,13 @@ class _Builder:
         self._root: Value = None
 
     def result(self) -> Value:
+        """The value, after the last event."""
         if not self._documents:
             raise YamlError("the text is empty")
         return self._root
 
     def feed(self, event: yaml.Event) -> None:
+        """Take the next event."""
         if isinstance(event, yaml.ScalarEvent):
             self._node(event)
             self._scalar(event)
@@ -160,20 +177,21 @@ class _Builder:
         elif isinstance(event, yaml.DocumentStartEvent):
             self._document(event)
         elif isinstance(event, yaml.AliasEvent):
-            raise self._error(event, "aliases (*name) are not accepted: write the value out")
+            self._refuse(event, "aliases (*name) are not accepted: write the value out, or put it in quotes")
+            self._alias()
 
     def _document(self, event: yaml.DocumentStartEvent) -> None:
         self._documents += 1
         if self._documents > 1:
             raise self._error(event, "a second document begins here: one is accepted")
         if event.tags or (event.version and tuple(event.version) != (1, 2)):
-            raise self._error(event, "directives are not accepted, except %YAML 1.2")
+            self._refuse(event, "directives are not accepted, except %YAML 1.2")
 
     def _node(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         if event.anchor is not None:
-            raise self._error(event, "anchors (&name) are not accepted: write the value out")
+            self._refuse(event, "anchors (&name) are not accepted: write the value out")
         if event.tag is not None:
-            raise self._error(event, "tags (!name) are not accepted")
+            self._refuse(event, "tags (!name) are not accepted")
         self._items += 1
         if self._items > self._max_items:
             raise self._error(event, f"more than {self._max_items} keys and values")
@@ -203,22 +221,22 @@ class _Builder:
         plain = event.implicit[0]
         text: str = event.value
         if not text.isascii() and any("\ud800" <= character < "\ue000" for character in text):
-            raise self._error(event, "half of a surrogate pair (\\ud800 to \\udfff) is not a character")
+            self._refuse(event, "half of a surrogate pair (\\ud800 to \\udfff) is not a character")
         if top is not None and top.expects_key:
             self._check_key(text, plain, event)
             if text in top.container:
-                raise self._error(event, f"the key {quote(text)} stands here twice")
+                text = self._duplicate(event, text)
             top.key, top.waits = text, True
         else:
             self._put(self._resolve(text, event) if plain else text)
 
     def _check_key(self, text: str, plain: bool, event: yaml.Event) -> None:
         if len(text.encode()) > self._max_key_bytes:
-            raise self._error(event, f"a key is longer than {self._max_key_bytes} bytes")
+            self._refuse(event, f"a key is longer than {self._max_key_bytes} bytes")
         if plain and text == "<<":
-            raise self._error(event, "merge keys (<<) are not accepted: write the keys out")
+            self._refuse(event, "merge keys (<<) are not accepted: write the keys out")
         if plain and not isinstance(self._resolve(text, event), str):
-            raise self._error(event, f"the key {text or 'here'} is not text: put it in quotes")
+            self._refuse(event, f"the key {text or 'here'} is not text: put it in quotes")
 
     def _resolve(self, text: str, event: yaml.Event) -> Value:
         """The value of a plain scalar by the core schema: null, bool, int, float, else str."""
@@ -257,7 +275,21 @@ class _Builder:
                 event, f"a number longer than {MAX_NUMBER} characters: put it in quotes if it is text"
             )
 
+    def _alias(self) -> None:
+        """An alias stands where a value would: only a surveyor goes on here."""
+
+    def _duplicate(self, event: yaml.Event, text: str) -> str:
+        raise self._error(event, f"the key {quote(text)} stands here twice")
+
+    def _refuse(self, event: yaml.Event, problem: str) -> None:
+        """What a surveyor only notes; here it ends the reading."""
+        raise self._error(event, problem)
+
     def _error(self, event: yaml.Event, problem: str) -> YamlError:
+        mark = event.start_mark
+        return YamlError(problem, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, self._path())
+
+    def _path(self) -> str:
         path = ""
         for frame in self._stack:
             inner = frame is not self._stack[-1]
@@ -266,8 +298,7 @@ class _Builder:
             elif inner or frame.waits:
                 key = frame.key if frame.key.isprintable() else quote(frame.key)
                 path += f".{key}" if path else key
-        mark = event.start_mark
-        return YamlError(problem, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, path)
+        return path
 
 
 # A plain scalar of these characters, that starts like a word or a path, means the same to every parser ...

@@ -107,7 +107,7 @@ class _Auditor:
             return self.found
         self.found.task, self.found.client = announced.task, announced.sender
         try:
-            self.definition = task_definition.load(announced.body.definition)
+            self.definition = task_definition.load(announced.body.definition, diagnose=False)
         except TaskError as error:
             self._lie(announced, f"its definition is not valid: {error}")
             return self.found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import msgspec
@@ -37,7 +37,7 @@ ANSWER = "answer"
 """Timer of a task that is not answered yet."""
 CLOSING = frozenset({"CANCEL_TASK", "TASK_FAILED", "CLUSTER_MEMBERS"})
 """Types by which a client ends the waiting for those who have not answered."""
-_load = lru_cache(maxsize=64)(task_definition.load)
+_load = lru_cache(maxsize=64)(partial(task_definition.load, diagnose=False))
 
 
 class Terms(msgspec.Struct, frozen=True):

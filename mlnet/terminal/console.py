@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mlnet.errors import MlnetError
+from mlnet.errors import MlnetError, TaskError
 from mlnet.terminal.wording import clean
 
 NAME = "mlnet-node"
@@ -20,9 +21,36 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def fail(error: MlnetError) -> int:
-    """Say on standard error what is wrong; the exit code."""
-    say(f"error: {error}")
+    """Say on standard error what is wrong; the exit code. Several errors of a definition are a list."""
+    if isinstance(error, TaskError):
+        _list(error)
+    else:
+        say(f"error: {error}")
     return error.exit_code
+
+
+def _list(error: TaskError) -> None:
+    if len(error.errors) == 1:
+        say(f"error: {error.file + ': ' if error.file else ''}{error}")
+    else:
+        say(f"error: {error.file or 'the task definition'} has {len(error.errors)} errors")
+        for one in error.errors:
+            line = f"line {one.line}: " if one.line else ""
+            path = f"{one.path}: " if one.path else ""
+            _write(f"  {line}{path}{one.problem}")
+            if one.fix:
+                _write(f"      {'-->' if one.certain else '->'} {one.fix}")
+    certain = sum(one.certain for one in error.errors)
+    if certain and error.file:
+        what = "this" if len(error.errors) == 1 else f"{certain} of them, those marked -->"
+        _write(f"{NAME} validate --fix {shlex.quote(error.file)} corrects {what}")
+
+
+def _write(line: str) -> None:
+    """One line that keeps its indentation."""
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    sys.stderr.write(f"{indent}{clean(line, MAX_ERROR)}\n")
+    sys.stderr.flush()
 
 
 def crashed(error: Exception) -> int:

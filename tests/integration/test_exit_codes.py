@@ -44,7 +44,11 @@ def few_rows(base: Path) -> str:
 
 BOMB = "a: &a [1,1]\nb: &b [*a,*a]\nc: &c [*b,*b]\n"
 CASES: dict[str, tuple[type[errors.MlnetError], Callable[[Path], str], str]] = {
-    "not YAML": (errors.TaskError, lambda base: "version: [1", "not accepted as YAML: line "),
+    "not YAML": (
+        errors.TaskError,
+        lambda base: "version: [1",
+        "a bracket that opens on this line is not closed",
+    ),
     "an alias bomb": (errors.TaskError, lambda base: BOMB, "anchor"),
     "a tag": (errors.TaskError, lambda base: "version: !!python/object:os.system 1", "tag"),
     "a wrong type": (

@@ -25,10 +25,15 @@ FOUNDATION = {
     "identity",
     "processes",
     "task",
+    "task_diagnosis",
     "task_fields",
+    "task_problems",
     "task_reading",
     "task_schema",
+    "task_spellings",
+    "task_syntax",
     "yaml12",
+    "yaml_survey",
 }
 
 # What else of mlnet a room may import. Modules that are not named here are drivers and may import everything.
