@@ -44,7 +44,7 @@ __all__ = [
     "warnings",
 ]
 
-MAX_BYTES = 65_536
+MAX_BYTES = yaml12.MAX_BYTES
 """Of a definition's text."""
 _MAGIC = {
     b"\x1f\x8b": "a gzip file",
@@ -67,13 +67,7 @@ def load(text: str, *, diagnose: bool = True) -> TaskDefinition:
         TaskError: it is not YAML, or breaks the schema.
     """
     try:
-        plain = yaml12.load(
-            text.removeprefix("\ufeff"),
-            max_bytes=MAX_BYTES,
-            max_items=task_diagnosis.MAX_ITEMS,
-            nonfinite=True,
-        )
-        return task_reading.read(plain, most=1)
+        return task_diagnosis.read(text)
     except (yaml12.YamlError, TaskError) as error:
         if diagnose and (errors := task_diagnosis.diagnose(text).errors):
             raise TaskError.of(errors) from None

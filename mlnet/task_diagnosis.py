@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from dataclasses import dataclass
 
 from mlnet import task_reading, yaml12, yaml_survey
-from mlnet.errors import TaskProblem
+from mlnet.errors import TaskError, TaskProblem
 from mlnet.task_problems import Mend
+from mlnet.task_schema import TaskDefinition
 from mlnet.task_syntax import Edit, Finding, applied, explain, surface
 from mlnet.yaml12 import YamlError
 from mlnet.yaml_survey import Span, Survey
@@ -66,9 +68,20 @@ def mend(text: str) -> Mended:
     return Mended(text, tuple(mended), diagnosis.errors)
 
 
+def read(text: str) -> TaskDefinition:
+    """The definition that is in a text; raises the first error, YamlError or TaskError."""
+    plain = yaml12.load(
+        text.removeprefix("\ufeff"), max_bytes=yaml12.MAX_BYTES, max_items=MAX_ITEMS, nonfinite=True
+    )
+    return task_reading.read(plain, most=1)
+
+
 def diagnose(text: str) -> Diagnosis:
     """Find every error of a text, as far as one can see past the others."""
     text = text.removeprefix("\ufeff")
+    with contextlib.suppress(YamlError, TaskError):
+        read(text)
+        return Diagnosis((), ())
     if len(text.encode(errors="surrogatepass")) > yaml12.MAX_BYTES:
         return Diagnosis(
             (TaskProblem("", f"not accepted as YAML: longer than {yaml12.MAX_BYTES} bytes"),), ()
@@ -137,8 +150,9 @@ def _schema(text: str, survey: Survey, *, lossy: bool) -> tuple[list[TaskProblem
         )
         edits += removal or []
         path = error.path.removesuffix(" (again)")
-        fix = "remove one" if "stands here twice" in error.problem else ""
-        errors.append(TaskProblem(path, error.problem, fix, error.line, error.column, removal is not None))
+        words, _, fix = error.problem.partition(": ")
+        fix = fix or ("remove one" if "stands here twice" in words else "write a plain value")
+        errors.append(TaskProblem(path, words, fix, error.line, error.column, removal is not None))
     problems = task_reading.new_problems()
     task_reading.examine(survey.value, problems)
     for problem, mend in problems.found:

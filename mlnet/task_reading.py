@@ -95,6 +95,7 @@ _CLUSTER_KEYS = (
     "sealed-votes",
     "requirements",
 )
+_NO_COMPRESSION = "gradient compression does not exist yet: gradients are exchanged whole"
 _LARGE = 1e6
 _RATE = 1e3
 _Bounds = Literal["[]", "(]", "[)", "()"]
@@ -153,6 +154,7 @@ def _homes() -> dict[str, str]:
 
 
 _HOMES = _homes()
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 def read(plain: object, *, most: int = MAX_PROBLEMS) -> TaskDefinition:
@@ -182,7 +184,7 @@ def examine(plain: object, problems: Problems) -> TaskDefinition | None:
         return TaskDefinition(
             version=1,
             payment=Payment(payment.amount("best-model-payment-amount", MAX_PAYMENT)),
-            ml=_ml(root.section("ml", _ML_KEYS)),
+            ml=_ml(root.section("ml", _ML_KEYS, also=("tau",))),
             cluster=_cluster(root),
         )
     except Enough:
@@ -196,13 +198,15 @@ def new_problems(most: int = MAX_PROBLEMS) -> Problems:
 
 def _version(root: Section) -> None:
     value = root.value("version", mend=root.missing("version", 1))
-    if root.sound("version") and "version" in root and (value != 1 or isinstance(value, bool)):
+    if "version" in root and (value != 1 or isinstance(value, bool)):
         # 0.1 is the version of the definitions from which this schema comes.
         same = value in ("1", "1.0", 0.1)
         root.wrong("version", f"found {describe(value)}", "write 1", 1 if same else Mend.NONE)
 
 
 def _ml(ml: Section) -> Ml:
+    if "tau" in ml:
+        ml.remove("tau", _NO_COMPRESSION)
     dataset = _dataset(ml)
     strategy = ml.section("validation", ("strategy",)).section("strategy", ("method", "size"))
     method = strategy.choice("method", get_args(Method))
@@ -353,8 +357,7 @@ def _optimizer(ml: Section) -> Optimizer:
     section = ml.section("optimizer", _OPTIMIZER_SECTION)
     kind = section.choice("type", get_args(OptimizerType))
     if "tau" in section:
-        why = "gradient compression does not exist yet: gradients are exchanged whole"
-        section.remove("tau", why)
+        section.remove("tau", _NO_COMPRESSION)
     return Optimizer(
         type=kind,
         parameters=_optimizer_parameters(section, kind),
@@ -498,7 +501,7 @@ def _magnitude(given: Section, name: str) -> None:
 def _model(ml: Section) -> tuple[Model, Loss | None]:
     section = ml.section("model", _MODEL_KEYS)
     kind = section.value("type", mend=section.missing("type", "MLP"))
-    if section.sound("type") and kind != "MLP":
+    if "type" in section and kind != "MLP":
         fix = "write MLP: a multilayer perceptron is what there is"
         meant = isinstance(kind, str) and task_spellings.choice(kind, ("MLP",))
         section.wrong("type", f"found {describe(kind)}", fix, "MLP" if meant else Mend.NONE)
@@ -590,7 +593,7 @@ def _check_output(problems: Problems, path: str, unit: Dense | Dropout, loss: Lo
 
 
 def _metrics(ml: Section, loss: Loss | None) -> tuple[Metric, ...]:
-    names: tuple[Metric, ...] = get_args(Metric)
+    names = METRICS
     value = ml.value("evaluation-metrics", None)
     only = task_spellings.choice(value, names) if isinstance(value, str) else None
     if only is not None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from mlnet import task_spellings, yaml_survey
 from mlnet.errors import TaskProblem
-from mlnet.task_reading import ALL_KEYS
+from mlnet.task_reading import ALL_KEYS, METRICS, examine, new_problems
 from mlnet.yaml12 import YamlError
 
 MAX_FINDINGS = 100
+_MAX_COLUMNS = 4
+_UNREAD = 10**6
 _ODD = "\u00a0\u00ad\u1680\u2000-\u200f\u202f\u205f\u2060\u3000\ufeff"
 """Blanks that are none to YAML, and characters without width."""
 _KEY = r"[ \t]*(?:-[ \t]+)?[A-Za-z][A-Za-z0-9_-]*"
@@ -36,10 +38,11 @@ _CURLY_KEY = re.compile(
 )
 _SIGN = re.compile(rf"^(?P<key>{_KEY})(?P<sign>:(?=\S)|[ \t]*\uff1a[ \t]*|[ \t]*:?=[ \t]*)(?=\S)")
 _CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7}|\|{7})(?: .*)?\r?$")
+_DASH = re.compile(r"^[ \t]*-(?P<name>[A-Za-z][A-Za-z_-]*)(?=[ \t]*(?::[ \t]|#|\r?$))")
 _UNREADABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]+"
 )
-_TAB = re.compile(r"^ *\t[ \t]*(?=[^\s#])")
+_TAB = re.compile(r"^ *\t[ \t]*")
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,13 @@ def _line(line: str) -> Iterator[tuple[tuple[str, str], int, Edit, bool]]:
             yield words, path.start() + 1, Edit(*path.span(), _single(path[1])), True
     if (sign := _SIGN.match(bare)) and _is_key(sign["key"]):
         key = sign["key"].lstrip(" \t-")
-        words = (f"{key}{sign['sign'].rstrip()} is no key", f"write {key}: with a space after the colon")
+        words = (f"no colon and space after {key}", f"write {key}: and a space before the value")
         yield words, sign.start("sign") + 1, Edit(*sign.span("sign"), ": "), True
+    if (dash := _DASH.match(bare)) and (
+        _is_key(dash["name"]) or task_spellings.choice(dash["name"], METRICS)
+    ):
+        words = (f"no space between the dash and {dash['name']}", f"write - {dash['name']}")
+        yield words, dash.start("name"), Edit(dash.start("name"), dash.start("name"), " "), True
 
 
 def _odd(odd: re.Match[str]) -> tuple[tuple[str, str], int, Edit, bool]:
@@ -156,12 +164,12 @@ def _single(text: str) -> str:
 
 
 def _is_key(text: str) -> bool:
-    return task_spellings.fold(text.lstrip(" \t-")) in _folded_keys()
+    return _meant(text.lstrip(" \t-"))
 
 
-@functools.cache
-def _folded_keys() -> frozenset[str]:
-    return frozenset(map(task_spellings.fold, ALL_KEYS))
+@functools.lru_cache(maxsize=1024)
+def _meant(key: str) -> bool:
+    return task_spellings.key(key, ALL_KEYS) is not None
 
 
 def _tabs(text: str) -> list[Finding]:
@@ -179,18 +187,18 @@ def _tabs(text: str) -> list[Finding]:
             continue
         if not survey.errors:
             meant.setdefault(repr(survey.value), wide)
-    certain = len(meant) == 1
     wide = next(iter(meant.values()), [line.expandtabs(2) for line in lines])
-    found, start = [], 0
-    for number, line in enumerate(lines):
-        if number in tabbed:
-            indent = len(line) - len(line.lstrip(" \t"))
-            after = wide[number][: len(wide[number]) - len(line.lstrip(" \t"))]
-            words = ("a tab in the indentation: YAML takes spaces only", "indent the line by spaces")
-            edit = Edit(start, start + indent, after)
-            found.append(_finding(words, number + 1, line.index("\t") + 1, edit, certain=certain))
-        start += len(line) + 1
-    return found
+    edits = []
+    for number in tabbed:
+        start, content = _start(lines, number + 1), lines[number].lstrip(" \t")
+        indent = len(lines[number]) - len(content)
+        edits.append(Edit(start, start + indent, wide[number][: len(wide[number]) - len(content)]))
+    more = f", and in {len(tabbed) - 1} other lines" if len(tabbed) > 1 else ""
+    words = f"a tab in the indentation{more}: YAML takes spaces only"
+    first = tabbed[0] + 1
+    column = lines[tabbed[0]].index("\t") + 1
+    problem = TaskProblem("", words, "indent by spaces", first, column, certain=len(meant) == 1)
+    return [Finding(problem, tuple(edits))]
 
 
 def explain(text: str, error: YamlError) -> Finding:
@@ -202,16 +210,22 @@ def explain(text: str, error: YamlError) -> Finding:
         if found := cause(lines, error):
             return found
     line = min(error.line, len(lines))
-    words = (f"not accepted as YAML: {error.problem}", _hint(lines[line - 1]))
+    if "scanning a simple key" in error.problem and error.opened:
+        line = error.opened
+    ours = not re.search("while |mapping values|did not find|could not find|found ", error.problem)
+    words = (f"not accepted as YAML: {error.problem}", _hint(lines[line - 1], "" if ours else _QUOTES))
     return _blanked(lines, line, error.column, words)
 
 
-def _hint(line: str) -> str:
+_QUOTES = "put a text with : # , [ ] { } or quotes in it in single quotes"
+
+
+def _hint(line: str, other: str) -> str:
     if "{{" in line or "${" in line:
         return "a placeholder that has not been filled in?"
     if "\\" in line and '"' in line:
         return "in double quotes a backslash begins an escape: use single quotes"
-    return "put a text with : # , [ ] { } or quotes in it in single quotes"
+    return other
 
 
 def _blanked(lines: list[str], line: int, column: int, words: tuple[str, str]) -> Finding:
@@ -230,15 +244,18 @@ def _start(lines: list[str], line: int) -> int:
 
 def _value_sign(lines: list[str], error: YamlError) -> Finding | None:
     """A plain value that begins with a sign of YAML's own."""
-    if "cannot start any token" not in error.problem or error.line > len(lines):
+    told = ("cannot start any token", "scanning an alias", "scanning an anchor")
+    if not any(words in error.problem for words in told) or error.line > len(lines):
         return None
-    line, at = lines[error.line - 1].rstrip("\r"), error.column - 1
-    if line[at : at + 1] not in ("@", "`", "%") or not line[:at].strip():
+    line = lines[error.line - 1].rstrip("\r")
+    found = re.match(r"^.*?(?:: +|- +)([@`%*&])", line)
+    if not found:
         return None
+    at = found.start(1)
     value = re.sub(r"[ \t]+#.*|[ \t]+$", "", line[at:])
-    words = (f"a value cannot begin with {line[at]}", f"put it in quotes: {_single(value)[:60]}")
+    words = (f"a value cannot begin with {found[1]}", f"put it in quotes: {_single(value)[:60]}")
     start = _start(lines, error.line) + at
-    return _finding(words, error.line, error.column, Edit(start, start + len(value), _single(value)))
+    return _finding(words, error.line, at + 1, Edit(start, start + len(value), _single(value)))
 
 
 def _unclosed(lines: list[str], error: YamlError) -> Finding | None:
@@ -246,6 +263,8 @@ def _unclosed(lines: list[str], error: YamlError) -> Finding | None:
     flow = "',' or" in error.problem or "flow node" in error.problem
     if flow:
         what, line = "bracket", error.opened
+        while line > len(lines) or (line > 1 and not re.search(r"[\[{]", lines[line - 1])):
+            line -= 1
     elif "quoted scalar" in error.problem and "end of stream" in error.problem:
         what, line = "quote", error.opened
     else:
@@ -297,8 +316,8 @@ def _two_colons(lines: list[str], error: YamlError) -> Finding | None:
 
 def _indentation(lines: list[str], error: YamlError) -> Finding | None:
     """A line that begins in no column of those above it."""
-    told = ("mapping values are not allowed", "did not find expected", "could not find expected")
-    if not any(words in error.problem for words in told) or error.line > len(lines):
+    told = re.search("mapping values|did not find expected|could not find expected", error.problem)
+    if not told or re.search("alias|anchor|tag|directive", error.problem) or error.line > len(lines):
         return None
     line = lines[error.line - 1]
     indent = len(line) - len(line.lstrip(" "))
@@ -317,6 +336,21 @@ def _indentation(lines: list[str], error: YamlError) -> Finding | None:
         f"not accepted as YAML: this line begins in column {indent + 1}, those above it in {named}",
         "begin it where the keys begin that it belongs with",
     )
-    column = min(above, key=lambda place: (abs(place[0] - indent), -place[0]))[0]
     start = _start(lines, error.line)
-    return _finding(words, error.line, indent + 1, Edit(start, start + indent, " " * column), certain=False)
+    near = sorted({column for column, _ in above}, key=lambda column: (abs(column - indent), column))
+    edits = [Edit(start, start + indent, " " * column) for column in near[:_MAX_COLUMNS]]
+    scores = [_score(applied("\n".join(lines), [edit])) for edit in edits]
+    best = min(range(len(edits)), key=lambda index: scores[index])
+    only = scores[best] < _UNREAD and scores.count(scores[best]) == 1
+    return _finding(words, error.line, indent + 1, edits[best], certain=only)
+
+
+def _score(text: str) -> int:
+    """How wrong a text is, to compare the places where a line may belong."""
+    try:
+        survey = yaml_survey.survey(text)
+    except YamlError as error:
+        return _UNREAD + 10**6 - error.line
+    problems = new_problems()
+    examine(survey.value, problems)
+    return len(survey.errors) + len(problems.found)
