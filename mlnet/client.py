@@ -237,9 +237,8 @@ def read_definition(file: Path, waiting_period: str | None = None) -> str:
         return text
     plain = task_definition.to_plain(definition)
     plain.setdefault("cluster", {})["waiting-period"] = waiting_period
-    changed = yaml12.dump_block(plain)
-    task_definition.load(changed)
-    return changed
+    task_definition.from_plain(plain)
+    return yaml12.dump_block(plain)
 
 
 async def _split(definition: task_definition.TaskDefinition, base: Path, directory: Path) -> data.Dataset:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlnet import task_reading, yaml12, yaml_survey
 from mlnet.errors import TaskError, TaskProblem
-from mlnet.task_problems import Mend
+from mlnet.task_problems import MAX_PROBLEMS, Mend
 from mlnet.task_schema import TaskDefinition
 from mlnet.task_syntax import Edit, Finding, applied, explain, surface
 from mlnet.yaml12 import YamlError
@@ -98,9 +98,8 @@ def diagnose(text: str) -> Diagnosis:
         errors += found
         if not certain and all(finding.aligned for finding in findings):
             edits = mends
-    return Diagnosis(
-        tuple(sorted(errors, key=lambda error: (error.line or 10**6, error.column))), tuple(edits)
-    )
+    errors.sort(key=lambda error: (error.line or 10**6, error.column))
+    return Diagnosis(tuple(errors[:MAX_PROBLEMS]), tuple(edits))
 
 
 def _read_past(working: str, findings: list[Finding]) -> tuple[Survey | None, str]:

@@ -129,7 +129,7 @@ class Section:
         elif target is not None:
             fix, mend = f"write {target}", Mend(path, ((target, Mend.KEEP),))
         elif home := self.problems.home(name, self.path):
-            fix, target = f"it belongs in {home}: {home}.{name}", None
+            fix, target = f"it belongs in {home}", None
         elif target := task_spellings.nearest(name, known):
             fix = f"did you mean {target}?"
         else:

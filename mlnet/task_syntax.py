@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -188,9 +189,10 @@ def _tabs(text: str) -> list[Finding]:
         if not survey.errors:
             meant.setdefault(repr(survey.value), wide)
     wide = next(iter(meant.values()), [line.expandtabs(2) for line in lines])
+    starts = list(itertools.accumulate((len(line) + 1 for line in lines), initial=0))
     edits = []
     for number in tabbed:
-        start, content = _start(lines, number + 1), lines[number].lstrip(" \t")
+        start, content = starts[number], lines[number].lstrip(" \t")
         indent = len(lines[number]) - len(content)
         edits.append(Edit(start, start + indent, wide[number][: len(wide[number]) - len(content)]))
     more = f", and in {len(tabbed) - 1} other lines" if len(tabbed) > 1 else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mlnet.errors import MlnetError, TaskError
+from mlnet.task_problems import MAX_PROBLEMS
 from mlnet.terminal.wording import clean
 
 NAME = "mlnet-node"
@@ -33,7 +34,8 @@ def _list(error: TaskError) -> None:
     if len(error.errors) == 1:
         say(f"error: {error.file + ': ' if error.file else ''}{error}")
     else:
-        say(f"error: {error.file or 'the task definition'} has {len(error.errors)} errors")
+        more = " or more" if len(error.errors) >= MAX_PROBLEMS else ""
+        say(f"error: {error.file or 'the task definition'} has {len(error.errors)}{more} errors")
         for one in error.errors:
             line = f"line {one.line}: " if one.line else ""
             path = f"{one.path}: " if one.path else ""

@@ -34,6 +34,9 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
         if report.what == "answer" and controls.submission is not None:
             _hurry(controls.submission, job.enough)
 
+    if job.resume is None:
+        # Before the network is asked: a wrong definition needs no peers to be told so.
+        client.read_definition(job.file, job.waiting_period)
     controls.doing = "looks for the peers"
     async with client.connected(options, shown) as connected:
         controls.doing = "cuts the dataset into segments"

@@ -186,3 +186,10 @@ def test_a_library_caller_gets_the_errors_and_the_file(file: Path) -> None:
         (49, "ml.model.hidden-units[1].activation", "write ReLU", True),
     ]
     assert str(caught.value).startswith("3 errors: line 31: ml.optimizer.epochs: ")
+
+
+def test_submit_tells_of_a_wrong_definition_before_it_looks_for_peers(run: Run, file: Path) -> None:
+    peer = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
+    code, out, err = run("submit", "--peer", peer, "--data-dir", str(file.parent / "data"), str(file))
+    assert (code, out) == (TaskError.exit_code, "")
+    assert f"{file} has 3 errors" in err

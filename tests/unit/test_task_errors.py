@@ -44,7 +44,7 @@ def draft() -> Draft:
         ("ml.dataset.training-set-size", "0.8", "without quotes"),
         ("ml.dataset.test-set-size", 0.3, "do not sum to 1"),
         ("ml.dataset.delimiter", ";", "only CSV has it"),
-        ("ml.dataset.source.header", True, "it belongs in ml.dataset: ml.dataset.header"),
+        ("ml.dataset.source.header", True, "it belongs in ml.dataset"),
         ("ml.dataset.source.features", "", "has 0 characters"),
         ("ml.dataset.source.features", "a\x1b[2J", "control character"),
         ("ml.validation.strategy.method", "KFold", "expected Holdout"),
