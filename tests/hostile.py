@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 
 import trio
+import trio.testing
 from libp2p.abc import ISecureConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
@@ -64,6 +65,10 @@ class Stranger:
     def forget(self) -> None:
         """Keep nothing of the connections so far; they are closed."""
         self._dialled.clear()
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until it has had nothing to do for so many seconds."""
+        await self._thread.call(trio.testing.wait_all_tasks_blocked, seconds)
 
     async def dial(
         self, address: str, source: str = STRANGER, identity: Identity | None = None

@@ -120,9 +120,12 @@ async def test_a_definition_or_dataset_that_is_wrong(case: str, net: Mission) ->
 
 
 async def test_no_peer_answers(net: Mission) -> None:
-    address = f"/ip4/127.0.0.1/tcp/{free_port()}"
-    peer = f"{address}/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
-    status, _, err = await net.run("submit", str(EXAMPLE), "--peer", peer)
+    # A socket that does not listen refuses, and keeps the port from others.
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"/ip4/127.0.0.1/tcp/{closed.getsockname()[1]}"
+        peer = f"{address}/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+        status, _, err = await net.run("submit", str(EXAMPLE), "--peer", peer)
     assert status == errors.PeerUnreachable.exit_code, err
     assert address in one_line(err)
 
@@ -181,10 +184,3 @@ async def test_help_of_every_command_is_worth_reading(net: Mission) -> None:
         assert status == 0
         assert f"mlnet-node {command}" in out
         assert len(out.splitlines()) > 5
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

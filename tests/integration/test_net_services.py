@@ -81,10 +81,10 @@ async def test_a_port_that_is_no_redis_is_not_open() -> None:
 async def test_a_closed_port_a_silent_port_and_a_system_port_are_not_open() -> None:
     async with nodes(2) as (a, b):
         await join(a, b)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        assert "refused" in (await a.network.dial_back(b.id, port, 10)).reason
+        # A socket that does not listen refuses, and keeps the port from others.
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            assert "refused" in (await a.network.dial_back(b.id, closed.getsockname()[1], 10)).reason
         with socket.create_server(("127.0.0.1", 0)) as silent:
             found = await a.network.dial_back(b.id, silent.getsockname()[1], 1.0)
             assert "no answer" in found.reason

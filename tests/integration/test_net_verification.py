@@ -134,6 +134,7 @@ async def test_what_is_under_verification_when_its_sender_goes_is_dropped() -> N
 
 
 async def test_the_end_of_a_node_waits_for_what_is_verified_and_handles_none_of_it() -> None:
+    before = set(threading.enumerate())
     a = Node()
     b = Verifying(a, held=100)
     async with running(a):
@@ -147,8 +148,7 @@ async def test_the_end_of_a_node_waits_for_what_is_verified_and_handles_none_of_
             b.release()
             async with asyncio.timeout(SECONDS):
                 await stopping
-            names = [thread.name for thread in threading.enumerate()]
-            assert not any(name.startswith("mlnet-verify") for name in names)
+            assert not {one for one in threading.enumerate() if one.name.startswith("mlnet-verify")} - before
         assert b.received == []
         for future in sent:
             future.cancel()

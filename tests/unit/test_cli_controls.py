@@ -210,7 +210,7 @@ async def test_a_cancellation_of_another_origin_stays_one() -> None:
 
 async def test_signals_are_ours_for_as_long_as_the_context_lasts() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         caught: asyncio.Queue[int] = asyncio.Queue()
         with console.signals(caught.put_nowait):
@@ -219,7 +219,7 @@ async def test_signals_are_ours_for_as_long_as_the_context_lasts() -> None:
                 assert await caught.get() == number
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, hangup)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
