@@ -1,25 +1,33 @@
 # `make demo` and `make test` need Python 3.11 to 3.13 and a C compiler, and make everything else in $(VENV) themselves.
 #
 # PYTHON names the Python to use, ARGS is appended to the command of `demo` and `test`, UV_TORCH_BACKEND=cpu spares the
-# download of CUDA, MLNET_EXTENSIONS=skip does without a C compiler.
+# download of CUDA, MLNET_EXTENSIONS=skip does without a C compiler. Everything is installed in the versions of
+# constraints.txt; with CONSTRAINTS= (nothing) in the newest that pyproject.toml allows.
 
 VENV ?= .venv
 ARGS ?=
+CONSTRAINTS ?= constraints.txt
+RESOLUTION ?= highest
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-BUILD_INPUTS := pyproject.toml setup.py $(wildcard ext/*.pyx ext/*.h)
+PINNED := $(if $(CONSTRAINTS),--constraints $(CONSTRAINTS) --build-constraints $(CONSTRAINTS))
+INSTALL = $(UV) pip install --python $(BIN)/python $(PINNED) --resolution $(RESOLUTION)
+BUILD_INPUTS := pyproject.toml setup.py $(CONSTRAINTS) $(wildcard ext/*.pyx ext/*.h)
 export MLNET_EXTENSIONS ?= require
 # The tests and the demonstration start many processes; none of them should compile anew what another has imported.
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate fuzz fuzz-session lint bench bench-tunnel bench-training soak sanitize format wheel clean
+.PHONY: help demo test test-fast test-latest test-oldest update simulate fuzz fuzz-session lint bench bench-tunnel bench-training soak sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo          five nodes on this machine train a model of handwritten digits'
 	@echo 'make test          run the tests'
+	@echo 'make test-fast     run those that need no network, and compare the golden dialogues'
+	@echo 'make test-latest   run the tests with the newest versions that pyproject.toml allows, make test-oldest with the oldest'
+	@echo 'make update        renew the versions in constraints.txt'
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
 	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
 	@echo 'make soak          an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
@@ -38,6 +46,18 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developer
 	$(BIN)/pytest $(ARGS)
+
+test-fast: $(VENV)/.developer
+	$(BIN)/pytest tests/unit tests/property tests/simulation/test_golden.py $(ARGS)
+
+test-latest:
+	$(MAKE) test VENV=$(VENV)-latest CONSTRAINTS=
+
+test-oldest:
+	$(MAKE) test VENV=$(VENV)-oldest CONSTRAINTS= RESOLUTION=lowest-direct
+
+update: $(UV)
+	.ci/update $(UV)
 
 simulate: $(VENV)/.installed
 	$(BIN)/mlnet-node simulate --seeds 10000 $(ARGS)
@@ -80,20 +100,19 @@ format: $(VENV)/.developer
 	$(BIN)/ruff format
 
 wheel: $(UV)
-	$(UV) build --python $(BIN)/python --out-dir dist
+	$(UV) build --python $(BIN)/python $(if $(CONSTRAINTS),--build-constraints $(CONSTRAINTS)) --out-dir dist
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info mlnet/kernels/*.so mlnet/net/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-oldest build dist *.egg-info mlnet/kernels/*.so mlnet/net/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mlnet tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(UV):
-	@python="$$(.ci/find-python)" && "$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	@.ci/make-venv $(VENV) $(CONSTRAINTS)
 
 $(VENV)/.installed: $(UV) $(BUILD_INPUTS)
-	$(UV) pip install --python $(BIN)/python --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.developer: $(VENV)/.installed
-	$(UV) pip install --python $(BIN)/python --group dev
+	$(INSTALL) --group dev
 	@touch $@
