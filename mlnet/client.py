@@ -15,11 +15,13 @@ import msgspec
 
 from mlnet import clock, data, journal, yaml12
 from mlnet import task as task_definition
+from mlnet.clocks import TOLERANCE_MS
 from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
 from mlnet.options import ClientOptions
 from mlnet.protocol.answering import estimate
 from mlnet.protocol.client import Client, Dataset
 from mlnet.protocol.messages import Message, NewMlTask, SegmentInfo
+from mlnet.protocol.rivals import Rivals
 from mlnet.state import State, opened
 from mlnet.submission import Observer, Submission, ignore
 from mlnet.wire import Wire, WireHandlers
@@ -27,6 +29,8 @@ from mlnet.wire import Wire, WireHandlers
 CONNECT_SECONDS = 15.0
 """How long a client waits for the first of the peers that it was given."""
 Traffic = Callable[[bool, str, Message], None]
+Notice = Callable[[str], None]
+"""Takes what the user should know of this machine or of a peer, beside any task."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -46,17 +50,29 @@ class TaskClient:
         options: of the user.
         state: the client's directory.
         traffic: takes (incoming, peer, message) for people.
+        notice: takes a line of text for people.
     """
 
-    def __init__(self, options: ClientOptions, state: State, traffic: Traffic) -> None:
+    def __init__(self, options: ClientOptions, state: State, traffic: Traffic, notice: Notice) -> None:
         self._options = options
         self._state = state
         self._submissions: dict[str, Submission] = {}
         self._peered = asyncio.Event()
         handlers = WireHandlers(
-            self._on_message, self._open_tasks, self._find_blob, _admit_nobody, traffic, self._on_peer
+            self._on_message,
+            self._open_tasks,
+            self._find_blob,
+            _admit_nobody,
+            traffic,
+            self._on_peer,
+            notice,
+            self._on_unreachable,
         )
+        self._notice = notice
+        self._unreachable: dict[str, str] = {}
+        self._rivals_over: asyncio.TimerHandle | None = None
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
+        self._rivals = Rivals(self.wire.seal.peer_id)
 
     @property
     def peer_id(self) -> str:
@@ -69,7 +85,7 @@ class TaskClient:
         Raises:
             PeerUnreachable: none of the peers given answered.
         """
-        await self.wire.network.start()
+        await self.wire.start()
         peers = self._options.wire.peers
         if not peers:
             return
@@ -77,15 +93,18 @@ class TaskClient:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._peered.wait()
         except TimeoutError:
+            reasons = "; ".join(self._unreachable.values()) or f"nothing came from {', '.join(peers)}"
             raise PeerUnreachable(
-                f"no peer answered within {CONNECT_SECONDS:.0f} s; is a node running at {', '.join(peers)}?"
+                f"no peer answered within {CONNECT_SECONDS:.0f} s ({reasons}); is a node running there?"
             ) from None
 
     async def stop(self) -> None:
         """Leave the network; tasks that are under way can be resumed later."""
+        if self._rivals_over is not None:
+            self._rivals_over.cancel()
         for submission in self._submissions.values():
             await submission.close()
-        await self.wire.network.stop()
+        await self.wire.stop()
 
     async def submit(
         self,
@@ -103,7 +122,7 @@ class TaskClient:
             output: directory for the model and the result; ``mlnet-TASK`` in the current directory by
                 default.
             waiting_period: in place of the definition's ``cluster.waiting-period``.
-            created: ms since 1970, in place of now.
+            created: ms since 1970, in place of now by the clocks of most peers, if this machine's is off.
             observe: takes reports for people.
 
         Raises:
@@ -112,7 +131,7 @@ class TaskClient:
         """
         text = read_definition(file, waiting_period)
         definition = task_definition.load(text)
-        created = clock.now() if created is None else created
+        created = self._network_time() if created is None else created
         peers = estimate(len(self.wire.network.known_peers()), definition.cluster.max_nodes)
         body = NewMlTask(text, self.wire.addresses(), created, peers)
         announcement = self.wire.seal.seal(body, sent=created)
@@ -135,6 +154,7 @@ class TaskClient:
             raise
         submission = self._submission(announcement, definition, stored, observe)
         submission.announce()
+        self._share_with_others()
         return submission
 
     async def resume(self, task: str, *, observe: Observer = ignore) -> Submission:
@@ -188,9 +208,37 @@ class TaskClient:
     def _on_peer(self, _: str) -> None:
         self._peered.set()
 
+    def _on_unreachable(self, peer: str, why: str) -> None:
+        self._unreachable[peer] = why
+        self._notice(f"peer {peer} does not answer: {why}; trying on")
+
+    def _network_time(self) -> int:
+        """What most clocks show: nodes go by them, and answer a client whose own is off all the same."""
+        if not self._submissions:
+            clock.settle()
+        wall = clock.wall()
+        median = self.wire.clocks.median(wall, clock.elapsed())
+        return median if abs(median - wall) > TOLERANCE_MS else wall
+
+    def _share_with_others(self) -> None:
+        """Let the tasks that gather know how many other clients do; once more when that may have changed."""
+        if self._rivals_over is not None:
+            self._rivals_over.cancel()
+            self._rivals_over = None
+        now = clock.now()
+        others = self._rivals.count(now)
+        for submission in self._submissions.values():
+            submission.share_with(others)
+        if until := self._rivals.next_end():
+            delay = max(0.0, (until - now) / 1000)
+            loop = asyncio.get_running_loop()
+            self._rivals_over = loop.call_later(delay + 0.1, self._share_with_others)
+
     def _on_message(self, message: Message, _: str) -> bool:
         submission = self._submissions.get(message.task)
         if submission is None:
+            if self._rivals.heard(message, clock.now()):
+                self._share_with_others()
             return False
         submission.receive(message)
         return True
@@ -204,20 +252,23 @@ class TaskClient:
 
 @asynccontextmanager
 async def connected(
-    options: ClientOptions, traffic: Traffic = lambda incoming, peer, message: None
+    options: ClientOptions,
+    traffic: Traffic = lambda incoming, peer, message: None,
+    notice: Notice = lambda text: None,
 ) -> AsyncIterator[TaskClient]:
     """Be a client on the network for as long as the context lasts.
 
     Args:
         options: of the user.
         traffic: takes (incoming, peer, message) for people.
+        notice: takes a line of text for people.
 
     Raises:
         ConfigError: the data directory, or an address to listen on, cannot be used.
         PeerUnreachable: none of the peers given answered.
     """
     with opened(options.data_dir) as state:
-        client = TaskClient(options, state, traffic)
+        client = TaskClient(options, state, traffic, notice)
         try:
             await client.start()
             yield client

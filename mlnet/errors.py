@@ -137,9 +137,17 @@ class TransportError(MlnetError):
 
 
 class PeerUnreachable(TransportError):
-    """No address of a peer answered."""
+    """No address of a peer answered.
+
+    Attributes:
+        why: address by address.
+    """
 
     exit_code = 21
+
+    def __init__(self, message: str, why: str = "") -> None:
+        self.why = why or message
+        super().__init__(message)
 
 
 class StoreError(MlnetError):

@@ -24,7 +24,7 @@ from mlnet.protocol.commands import (
     speaks,
 )
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
-from mlnet.protocol.messages import Message, Signed
+from mlnet.protocol.messages import Message, NewMlTask, Signed
 from mlnet.protocol.node import MAX_ENDED, Node, Step
 from mlnet.state import State, opened
 from mlnet.taskrun import TaskRun
@@ -39,6 +39,8 @@ Observer = Callable[[str, Report | End], None]
 """Takes what a task's machine wants people to see: (task, report)."""
 Traffic = Callable[[bool, str, Message], None]
 """Takes each message: (incoming, peer, message)."""
+Notice = Callable[[str], None]
+"""Takes what the operator should know of this machine or of a peer, beside any task."""
 
 
 class NodeServer:
@@ -49,14 +51,25 @@ class NodeServer:
         state: the node's directory.
         observe: for people.
         traffic: likewise.
+        notice: likewise.
     """
 
-    def __init__(self, options: NodeOptions, state: State, observe: Observer, traffic: Traffic) -> None:
+    def __init__(
+        self, options: NodeOptions, state: State, observe: Observer, traffic: Traffic, notice: Notice
+    ) -> None:
         self._options = options
         self._state = state
         self._observe = observe
         self._ledger = Ledger(state.ledger)
-        handlers = WireHandlers(self._on_message, self._open_tasks, self._find_blob, self._admit, traffic)
+        handlers = WireHandlers(
+            self._on_message,
+            self._open_tasks,
+            self._find_blob,
+            self._admit,
+            traffic,
+            on_notice=notice,
+            on_unreachable=lambda peer, why: notice(f"peer {peer} does not answer: {why}; trying on"),
+        )
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
         self.node = Node(self.wire.seal, options.terms, options.deadlines, state.buried(MAX_ENDED))
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
@@ -79,7 +92,7 @@ class NodeServer:
             PortInUse: an address to listen on is taken.
         """
         store.find_binary(self._options.redis)
-        await self.wire.network.start()
+        await self.wire.start()
         for task in self._state.unfinished():
             self._restore(task)
 
@@ -99,7 +112,7 @@ class NodeServer:
             book.close()
         for transcript in self._transcripts.values():
             transcript.close()
-        await self.wire.network.stop()
+        await self.wire.stop()
 
     # ------------------------------------------------------------------------------------------- from the
     # network
@@ -127,8 +140,18 @@ class NodeServer:
     # ------------------------------------------------------------------------------------------- the machine
 
     def _dispatch(self, task: str, event: Event) -> None:
-        for step in self.node.step(task, event, clock.now()):
+        if not self.node.members and not self.node.pending:
+            clock.settle()
+        for step in self.node.step(task, event, clock.now(), self._clocks(event)):
             self._carry_out(step)
+
+    def _clocks(self, event: Event) -> tuple[int, ...]:
+        """What other clocks show than the one that drives the machines, where an age depends on it."""
+        if not isinstance(event, Received) or not isinstance(event.message.body, NewMlTask):
+            return ()
+        wall, elapsed, known = clock.wall(), clock.elapsed(), self.wire.clocks
+        client = known.of(event.message.sender, elapsed)
+        return (wall, known.median(wall, elapsed), *(() if client is None else (client,)))
 
     def _carry_out(self, step: Step) -> None:
         if step.event is not None and not self._written(step, step.event):
@@ -212,7 +235,7 @@ class NodeServer:
     def _record(self, task: str, command: Record) -> None:
         payment = sum(command.split.values())
         evidence = tuple(Signed.of(message.envelope) for message in command.evidence)
-        client, now = self._clients[task], clock.now()
+        client, now = self._clients[task], clock.wall()
         receipt = Receipt(task, client, command.state, command.amount, payment, command.split, now, evidence)
         try:
             self._ledger.record(receipt)
@@ -249,7 +272,10 @@ def ignore(*_: object) -> None:
 
 @asynccontextmanager
 async def running(
-    options: NodeOptions, observe: Observer = ignore, traffic: Traffic = ignore
+    options: NodeOptions,
+    observe: Observer = ignore,
+    traffic: Traffic = ignore,
+    notice: Notice = ignore,
 ) -> AsyncIterator[NodeServer]:
     """Run a node for as long as the context lasts.
 
@@ -257,12 +283,13 @@ async def running(
         options: of the operator.
         observe: takes (task, report) for people.
         traffic: takes (incoming, peer, message) for people.
+        notice: takes a line of text for people.
 
     Raises:
         ConfigError: the data directory, or an address to listen on, cannot be used.
     """
     with opened(options.data_dir) as state:
-        server = NodeServer(options, state, observe, traffic)
+        server = NodeServer(options, state, observe, traffic, notice)
         try:
             await server.start()
             yield server

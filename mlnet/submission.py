@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
 
+import msgspec
+
 from mlnet import clock, data, store
 from mlnet import task as task_definition
 from mlnet.errors import (
@@ -41,6 +43,7 @@ from mlnet.protocol.events import (
     Event,
     ModelRefused,
     ModelScored,
+    OthersWait,
     Received,
     Restarted,
     StopWaiting,
@@ -139,6 +142,11 @@ class Submission:
         """End the waiting period now."""
         self._dispatch(StopWaiting())
 
+    def share_with(self, others: int) -> None:
+        """So many other clients gather nodes."""
+        if self.gathering and others != self.machine.others:
+            self._dispatch(OthersWait(others))
+
     def cancel(self, reason: str = "cancelled by its user") -> None:
         """Give the task up."""
         self._dispatch(CancelRequested(reason))
@@ -158,6 +166,8 @@ class Submission:
         await self._stop_jobs()
         self._timers.close()
         result = self._document(end)
+        if end.code == "TooFewNodes" and (off := self._wire.clocks.own(clock.wall(), clock.elapsed())):
+            result = msgspec.structs.replace(result, reason=f"{result.reason}; {off}")
         if end.state == "completed":
             self._deliver(result)
         self._journal.remove()

@@ -17,7 +17,7 @@ from mlnet.protocol.events import Event, TrainingFinished, TrainingProgressed, T
 from mlnet.protocol.messages import MAX_METRIC
 from mlnet.taskredis import TaskRedis
 from mlnet.training import detour, shards
-from mlnet.training.plan import Finished, Segment, TrainingPlan
+from mlnet.training.plan import Finished, Progress, Scored, Segment, TrainingPlan
 from mlnet.training.process import Trainer
 from mlnet.wire import Wire
 
@@ -131,7 +131,7 @@ class TaskTraining:
             met()
             if isinstance(event, Finished):
                 return self._finished(attempt, plan, event)
-            self._tell(TrainingProgressed(attempt))
+            self._tell(_progressed(attempt, event))
         raise TrainingError("the trainer ended without a result")
 
     async def _request(self, attempt: int, plan: Plan, rank: int, paths: Mapping[int, Path]) -> TrainingPlan:
@@ -214,3 +214,9 @@ class TaskTraining:
 def _bounded(metric: float) -> float:
     """A figure that a message can carry; a loss that has run away is as bad at its bound."""
     return max(-MAX_METRIC, min(MAX_METRIC, metric))
+
+
+def _progressed(attempt: int, event: Progress | Scored) -> TrainingProgressed:
+    if isinstance(event, Progress):
+        return TrainingProgressed(attempt, event.step, event.steps)
+    return TrainingProgressed(attempt)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from mlnet import clock
 
+MAX_NAP_SECONDS = 10.0
+"""A loop's clock stops while the machine is suspended; what came due is seen so long after it wakes."""
+
 
 class Timers:
     """Named timers of tasks.
@@ -22,12 +25,12 @@ class Timers:
     def set(self, task: str, name: str, at: int) -> None:
         """Have a timer fire at a time (ms since 1970), in place of the one of the same name."""
         self.cancel(task, name)
-        delay = max(0, at - clock.now()) / 1000
+        delay = min(max(0, at - clock.now()) / 1000, MAX_NAP_SECONDS)
         self._handles[task, name] = asyncio.get_running_loop().call_later(delay, self._due, task, name, at)
 
     def _due(self, task: str, name: str, at: int) -> None:
         if clock.now() < at:
-            self.set(task, name, at)  # the loop's clock runs a little ahead of ours
+            self.set(task, name, at)  # a nap is over, or the loop's clock runs ahead of ours
             return
         del self._handles[task, name]
         self._fire(task, name)

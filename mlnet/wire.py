@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlnet import clock
+from mlnet.clocks import PeerClocks, length
 from mlnet.identity import Identity
+from mlnet.net.addresses import block
 from mlnet.net.interface import Handlers, Limits, Target
 from mlnet.net.network import DEFAULT_LISTEN, Network
 from mlnet.protocol.commands import Command, Introduce, Publish, Send
@@ -19,6 +21,8 @@ from mlnet.seal import Seal
 EXCHANGED_PEERS = 32
 """Peers whose addresses a newcomer is given."""
 OPEN_TASK_SECONDS = 30.0
+SILENT_SECONDS = 1.0
+"""After which people are told of a peer that they named and that has not answered."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class WireHandlers:
         admit: likewise.
         on_traffic: every message that comes (True) or goes (False), for people.
         on_peer: a peer is connected.
+        on_notice: something that this machine's operator should know: a clock that is off.
+        on_unreachable: a peer that was named at the start does not answer: (peer, why, address by address).
     """
 
     on_message: Callable[[Message, str], bool]
@@ -58,6 +64,8 @@ class WireHandlers:
     admit: Callable[[str, str, str], Target | None]
     on_traffic: Callable[[bool, str, Message], None]
     on_peer: Callable[[str], None] = lambda peer: None
+    on_notice: Callable[[str], None] = lambda text: None
+    on_unreachable: Callable[[str, str], None] = lambda peer, why: None
 
 
 class Wire:
@@ -75,11 +83,21 @@ class Wire:
     ) -> None:
         self.seal = Seal(identity)
         self._handlers = handlers
+        self.clocks = PeerClocks()
+        self._steps = clock.Steps()
+        self._named = tuple(dict.fromkeys(address.rpartition("/p2p/")[2] for address in options.peers))
+        self._told: set[str] = set()
+        self._looking: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Future[bool]] = set()
         self.network = Network(
             identity,
             Handlers(
-                self._on_envelope, self._on_peer, handlers.find_blob, handlers.admit, self.seal.open_all
+                self._on_envelope,
+                self._on_peer,
+                handlers.find_blob,
+                handlers.admit,
+                self.seal.open_all,
+                self._on_unreachable,
             ),
             listen=options.listen,
             peers=options.peers,
@@ -87,6 +105,33 @@ class Wire:
             tools_address=options.tools_address,
             limits=options.limits,
         )
+
+    async def start(self) -> None:
+        """Listen, and dial the peers that were named.
+
+        Raises:
+            PortInUse: an address to listen on is taken.
+            ConfigError: it cannot be listened on.
+        """
+        await self.network.start()
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(SILENT_SECONDS, self._look_for_silent)
+
+    async def stop(self) -> None:
+        """Leave the network; can be called again, and before :meth:`start`."""
+        if self._looking is not None:
+            self._looking.cancel()
+        await self.network.stop()
+
+    def _look_for_silent(self) -> None:
+        connected = set(self.network.connected_peers())
+        for peer in self._named:
+            if peer not in connected and peer not in self._told and peer != self.seal.peer_id:
+                self._handlers.on_unreachable(peer, "no answer yet")
+
+    def _on_unreachable(self, peer: str, why: str) -> None:
+        self._told.add(peer)
+        self._handlers.on_unreachable(peer, why)
 
     def addresses(self) -> tuple[str, ...]:
         """Where others may dial this party."""
@@ -130,8 +175,11 @@ class Wire:
         if message.sender == self.seal.peer_id:
             return False
         self._handlers.on_traffic(True, source, message)
+        self._look_at_clock()
         if isinstance(message.body, Peers):
             self._met(message.sender, message.body)
+            if source == message.sender:
+                self._compare_clocks(source, message.sent)
             return False
         useful = self._handlers.on_message(message, source)
         if useful and message.type == "NEW_ML_TASK" and not gossip:
@@ -146,10 +194,35 @@ class Wire:
             if entry.peer == sender or (entry.peer != self.seal.peer_id and entry.peer not in known):
                 self.network.add_addresses(entry.peer, entry.addresses)
 
+    def _compare_clocks(self, peer: str, sent: int) -> None:
+        """A peer has stated its clock over its own connection."""
+        ips = self.network.remote_ips(peer)
+        address = min(map(block, ips), default=peer)
+        self.clocks.greeted(peer, address, sent, clock.elapsed())
+        verdict = self.clocks.verdict(peer, clock.wall(), clock.elapsed())
+        if verdict:
+            self._handlers.on_notice(verdict)
+
+    def _look_at_clock(self) -> None:
+        """Peers learn from another greeting that the system's clock was set."""
+        step = self._steps.look()
+        if not step:
+            return
+        way = "forward" if step > 0 else "back"
+        self._handlers.on_notice(f"the clock of this machine was set {way} by {length(step)}")
+        for peer in self.network.connected_peers():
+            self._greet(peer)
+
     def _on_peer(self, peer: str, connected: bool) -> None:
         if not connected:
             return
         self._handlers.on_peer(peer)
+        self._greet(peer)
+        for message in self._handlers.open_tasks():
+            self._tell(peer, message)
+
+    def _greet(self, peer: str) -> None:
+        """Give a peer our addresses, those of others, and the time by our clock."""
         known = self.network.known_peers()
         others = [
             PeerAddresses(other, tuple(addresses[:MAX_ADDRESSES]))
@@ -157,7 +230,8 @@ class Wire:
             if other != peer and addresses
         ]
         mine = PeerAddresses(self.seal.peer_id, self.addresses())
-        greeting = self.seal.seal(Peers((mine, *others)), sent=clock.now())
-        for message in (greeting, *self._handlers.open_tasks()):
-            self._handlers.on_traffic(False, peer, message)
-            self.network.send(message.envelope, peer, timeout=OPEN_TASK_SECONDS)
+        self._tell(peer, self.seal.seal(Peers((mine, *others)), sent=clock.wall()))
+
+    def _tell(self, peer: str, message: Message) -> None:
+        self._handlers.on_traffic(False, peer, message)
+        self.network.send(message.envelope, peer, timeout=OPEN_TASK_SECONDS)

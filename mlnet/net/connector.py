@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mlnet.errors import PeerUnreachable
 from mlnet.net.host import Host
@@ -28,12 +28,22 @@ class Connector:
         book: where peers are.
         neighbours: who is connected.
         limits: how many connections are enough.
+        on_unreachable: see :class:`~mlnet.net.interface.Handlers`.
     """
 
-    def __init__(self, host: Host, book: AddressBook, neighbours: Neighbours, limits: Limits) -> None:
+    def __init__(
+        self,
+        host: Host,
+        book: AddressBook,
+        neighbours: Neighbours,
+        limits: Limits,
+        on_unreachable: Callable[[str, str], None] = lambda peer, why: None,
+    ) -> None:
         self._host, self._book, self._neighbours, self._limits = host, book, neighbours, limits
         self._dials: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, tuple[int, float]] = {}
+        self._on_unreachable = on_unreachable
+        self._told: dict[str, str] = {}
         self._random = random.SystemRandom()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -56,6 +66,7 @@ class Connector:
     def on_connected(self, peer: str) -> None:
         """Forget that peer's failures."""
         self._failures.pop(peer, None)
+        self._told.pop(peer, None)
         self.wake()
 
     async def connect(self, peer: str, addresses: Sequence[str] = ()) -> None:
@@ -92,7 +103,10 @@ class Connector:
     async def _dial(self, peer: str, addresses: Sequence[str]) -> None:
         try:
             await self._host.dial(peer, addresses)
-        except PeerUnreachable:
+        except PeerUnreachable as error:
+            if peer in self._book.pinned and self._told.get(peer) != error.why:
+                self._told[peer] = error.why
+                self._on_unreachable(peer, error.why)
             count = self._failures.get(peer, (0, 0.0))[0] + 1
             pause = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
             until = asyncio.get_running_loop().time() + pause * self._random.uniform(0.75, 1.25)

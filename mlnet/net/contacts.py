@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from mlnet.identity import parse_peer_id
@@ -30,12 +30,20 @@ class Contacts:
         limits: bounds on what is kept.
         pinned: full multiaddrs (with ``/p2p/ID``) that are dialled, and redialled when the connection is
             lost.
+        on_unreachable: see :class:`~mlnet.net.interface.Handlers`.
 
     Raises:
         ConfigError: one of these is malformed.
     """
 
-    def __init__(self, own: str, host: Host, limits: Limits, pinned: Sequence[str]) -> None:
+    def __init__(
+        self,
+        own: str,
+        host: Host,
+        limits: Limits,
+        pinned: Sequence[str],
+        on_unreachable: Callable[[str, str], None] = lambda peer, why: None,
+    ) -> None:
         self._host, self._limits = host, limits
         self._book = AddressBook(own, limits)
         for address in pinned:
@@ -43,7 +51,7 @@ class Contacts:
             if peer != own:
                 self._book.pin(peer, dialable)
         self.neighbours = Neighbours(limits)
-        self._connector = Connector(host, self._book, self.neighbours, limits)
+        self._connector = Connector(host, self._book, self.neighbours, limits, on_unreachable)
         self._presence = Presence(self.neighbours, self._connector.connect, limits.known_peers)
         self._links: dict[str, Counter[str]] = {}
         self._scores = Scores(limits.garbage_score, limits.garbage_fade_seconds, time.monotonic)

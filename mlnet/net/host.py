@@ -33,7 +33,7 @@ from multiaddr import Multiaddr
 
 from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
 from mlnet.net import addresses as addressing
-from mlnet.net import metrics, repairs, wellknown
+from mlnet.net import metrics, refusals, repairs, wellknown
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.inbound import Inbound, Source
@@ -308,7 +308,7 @@ class Host:
                     await failed.wait()
         if self._links.session(peer) is None:
             reason = "; ".join(reasons) or ("it hung up at once" if addresses else "no address is known")
-            raise PeerUnreachable(f"peer {peer} is not reachable ({reason})")
+            raise PeerUnreachable(f"peer {peer} is not reachable ({reason})", reason)
 
     async def _dial_one(self, peer: str, address: Multiaddr) -> str | None:
         if self._swarm is None or self._nursery is None:
@@ -317,12 +317,9 @@ class Host:
             with trio.fail_after(self._limits.dial_seconds):
                 session = await repairs.dial(self._swarm, ID.from_base58(peer), address)
         except trio.TooSlowError:
-            return f"no answer within {self._limits.dial_seconds:g} s"
+            return refusals.silent(self._limits.dial_seconds)
         except (BaseLibp2pError, OSError) as error:
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            return str(cause) or type(cause).__name__
+            return refusals.why(error)
         link = self._add_link(session, session.remote_ip)
         if isinstance(link, Turned):
             await session.close()

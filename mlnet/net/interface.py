@@ -62,6 +62,8 @@ class Handlers:
             refuse.
         verify: ``(envelopes)`` of one peer -> for each what ``on_envelope`` gets, or the RemoteProtocolError
             that refuses it. Called in any thread, several at a time: it changes nothing.
+        on_unreachable: ``(peer, why)``: a peer that was named at the start was dialled in vain; ``why`` says
+            for each address what answered there. Called again only when that changes.
     """
 
     on_envelope: Callable[[Any, str, bool], bool]
@@ -69,6 +71,7 @@ class Handlers:
     find_blob: Callable[[str, str], Path | None]
     admit: Callable[[str, str, str], Target | None]
     verify: Callable[[Sequence[Envelope]], Sequence[object]]
+    on_unreachable: Callable[[str, str], None] = lambda peer, why: None
 
 
 @dataclass(frozen=True, slots=True)

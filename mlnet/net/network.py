@@ -88,7 +88,7 @@ class Network:
             limits=self._limits,
             events=self,
         )
-        self._contacts = Contacts(identity.peer_id, self._host, self._limits, peers)
+        self._contacts = Contacts(identity.peer_id, self._host, self._limits, peers, handlers.on_unreachable)
         self._conversations = Conversations(self._host, self._contacts, self._limits)
         self._deliveries = Deliveries(identity.peer_id, self._conversations, self._contacts.is_connected)
         self._gossip = Gossip(

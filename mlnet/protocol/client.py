@@ -24,6 +24,7 @@ from mlnet.protocol.events import (
     CancelRequested,
     ModelRefused,
     ModelScored,
+    OthersWait,
     Restarted,
     StopWaiting,
     TrainingProgressed,
@@ -86,6 +87,8 @@ class Client(Machine):
         answers: INIT_CLUSTER by peer, first come first.
         dropped: peers that were left out of later attempts, and why.
         notes: what nodes said of why they do not, or no longer, take part.
+        busy: until when (ms) nodes said that they are.
+        others: clients that gather nodes at the same time.
         cluster: the current attempt; None while gathering.
         bound: digest of the decision that the task is bound to.
         order: the voted order.
@@ -111,6 +114,8 @@ class Client(Machine):
         self.answers: dict[str, Message] = {}
         self.dropped: dict[str, str] = {}
         self.notes: dict[str, str] = {}
+        self.busy: dict[str, int] = {}
+        self.others = 0
         self.complained: set[str] = set()
         self.hurried = False
         self.cluster: Cluster | None = None
@@ -253,8 +258,12 @@ class Client(Machine):
         if peer not in self.answers:
             if len(self.notes) < clientforming.MAX_ANSWERS:
                 self.notes[peer] = body.reason
-                self.report("note", peer=peer, reason=body.reason)
+                if body.busy:
+                    self.busy[peer] = self.now + body.busy
+                self.report("note", peer=peer, reason=clientforming.why(self, peer))
             return
+        if message.attempt == 0 and body.code == "TooFewNodes":
+            return  # it was busy before it answered, and only the word came late
         if message.attempt != self.attempt or self.evidence.add(message) is not Verdict.NEW:
             return
         self.report("note", peer=peer, reason=body.reason)
@@ -295,6 +304,9 @@ class Client(Machine):
 
     def _hurry(self, _: StopWaiting) -> None:
         self.hurried = True
+
+    def _crowded(self, event: OthersWait) -> None:
+        self.others = event.count
 
     def _cancel(self, event: CancelRequested) -> None:
         if self.bound and self.phase in (Stage.SCORING, Stage.REWARDS):
@@ -337,6 +349,7 @@ class Client(Machine):
     handlers: ClassVar = {
         Restarted: _restarted,
         StopWaiting: _hurry,
+        OthersWait: _crowded,
         CancelRequested: _cancel,
         TrainingProgressed: _progressed,
         ModelScored: _scored,

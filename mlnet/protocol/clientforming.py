@@ -10,19 +10,27 @@ from mlnet.protocol.evidence import SENDERS
 from mlnet.protocol.machine import Wait
 from mlnet.protocol.messages import CommitteeVoting, DatasetSelection, Message, NewMlTask
 from mlnet.protocol.phases import Stage
+from mlnet.protocol.rivals import share
 
 if TYPE_CHECKING:
     from mlnet.protocol.client import Client
 
 MAX_ANSWERS = SENDERS
 """Answers, and reasons for none, that a client keeps."""
+MAX_REASONS = 20
+"""Of them in a final error."""
+NAMED = 2
+"""Nodes with the same reason that are named; more are counted."""
 
 
 def gather(client: Client) -> Wait | Stage:
     """Wait for nodes until the waiting period ends, enough have answered, or the user wants to go on."""
-    most = client.definition.cluster.max_nodes
+    most, least = client.definition.cluster.max_nodes, client.definition.cluster.min_nodes
     if client.hurried:
         return client.name_members()
+    if client.others and len(client.answers) >= least and client.once("hurry for others"):
+        # Whoever announced a task at the same moment still waits when the rest of the nodes is set free.
+        client.extend((client.deadline - client.now) // 2)
     if len(client.answers) >= most:
         task = client.announcement.body
         if not isinstance(task, NewMlTask) or not task.peers:
@@ -45,19 +53,47 @@ def choose(client: Client) -> tuple[str, ...]:
     """
     pool = tuple(client.answers) if client.cluster is None else client.members
     fit = [peer for peer in pool if peer not in client.dropped]
-    most = client.definition.cluster.max_nodes
-    if len(fit) > most:
+    cluster = client.definition.cluster
+    most = share(len(fit), client.others, cluster.min_nodes, cluster.max_nodes)
+    if client.cluster is None and len(fit) > most:
+        if client.others and most < cluster.max_nodes:
+            client.report("shared", others=client.others, answered=len(fit), taken=most)
         secret = client.seal.secret(f"draw {client.task}")
         fit.sort(key=lambda peer: hashlib.sha256(secret + peer.encode()).digest())
-    return tuple(fit[:most])
+        return tuple(fit[:most])
+    return tuple(fit)
 
 
 def shortage(client: Client, left: int) -> str:
     """Why there are too few nodes, with the reasons known."""
     least = client.definition.cluster.min_nodes
     counts = f"{left} of at least {least} nodes" + (" are left" if client.attempt else " answered")
-    known = {**client.notes, **client.dropped}
-    return counts + "".join(f"; {peer}: {reason}" for peer, reason in sorted(known.items())[:20])
+    groups: dict[str, list[str]] = {}
+    for peer in sorted({**client.notes, **client.dropped}):
+        groups.setdefault(why(client, peer), []).append(peer)
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group))
+    return counts + "".join(f"; {_nodes(peers)}: {reason}" for reason, peers in ordered[:MAX_REASONS])
+
+
+def why(client: Client, peer: str) -> str:
+    """What is known of why a node does not take part."""
+    if peer in client.dropped:
+        return client.dropped[peer]
+    left = client.busy.get(peer, 0) - client.now
+    return client.notes[peer] + (f", for about {_span(left)} more" if left > 0 else "")
+
+
+def _nodes(peers: Sequence[str]) -> str:
+    return ", ".join(peers) if len(peers) <= NAMED else f"{len(peers)} nodes"
+
+
+def _span(milliseconds: int) -> str:
+    """A time for people, rounded up so that nodes which are free at about the same time say the same."""
+    seconds = -(-milliseconds // 1000)
+    for size, unit in ((3600, "h"), (60, "min"), (10, "s")):
+        if seconds > size:
+            return f"{-(-seconds // size) * (10 if unit == 's' else 1)} {unit}"
+    return "10 s"
 
 
 def vote(client: Client) -> Wait | Stage:

@@ -54,9 +54,16 @@ class Replicated(Event, frozen=True, tag="replicated"):
 
 
 class TrainingProgressed(Event, frozen=True, tag="training-progressed"):
-    """The trainer, or the download before it, made a step."""
+    """The trainer, or the download before it, made a step.
+
+    Attributes:
+        step: of training, from 1; 0 for a download.
+        steps: in all.
+    """
 
     attempt: int
+    step: int = 0
+    steps: int = 0
 
 
 class TrainingFinished(Event, frozen=True, tag="training-finished"):
@@ -89,6 +96,12 @@ class StopWaiting(Event, frozen=True, tag="stop-waiting"):
     """The user ends the waiting period now."""
 
 
+class OthersWait(Event, frozen=True, tag="others-wait"):
+    """So many other clients gather nodes at the same time."""
+
+    count: int
+
+
 class CancelRequested(Event, frozen=True, tag="cancel-requested"):
     """The user gives the task up."""
 
@@ -119,6 +132,7 @@ AnyEvent = (
     | TrainingFinished
     | TrainingStopped
     | StopWaiting
+    | OthersWait
     | CancelRequested
     | ModelScored
     | ModelRefused

@@ -73,6 +73,7 @@ class Member(Machine):
         plan: what is trained.
         result: what this node's trainer has made.
         failure: why the task failed, once it has.
+        pace: when training began, the first step that was seen then, the last one, and all steps.
     """
 
     def __init__(
@@ -98,11 +99,19 @@ class Member(Machine):
         self.plan: Plan | None = None
         self.result: TrainingFinished | None = None
         self.failure = ""
+        self.pace = (0, 0, 0, 0)
 
     @property
     def idle(self) -> bool:
         """Whether this node is free for another task."""
         return self.phase in (Phase.OFFERING, Phase.ENDED)
+
+    def free_in(self, now: int) -> int:
+        """ms until this node is free again, as far as it can tell; 0 when it cannot."""
+        began, first, step, steps = self.pace
+        if self.phase is Phase.TRAINING and step > first:
+            return max(1, (steps - step) * (self.now - began) // (step - first) - (now - self.now))
+        return max(1, self.deadline - now) if self.cluster is None else 0
 
     @property
     def attempted(self) -> Cluster:
@@ -277,8 +286,11 @@ class Member(Machine):
     def _replicated(self, event: Replicated) -> None:
         self.replicated = event
 
-    def _progressed(self, _: TrainingProgressed) -> None:
+    def _progressed(self, event: TrainingProgressed) -> None:
         if self.phase is Phase.TRAINING:
+            if event.step:
+                began, first = self.pace[:2] if self.pace[3] else (self.now, event.step)
+                self.pace = (began, first, event.step, event.steps)
             self.extend(max(self.deadline - self.now, self.deadlines.step))
 
     def _finished(self, event: TrainingFinished) -> None:

@@ -295,10 +295,12 @@ class TaskFailed(Body, frozen=True):
     Attributes:
         reason: for people.
         code: which kind of failure, for programs: a class name of :mod:`mlnet.errors`.
+        busy: of a node that has no place free: ms until it has, as it estimates; 0 when it does not know.
     """
 
     reason: Reason
     code: Text = "TaskFailed"
+    busy: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 
 class CancelTask(Body, frozen=True):
@@ -393,5 +395,7 @@ def place(attempt: int, body: Body) -> Place:
     elif isinstance(body, DatasetSegment):
         detail = str(body.position)
     elif isinstance(body, TaskFailed) and attempt == 0:
-        detail = body.code  # a node that was busy when it heard of the task may take part, and leave, later
+        # A node that was busy when it heard of the task may take part, and leave, later; and after a restart
+        # it may be busy for another time.
+        detail = f"{body.code} {body.busy}" if body.busy else body.code
     return (TYPES[type(body)], attempt, detail)

@@ -16,7 +16,7 @@ import msgspec
 from mlnet import task as task_definition
 from mlnet.errors import RemoteProtocolError, TaskError
 from mlnet.protocol.answering import EIGHTHS, eighth
-from mlnet.protocol.commands import Command, Send, SetTimer
+from mlnet.protocol.commands import Command, Report, Send, SetTimer
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
 from mlnet.protocol.machine import Seal
@@ -30,8 +30,8 @@ MAX_PENDING_OF_CLIENT = 8
 MAX_ENDED = 8192
 """Ended tasks that a node remembers, so that an old announcement finds it deaf."""
 CLOCK_SKEW = 300_000
-"""ms by which a client's clock may be behind or ahead of this node's."""
-
+"""ms, beside the waiting period, by which a task's date may be off by the clock that fits it best."""
+BUSY = TaskFailed("busy with another task", "TooFewNodes")
 
 ANSWER = "answer"
 """Timer of a task that is not answered yet."""
@@ -84,6 +84,9 @@ class Node:
         terms: of the operator.
         deadlines: see :class:`~mlnet.protocol.deadlines.Deadlines`.
         ended: ids of tasks that a former process has ended: it has signed its words of them.
+
+    Attributes:
+        declined: tasks that got a word of why they are not answered, and that word's code: it is said once.
     """
 
     def __init__(self, seal: Seal, terms: Terms, deadlines: Deadlines, ended: Iterable[str] = ()) -> None:
@@ -94,11 +97,17 @@ class Node:
         self.closing = False
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self.ended: OrderedDict[str, None] = OrderedDict.fromkeys(ended)
+        self.declined: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     @property
     def busy(self) -> bool:
         """Whether every place for a task is taken."""
         return self.closing or sum(not member.idle for member in self.members.values()) >= self.terms.tasks
+
+    def free_in(self, now: int) -> int:
+        """ms until a place for a task is free, as far as this node can tell; 0 when it cannot."""
+        waits = [member.free_in(now) for member in self.members.values() if not member.idle]
+        return min(filter(None, waits), default=0)
 
     def open_tasks(self, now: int) -> list[Message]:
         """Announcements that a newcomer may still answer."""
@@ -106,8 +115,15 @@ class Node:
         joined = [m.announcement for m in self.members.values() if m.attempt == 0 and not m.idle]
         return known + joined
 
-    def step(self, task: str, event: Event, now: int) -> list[Step]:
-        """Take in an event of a task at a time (ms); a task that this node has no part in is ignored.
+    def step(self, task: str, event: Event, now: int, clocks: Iterable[int] = ()) -> list[Step]:
+        """Take in an event of a task; one of a task that this node has no part in is ignored.
+
+        Args:
+            task: its id.
+            event: what happened.
+            now: ms.
+            clocks: what other clocks show now, ms since 1970, by any of which an announcement may be fresh:
+                that of the system, most of the peers', the client's.
 
         Raises:
             RemoteProtocolError: the event is a message that its sender may not send; the state is unchanged.
@@ -116,7 +132,7 @@ class Node:
         if task in self.members:
             steps.append(self._step(task, event, now))
         elif isinstance(event, Received) and isinstance(event.message.body, NewMlTask):
-            steps.extend(self._heard(event.message, event.message.body, now))
+            steps.extend(self._heard(event.message, event.message.body, now, clocks))
         elif isinstance(event, Received) and event.message.type in CLOSING:
             pending = self.pending.get(task)
             if pending is not None and pending.message.sender == event.message.sender:
@@ -124,6 +140,7 @@ class Node:
                 self._end(task)
         steps.extend(self._take_pending(now))
         if task in self.pending and isinstance(event, TimerFired):
+            steps.extend(self._busy(self.pending[task], now))
             steps.append(Step(task, None, now, [SetTimer(ANSWER, self.pending[task].until)]))
         return steps
 
@@ -176,14 +193,12 @@ class Node:
 
     # ------------------------------------------------------------------------------------------------- inside
 
-    def _heard(self, message: Message, body: NewMlTask, now: int) -> list[Step]:
-        if (
-            self.closing
-            or message.task in self.pending
-            or message.task in self.ended
-            or message.sender == self.seal.peer_id
-        ):
+    def _heard(self, message: Message, body: NewMlTask, now: int, clocks: Iterable[int]) -> list[Step]:
+        known = message.task in self.pending or message.task in self.ended
+        if known or message.sender == self.seal.peer_id:
             return []
+        if self.closing:
+            return self._decline(message, TaskFailed("this node is being stopped", "NodeLost"), now)
         try:
             definition = _load(body.definition)
         except TaskError as error:
@@ -191,36 +206,58 @@ class Node:
                 f"the definition of task {message.task[:12]} is not valid: {error}"
             ) from error
         waiting = definition.cluster.waiting_period_ms
-        if abs(now - body.created) > waiting + CLOCK_SKEW:
-            return []
+        age = min((clock - body.created for clock in (now, *clocks)), key=abs)
+        if abs(age) > waiting + CLOCK_SKEW:
+            return self._decline(message, TaskFailed(_misdated(age), "ConfigError"), now)
         reason = self.refusal(message.sender, definition)
         if reason:
             self._end(message.task)
-            return [self._decline(message, body, TaskFailed(reason, "ConfigError"), now)]
+            return self._decline(message, TaskFailed(reason, "ConfigError"), now)
         of_client = sum(pending.message.sender == message.sender for pending in self.pending.values())
         if len(self.pending) >= MAX_PENDING or of_client >= MAX_PENDING_OF_CLIENT:
-            return []
+            whose = "of this client" if of_client >= MAX_PENDING_OF_CLIENT else "in all"
+            full = f"too many tasks wait for this node already ({whose})"
+            return self._decline(message, TaskFailed(full, "TooFewNodes", self.free_in(now)), now)
+        return self._keep(message, body, definition, now)
+
+    def _keep(self, message: Message, body: NewMlTask, definition: TaskDefinition, now: int) -> list[Step]:
+        """Let a task wait until it is this node's turn to answer and a place is free."""
+        waiting = definition.cluster.waiting_period_ms
         turn = eighth(
             message.task, self.seal.peer_id, wanted=definition.cluster.max_nodes, network=body.peers
         )
         until = now + waiting
         since = until if turn is None else now + turn * waiting // EIGHTHS
-        self.pending[message.task] = Pending(message, definition, since, until)
+        self.pending[message.task] = pending = Pending(message, definition, since, until)
         if since > now:
-            return [Step(message.task, None, now, [SetTimer(ANSWER, since)])]
+            timer: list[Command] = [SetTimer(ANSWER, since)]
+            if turn is None:
+                most = definition.cluster.max_nodes
+                timer.insert(0, _unanswered(f"not needed: at most {most} of {body.peers} nodes are"))
+            return [Step(message.task, None, now, timer)]
         if not self.busy:
             return []
-        busy = self._decline(message, body, TaskFailed("busy with another task", "TooFewNodes"), now)
-        return [busy, Step(message.task, None, now, [SetTimer(ANSWER, until)])]
+        return [*self._busy(pending, now), Step(message.task, None, now, [SetTimer(ANSWER, until)])]
 
-    def _decline(self, message: Message, task: NewMlTask, reason: TaskFailed, now: int) -> Step:
-        """Tell the client why there is no answer, if it is a neighbour; notes to all would be a storm.
+    def _busy(self, pending: Pending, now: int) -> list[Step]:
+        return self._decline(pending.message, msgspec.structs.replace(BUSY, busy=self.free_in(now)), now)
 
-        No journal has it: dated like the task, it is the same string if it is said again after a restart.
+    def _decline(self, message: Message, reason: TaskFailed, now: int) -> list[Step]:
+        """Say why there is no answer: to the operator, and to the client if it is a neighbour, since notes
+        from all would be a storm.
+
+        No journal has it: dated like the task, it does not change the order of what the journal has.
         """
-        note = self.seal.seal(reason, task=message.task, attempt=0, sent=task.created)
+        said = (message.task, reason.code)
+        if said in self.declined:
+            return []
+        self.declined[said] = None
+        while len(self.declined) > MAX_ENDED:
+            self.declined.popitem(last=False)
+        assert isinstance(message.body, NewMlTask)
+        note = self.seal.seal(reason, task=message.task, attempt=0, sent=message.body.created)
         send = Send((message.sender,), note, now + self.deadlines.grace, neighbours_only=True)
-        return Step(message.task, None, now, [send])
+        return [Step(message.task, None, now, [send, _unanswered(reason.reason, reason.busy)])]
 
     def _take_pending(self, now: int) -> list[Step]:
         steps: list[Step] = []
@@ -228,6 +265,9 @@ class Node:
             if now >= pending.until:
                 del self.pending[task]
                 self._end(task)
+                if self.busy and pending.since < pending.until:
+                    words = "its waiting period ended before this node was free"
+                    steps.append(Step(task, None, now, [_unanswered(words)]))
             elif now >= pending.since and not self.busy:
                 del self.pending[task]
                 self.members[task] = self._member(pending.message, pending.definition)
@@ -254,6 +294,19 @@ class Node:
 def waits(node: Node) -> Mapping[str, str]:
     """What each task of a node waits for, and from whom."""
     return {task: f"{member.phase.value}: {member.waiting}" for task, member in node.members.items()}
+
+
+def _unanswered(reason: str, busy: int = 0) -> Report:
+    return Report("unanswered", {"reason": reason, "busy": busy})
+
+
+def _misdated(age: int) -> str:
+    """What an announcement's age (ms), by the clock that fits it best, says of somebody's clock."""
+    minutes = abs(age) // 60_000
+    off = f"dated {minutes} min {'ago' if age > 0 else 'ahead'} by this node's clock and by its peers'"
+    return f"the announcement is {off}: the client's clock is off, or this node's" + (
+        ", or it is an old one" if age > 0 else ""
+    )
 
 
 def _text(message: Message) -> str:

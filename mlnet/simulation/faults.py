@@ -104,6 +104,11 @@ class Faults:
         self.world.after(0, self.world.pause, party)
         self.world.after(self._seconds(), self.world.resume, party)
 
+    def _clock(self, party: Party) -> None:
+        """Somebody sets a system's clock."""
+        party.stepped += self._random.choice((-1, 1)) * self._random.choice((2_000, 600_000, 50_000_000))
+        self.world.note(party, f"has a clock that is {party.stepped} ms ahead of the time that passes")
+
     def _slow(self, party: Party) -> None:
         party.slow = self._random.choice((5, 20, 100))
         self.world.note(party, f"is {party.slow} times slower")

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from mlnet.clocks import PeerClocks
 from mlnet.protocol.client import Client
 from mlnet.protocol.commands import Command, End, ServeStore
-from mlnet.protocol.events import Event
+from mlnet.protocol.events import Event, Received
 from mlnet.protocol.machine import Machine, Seal
 from mlnet.protocol.messages import Message
 from mlnet.protocol.node import Node, Step
 from mlnet.protocol.phases import Stage
+from mlnet.protocol.rivals import Rivals
 
 EPOCH_MS = 1_700_000_000_000
 """What a right clock shows when the world begins."""
@@ -66,6 +68,8 @@ class Party:
         rate: bytes a second of its uplink.
         open_to: peers that reach its Redis port; None for everybody.
         hostile: the checks of honest parties do not apply.
+        stepped: ms by which somebody has set its system's clock forward.
+        rivals: what a client has heard of others' tasks.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Party:
         self.peer = seal.peer_id
         self.reborn = reborn
         self.clock = Clock()
+        self.stepped = 0
+        self.rivals = Rivals(self.peer)
         self.alive, self.paused, self.incarnation = True, False, 0
         self.scrapped = False
         self.slow = 1
@@ -106,6 +112,20 @@ class Party:
         """Whether this is a node, not a client."""
         return isinstance(self.machine, Node)
 
+    def wall(self, now: int) -> int:
+        """What the system's clock shows, at a time of the world (us); somebody may have set it."""
+        return self.clock.read(now) + self.stepped
+
+    def clocks(self, now: int, client: str = "") -> tuple[int, ...]:
+        """What a driver finds other clocks to show, at a time of the world (us): the system's, most
+        neighbours', and that of a client that is a neighbour."""
+        elapsed, known = now // 1000, PeerClocks()
+        for other in self.neighbours:
+            if other.up:
+                known.greeted(other.peer, other.peer, other.wall(now), elapsed)
+        wall, told = self.wall(now), known.of(client, elapsed)
+        return (wall, known.median(wall, elapsed), *(() if told is None else (told,)))
+
     def machines(self) -> dict[str, Machine]:
         """The state machines of this party by task."""
         if isinstance(self.machine, Client):
@@ -119,13 +139,17 @@ class Party:
             return [self.machine.announcement] if open_ else []
         return self.machine.open_tasks(self.clock.read(now))
 
-    def step(self, task: str, event: Event, now: int) -> list[Step]:
-        """Step the machine as a driver does: an event, then what it wants done."""
+    def step(self, task: str, event: Event, world: int) -> list[Step]:
+        """Step the machine as a driver does, at a time of the world (us)."""
+        now = self.clock.read(world)
         if isinstance(self.machine, Client):
             if self.machine.ended:
                 return []
             return [Step(task, event, now, self.machine.step(event, now))]
-        return self.machine.step(task, event, now)
+        clocks: tuple[int, ...] = ()
+        if isinstance(event, Received) and event.message.type == "NEW_ML_TASK":
+            clocks = self.clocks(world, event.message.sender)
+        return self.machine.step(task, event, now, clocks)
 
     def write(self, step: Step, *, durable: bool) -> None:
         """Put a step's event on the disk before its commands are carried out."""

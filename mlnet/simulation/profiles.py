@@ -23,6 +23,7 @@ class Profile:
         rate: faults in a hundred steps a party, roughly.
         odds: of effects.
         skew: ms by which a clock is off at most.
+        wrong: clocks in a hundred that are off by hours.
         drift: parts in a million by which one runs fast or slow at most.
         hostile: kinds of hostile nodes, see :mod:`mlnet.simulation.hostile`.
         share: hostile members in a hundred.
@@ -39,6 +40,7 @@ class Profile:
     odds: Odds = _NEVER
     skew: int = 0
     drift: int = 0
+    wrong: int = 0
     hostile: tuple[str, ...] = ()
     share: int = 0
     client: tuple[str, ...] = ()
@@ -73,6 +75,7 @@ PROFILES = {
     "loss": Profile(_LOSSY, must_complete=True),
     "duplicates": Profile(Quality(duplicate=400, reorder=400, jitter=3000), must_complete=True),
     "clocks": Profile(skew=120_000, drift=500, must_complete=True),
+    "wrong-clocks": Profile(faults=("clock",), skew=30_000, drift=500, wrong=20, must_complete=True),
     "connections": Profile(_LOSSY, ("break", "flap")),
     "partitions": Profile(faults=("partition", "partial", "one-way")),
     "crashes": Profile(faults=("crash",)),

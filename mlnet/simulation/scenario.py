@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from mlnet import task as task_definition
+from mlnet.clocks import TOLERANCE_MS, PeerClocks
 from mlnet.protocol.answering import estimate
 from mlnet.protocol.client import Client, Dataset
 from mlnet.protocol.deadlines import Deadlines
@@ -193,7 +194,9 @@ class Run:
         seal = self.world.mint.seal(f"{self.label} {name}")
         clock = self._clock()
         start = self.random.randrange(2 * SECOND)
-        created = clock.read(start)
+        nodes = self.world.nodes()
+        neighbours = self.random.sample(nodes, min(8, len(nodes))) if self.profile.wrong else []
+        created = self._network_time(clock, neighbours, start)
         body = NewMlTask(self.text, ("/ip4/10.0.0.2/tcp/4001",), created, self._estimate())
         announcement = seal.seal(body, sent=created)
         dataset = self._dataset(announcement.task)
@@ -204,8 +207,7 @@ class Run:
         party = Party(name, seal, reborn(), self.random.randrange(len(REGIONS)), reborn)
         party.clock = clock
         self.world.add(party)
-        nodes = self.world.nodes()
-        for node in self.random.sample(nodes, min(8, len(nodes))):
+        for node in neighbours or self.random.sample(nodes, min(8, len(nodes))):
             self.world.connect(party, node)
         self.world.at(start, self.world.announce, party)
 
@@ -223,8 +225,20 @@ class Run:
         )
         return Dataset(segments, 64, 10)
 
+    @staticmethod
+    def _network_time(clock: Clock, neighbours: Iterable[Party], now: int) -> int:
+        """As the driver of a client does: what most clocks show, if its own is off."""
+        known = PeerClocks()
+        for node in neighbours:
+            known.greeted(node.peer, node.peer, node.wall(now), now // 1000)
+        own = clock.read(now)
+        median = known.median(own, now // 1000)
+        return median if abs(median - own) > TOLERANCE_MS else own
+
     def _clock(self) -> Clock:
         skew, drift = self.profile.skew, self.profile.drift
+        if self.profile.wrong and self.random.randrange(100) < self.profile.wrong:
+            skew = 20 * 3_600_000
         return Clock(
             self.random.randrange(2 * skew + 1) - skew if skew else 0,
             self.random.randrange(2 * drift + 1) - drift if drift else 0,

@@ -20,9 +20,10 @@ from mlnet.protocol.commands import (
     SetTimer,
     speaks,
 )
-from mlnet.protocol.events import Event, Received, Restarted, TimerFired
+from mlnet.protocol.events import Event, OthersWait, Received, Restarted, TimerFired
 from mlnet.protocol.messages import Message
 from mlnet.protocol.node import Node, Step
+from mlnet.protocol.phases import Stage
 from mlnet.simulation.effects import Effects
 from mlnet.simulation.mint import Mint
 from mlnet.simulation.network import Network, Quality
@@ -215,7 +216,7 @@ class World:
         self.trace.took(self.steps, self.now, party.name, event)
         known = _knows(party, task)
         try:
-            steps = party.step(task, event, party.clock.read(self.now))
+            steps = party.step(task, event, self.now)
         except RemoteProtocolError as error:
             for watch in self.watches:
                 watch.refused(party, event, error)
@@ -237,6 +238,7 @@ class World:
         if opened.sender == party.peer or not opened.task:
             return ""
         if isinstance(party.machine, Client) and opened.task != party.machine.task:
+            self._heard_of_another(party, opened)
             return "known"  # a client passes on what is not for it
         mischief = self.mischief.get(party.peer)
         if mischief is not None:
@@ -245,6 +247,21 @@ class World:
         if not welcome:
             self.network.blame(party, source)
         return welcome
+
+    def _heard_of_another(self, party: Party, message: Message) -> None:
+        if party.up and party.rivals.heard(message, party.clock.read(self.now)):
+            self._share(party)
+
+    def _share(self, party: Party) -> None:
+        """As the driver of a client does: its machine learns how many others gather nodes."""
+        client = party.machine
+        if not party.up or not isinstance(client, Client) or client.phase is not Stage.GATHERING:
+            return
+        others = party.rivals.count(party.clock.read(self.now))
+        if client.deadline and others != client.others:
+            self.give(party, client.task, OthersWait(others))
+        if until := party.rivals.next_end():
+            self.at(max(self.now + 1, party.clock.when(until)), self._share, party)
 
     def tell(self, party: Party, task: str, command: Command, event: Event) -> None:
         """An effect that a party's command had gives its event."""

@@ -291,6 +291,7 @@ class Display:
 _SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], RenderableType]]] = {
     "answer": ("gathering", sections.answered),
     "retry": ("", sections.retried),
+    "shared": ("gathering", sections.shared),
     "members": ("gathering", sections.members),
     "cycle": ("voting", sections.cycle),
     "committee": ("voting", sections.committee),

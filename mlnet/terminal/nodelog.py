@@ -16,7 +16,7 @@ from mlnet.protocol.messages import (
     TaskFailed,
     TrainingCompleted,
 )
-from mlnet.terminal.wording import TASK_LENGTH, amount, clean, count, share, short, shorts
+from mlnet.terminal.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
 
 MAX_REMEMBERED = 4096
 
@@ -47,6 +47,12 @@ class NodeLog:
         if text:
             self._once(message.task, f"{message.type} {message.attempt} {incoming}", text)
 
+    def notice(self, text: str) -> None:
+        """Take in what concerns no task: a clock that is off, a peer that does not answer."""
+        if ("", text) not in self._said:
+            self._remember("", text)
+            self._write(f"{self._clock():%H:%M:%S} {clean(text)}")
+
     def report(self, task: str, report: Report | End) -> None:
         """Take in a report of a task's machine."""
         if isinstance(report, End):
@@ -68,6 +74,9 @@ class NodeLog:
                 pair = (("master", data["master"]), ("slave", data["slave"]))
                 named = (f"{role} {'this node' if peer == self._me else short(peer)}" for role, peer in pair)
                 return f"Redis {', '.join(named)}"
+            case "unanswered":
+                busy = f", for about {duration(data['busy'] / 1000)} more" if data["busy"] else ""
+                return f"not answered: {data['reason']}{busy}"
             case "note":
                 return f"{short(data['peer'])} says: {data['reason']}"
             case "equivocation":
@@ -80,10 +89,13 @@ class NodeLog:
     def _once(self, task: str, what: str, text: str) -> None:
         if (task, what) in self._said:
             return
+        self._remember(task, what)
+        self._line(task, text)
+
+    def _remember(self, task: str, what: str) -> None:
         self._said[task, what] = None
         if len(self._said) > MAX_REMEMBERED:
             self._said.popitem(last=False)
-        self._line(task, text)
 
     def _line(self, task: str, text: str) -> None:
         self._write(f"{self._clock():%H:%M:%S} task {task[:TASK_LENGTH]}  {clean(text)}")
@@ -106,7 +118,7 @@ def _said(message: Message) -> str:
             return f"answered; Redis port {port}"
         case TrainingCompleted(accuracy=accuracy):
             return "trained" if accuracy is None else f"trained; validation accuracy {share(accuracy)}"
-        case TaskFailed(reason=reason):
+        case TaskFailed(reason=reason) if message.attempt:
             return f"told: {reason}"
         case _:
             return ""

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from mlnet import node
 from mlnet.errors import TransportError
@@ -52,7 +52,9 @@ class Operation:
             with console.signals(self._on_signal):
                 async with (
                     self._measured(),
-                    node.running(self._options, self._observe, self._on_message) as self._server,
+                    node.running(
+                        self._options, self._observe, self._on_message, self._notice
+                    ) as self._server,
                 ):
                     self._log = NodeLog(self._server.peer_id, _write_error)
                     _write(welcome(self._server.peer_id, self._server.wire.addresses()))
@@ -62,6 +64,9 @@ class Operation:
                 raise
             return console.INTERRUPTED
         return 0
+
+    def _running(self) -> AbstractAsyncContextManager[node.NodeServer]:
+        return node.running(self._options, self._observe, self._on_message, self._notice)
 
     @asynccontextmanager
     async def _measured(self) -> AsyncIterator[None]:
@@ -95,6 +100,12 @@ class Operation:
     def _observe(self, task: str, report: Report | End) -> None:
         if self._log is not None:
             self._log.report(task, report)
+
+    def _notice(self, text: str) -> None:
+        if self._log is not None:
+            self._log.notice(text)
+        else:
+            _write_error(text)
 
     def _on_message(self, incoming: bool, peer: str, message: Message) -> None:
         if self._log is not None:

@@ -76,6 +76,14 @@ def noted(data: Mapping[str, Any]) -> RenderableType:
     return line(f"{short(data['peer'])}  {data['reason']}", "yellow", "-")
 
 
+def shared(data: Mapping[str, Any]) -> RenderableType:
+    """A task takes its share of the nodes."""
+    others = count(data["others"], "other client")
+    return line(
+        f"{others} waiting for nodes too: {data['taken']} of {data['answered']} that answered are taken"
+    )
+
+
 def retried(data: Mapping[str, Any]) -> RenderableType:
     """A new attempt."""
     left = shorts(data["without"]) or "nobody"

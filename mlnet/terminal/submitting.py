@@ -37,8 +37,15 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
     if job.resume is None:
         # Before the network is asked: a wrong definition needs no peers to be told so.
         client.read_definition(job.file, job.waiting_period)
+    said: set[str] = set()
+
+    def notice(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            display.say(text, "yellow")
+
     controls.doing = "looks for the peers"
-    async with client.connected(options, shown) as connected:
+    async with client.connected(options, shown, notice) as connected:
         controls.doing = "cuts the dataset into segments"
         if job.resume is None:
             submission = await connected.submit(
