@@ -29,17 +29,17 @@ def test_a_misdated_task_is_answered_if_any_clock_finds_it_fresh_and_declined_wi
     ahead: int,
 ) -> None:
     world = World(1)
-    node = next(iter(world.parties.values())).machine
+    node = world.node(next(iter(world.nodes)))
     announcement = world.client(world.submit(created=world.now + ahead)).announcement
-    steps = node.step(announcement.task, Received(announcement), world.now)  # type: ignore[call-arg, union-attr]
+    steps = node.step(announcement.task, Received(announcement), world.now)
     said = [command for step in steps for command in step.commands]
     (reason,) = [command.data["reason"] for command in said if isinstance(command, Report)]
     assert f"180 min {'ahead' if ahead > 0 else 'ago'}" in str(reason)
-    again = node.step(announcement.task, Received(announcement), world.now)  # type: ignore[call-arg, union-attr]
+    again = node.step(announcement.task, Received(announcement), world.now)
     assert again == []  # once is enough
     clocks = (world.now, world.now + ahead)
-    assert node.step(announcement.task, Received(announcement), world.now, clocks)  # type: ignore[call-arg, union-attr]
-    assert announcement.task in node.members  # type: ignore[union-attr]
+    assert node.step(announcement.task, Received(announcement), world.now, clocks)
+    assert announcement.task in node.members
 
 
 def test_a_busy_node_says_for_how_long_and_the_client_groups_what_nodes_said() -> None:
