@@ -5,6 +5,7 @@
     MlnetError                      1   anything of ours; the base
     |-- ConfigError                 3   an option or a file of the operator's is wrong
     |   `-- PortInUse               4   the address to listen on is taken
+    |-- StorageError                5   a file cannot be written; names it, and what is kept where
     |-- TaskError                   10  the task definition is wrong; each error has a line, path, fix
     |-- DataError                   11  a dataset, segment or model cannot be read
     |   |-- HashMismatch            12  its bytes are not those that were promised
@@ -47,6 +48,12 @@ class PortInUse(ConfigError):
     """An address to listen on is taken."""
 
     exit_code = 4
+
+
+class StorageError(MlnetError):
+    """A file cannot be written: the disk is full, read-only or broken, or the place is not ours to write."""
+
+    exit_code = 5
 
 
 @dataclass(frozen=True, slots=True)

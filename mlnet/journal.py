@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlnet import files
 from mlnet.envelope import Envelope
 from mlnet.errors import ConfigError
 from mlnet.protocol.events import AnyEvent, Event, Received
@@ -38,21 +39,27 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.ftruncate(self._file, whole)  # what a crash cut short would spoil the record after it
+        try:
+            self._size = path.read_bytes().rfind(b"\n") + 1
+            os.ftruncate(self._file, self._size)  # what a crash cut short would spoil the record after it
+            files.sync_directory(path.parent)
+        except OSError:
+            self.close()
+            raise
 
     def append(self, now: int, event: Event, *, durable: bool) -> None:
-        """Write an event down; with ``durable`` it survives the machine's sudden end when this returns."""
+        """Write an event down; with ``durable`` it survives the machine's sudden end when this returns.
+
+        Raises:
+            OSError: it is not written, and what was written before is as it was.
+        """
         if isinstance(event, Received):
             record = _Record(now, envelope=Signed.of(event.message.envelope))
         else:
             record = _Record(now, event=event)  # type: ignore[arg-type]
         line = msgspec.json.encode(record)
-        left = memoryview(b"%08x %s\n" % (zlib.crc32(line), line))
-        while left:
-            left = left[os.write(self._file, left) :]
-        if durable:
-            os.fsync(self._file)
+        record_line = b"%08x %s\n" % (zlib.crc32(line), line)
+        self._size = files.append(self._file, record_line, self._size, durable=durable)
 
     def close(self) -> None:
         """Close the file and keep it."""
@@ -60,10 +67,10 @@ class Journal:
             os.close(self._file)
             self._file = -1
 
-    def remove(self) -> None:
-        """Close the file and delete it: the task has ended."""
+    def remove(self) -> bool:
+        """Close the file and delete it: the task has ended. Whether it is gone."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        return files.remove(self.path)
 
 
 def replay(path: Path, open_: Callable[[Envelope], Message]) -> Iterator[tuple[int, Event]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from mlnet import files
 from mlnet.errors import ConfigError
 from mlnet.protocol.messages import Signed
 
@@ -48,17 +48,17 @@ class Ledger:
         self._directory = directory
 
     def record(self, receipt: Receipt) -> None:
-        """Write a receipt durably. A settled one replaces a claimed one; nothing replaces a settled one."""
+        """Write a receipt durably. A settled one replaces a claimed one; nothing replaces a settled one.
+
+        Raises:
+            OSError: it is not written.
+            ConfigError: the one that is there is damaged.
+        """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._directory / f"{receipt.task}.json"
         if path.exists() and self._read(path).state == "settled":
             return
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(receipt), indent=2))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        files.replace(path, msgspec.json.format(msgspec.json.encode(receipt), indent=2))
 
     def receipts(self) -> list[Receipt]:
         """All receipts, oldest first.

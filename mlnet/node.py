@@ -4,13 +4,15 @@ disk."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mlnet import clock, journal, store
-from mlnet.errors import ConfigError, MlnetError
+from mlnet import clock, files, journal, store
+from mlnet.book import Book
+from mlnet.errors import ConfigError
 from mlnet.ledger import Ledger, Receipt
 from mlnet.net.interface import REDIS_PROTOCOL, Target
 from mlnet.options import NodeOptions
@@ -21,7 +23,6 @@ from mlnet.protocol.commands import (
     Record,
     Report,
     SetTimer,
-    speaks,
 )
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
 from mlnet.protocol.messages import Message, NewMlTask, Signed
@@ -29,7 +30,6 @@ from mlnet.protocol.node import MAX_ENDED, Node, Step
 from mlnet.state import State, opened
 from mlnet.taskrun import TaskRun
 from mlnet.timers import Timers
-from mlnet.transcript import Transcript
 from mlnet.wire import Wire, WireHandlers
 
 logger = logging.getLogger(__name__)
@@ -71,12 +71,12 @@ class NodeServer:
             on_unreachable=lambda peer, why: notice(f"peer {peer} does not answer: {why}; trying on"),
         )
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
-        self.node = Node(self.wire.seal, options.terms, options.deadlines, state.buried(MAX_ENDED))
+        self.node = Node(self.wire.seal, options.terms, options.deadlines, state.begun(MAX_ENDED))
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
         self._runs: dict[str, TaskRun] = {}
         self._clients: dict[str, str] = {}
-        self._journals: dict[str, journal.Journal] = {}
-        self._transcripts: dict[str, Transcript] = {}
+        self._books: dict[str, Book] = {}
+        self._unrecorded: dict[str, Receipt] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
     @property
@@ -90,11 +90,13 @@ class NodeServer:
         Raises:
             NoRedisBinary: there is no server for the tasks to come.
             PortInUse: an address to listen on is taken.
+            StorageError: what a former process has left cannot be read.
         """
         store.find_binary(self._options.redis)
         await self.wire.start()
-        for task in self._state.unfinished():
-            self._restore(task)
+        with files.written_to(self._state.tasks, "free some space, or choose another --data-dir"):
+            for task in self._state.unfinished():
+                self._restore(task)
 
     async def stop(self) -> None:
         """Withdraw from all tasks and release everything; a model on offer is on offer again after the next
@@ -103,15 +105,12 @@ class NodeServer:
         for task, member in list(self.node.members.items()):
             if not member.idle:
                 self._dispatch(task, Restarted())
-        for run in list(self._runs.values()):
-            await run.release()
+        await asyncio.gather(*(run.release() for run in self._runs.values()))
         await self.wire.drain(FAREWELL_SECONDS)
         await asyncio.gather(*self._endings, return_exceptions=True)
         self._timers.close()
-        for book in self._journals.values():
+        for book in self._books.values():
             book.close()
-        for transcript in self._transcripts.values():
-            transcript.close()
         await self.wire.stop()
 
     # ------------------------------------------------------------------------------------------- from the
@@ -154,35 +153,37 @@ class NodeServer:
         return (wall, known.median(wall, elapsed), *(() if client is None else (client,)))
 
     def _carry_out(self, step: Step) -> None:
-        if step.event is not None and not self._written(step, step.event):
-            return
-        for command in step.commands:
+        commands: Sequence[Command] = step.commands
+        if step.event is not None:
+            try:
+                self._book(step.task).write(step.now, step.event, commands)
+            except OSError as error:
+                commands = self._muted(step, error)
+        for command in commands:
             self._do(step.task, command)
 
-    def _written(self, step: Step, event: Event) -> bool:
-        """Write a step down; a task without its journal is over, since what is not on disk is not sent."""
-        try:
-            self._transcript(step.task).step(event, step.commands)
-        except (OSError, MlnetError) as error:
-            logger.error("the transcript of task %s is not written: %s", step.task[:12], error)
-        try:
-            self._journal(step.task).append(step.now, event, durable=speaks(step.commands))
-        except OSError as error:
-            logger.error("the journal of task %s cannot be written: %s", step.task[:12], error)
-            self.node.members.pop(step.task, None)
-            self._end(step.task, End("failed", f"the journal cannot be written: {error}", "ConfigError"))
-            return False
-        return True
+    def _muted(self, step: Step, error: OSError) -> list[Command]:
+        """What is done of a step that is not on the disk. The reason is said freely where the journal is
+        gone, else in the words of a restarted node, which may follow."""
+        logger.error("the journal of task %s is not written: %s", step.task[:12], files.why(error))
+        book = self._books.get(step.task)
+        if step.member is not None and step.member.result_said:
+            return self.node.abandon(step, Restarted().reason)
+        gone = book.remove() if book is not None else True
+        reason = f"the node cannot write to its disk: {files.why(error)}" if gone else Restarted().reason
+        return self.node.abandon(step, reason)
 
-    def _journal(self, task: str) -> journal.Journal:
-        if task not in self._journals:
-            self._journals[task] = journal.Journal(self._state.journal(task))
-        return self._journals[task]
+    def _book(self, task: str) -> Book:
+        """The task's files; a task is noted as begun before anything is said in it.
 
-    def _transcript(self, task: str) -> Transcript:
-        if task not in self._transcripts:
-            self._transcripts[task] = Transcript(self._state.transcript(task), self.peer_id, task)
-        return self._transcripts[task]
+        Raises:
+            OSError: it cannot be noted.
+        """
+        if task not in self._books:
+            if not self._state.journal(task).exists():
+                self._state.begin(task)
+            self._books[task] = Book(self._state, self.peer_id, task)
+        return self._books[task]
 
     def _do(self, task: str, command: Command) -> None:
         if self.wire.carry(command):
@@ -195,7 +196,7 @@ class NodeServer:
             case Record():
                 self._record(task, command)
             case Report():
-                self._observe(task, command)
+                self._show(task, command)
             case End():
                 self._end(task, command)
             case _:
@@ -237,28 +238,49 @@ class NodeServer:
         evidence = tuple(Signed.of(message.envelope) for message in command.evidence)
         client, now = self._clients[task], clock.wall()
         receipt = Receipt(task, client, command.state, command.amount, payment, command.split, now, evidence)
+        if self._written(receipt):
+            self._show(task, Report("receipt", {"state": command.state, "amount": command.amount}))
+
+    def _written(self, receipt: Receipt) -> bool:
+        """Write a receipt down, or keep it for later."""
         try:
             self._ledger.record(receipt)
         except (OSError, ConfigError) as error:
-            logger.error("the receipt of task %s is not written: %s", task[:12], error)
-        self._observe(task, Report("receipt", {"state": command.state, "amount": command.amount}))
+            self._unrecorded[receipt.task] = receipt
+            logger.error(
+                "the receipt of task %s is not written: %s; the next start of this node tries again",
+                *(receipt.task[:12], error),
+            )
+            return False
+        self._unrecorded.pop(receipt.task, None)
+        return True
 
     def _end(self, task: str, command: End) -> None:
-        self._observe(task, command)
+        """Let go of all that a task holds. Nothing here needs room on the disk, and nothing that fails keeps
+        what follows from being done."""
         self._timers.clear(task)
-        self._state.bury(task)
-        if task in self._transcripts:
-            self._transcripts.pop(task).close()
-        book = self._journals.pop(task, None)
-        if book is not None:
-            book.remove()
-        self._later(self._discard(task, self._runs.pop(task, None)))
+        book, run = self._books.pop(task, None), self._runs.pop(task, None)
+        receipt = self._unrecorded.pop(task, None)
+        owed = receipt is not None and not self._written(receipt)  # its journal has what it is made of
+        self._unrecorded.pop(task, None)
+        if book is not None and owed:
+            book.close()
+        elif book is not None and not book.remove():
+            logger.error("the journal of task %s cannot be removed", task[:12])
+        self._later(self._discard(task, run, keep=owed))
+        self._show(task, command)
 
-    async def _discard(self, task: str, run: TaskRun | None) -> None:
+    async def _discard(self, task: str, run: TaskRun | None, *, keep: bool) -> None:
         if run is not None:
             await run.release()
-        self._state.discard(task)
+        if not keep:
+            self._state.discard(task)
         self._clients.pop(task, None)
+
+    def _show(self, task: str, report: Report | End) -> None:
+        """Show people something. A log on a full disk, or a terminal that is gone, ends no task."""
+        with contextlib.suppress(OSError, ValueError):
+            self._observe(task, report)
 
     def _later(self, job: Coroutine[None, None, None]) -> None:
         ending = asyncio.get_running_loop().create_task(job)
@@ -289,7 +311,8 @@ async def running(
         ConfigError: the data directory, or an address to listen on, cannot be used.
     """
     with opened(options.data_dir) as state:
-        server = NodeServer(options, state, observe, traffic, notice)
+        with files.written_to(options.data_dir, "free some space, or choose another --data-dir"):
+            server = NodeServer(options, state, observe, traffic, notice)
         try:
             await server.start()
             yield server

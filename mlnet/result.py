@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from mlnet import errors
+from mlnet import errors, files
 
 
 class Accuracy(msgspec.Struct, frozen=True):
@@ -81,5 +81,9 @@ class Result(msgspec.Struct, frozen=True):
         return errors.TaskFailed(self.reason)
 
     def write(self, path: Path) -> None:
-        """Write the document as JSON."""
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        """Write the document as JSON.
+
+        Raises:
+            OSError: it is not written.
+        """
+        files.replace(path, msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n", 0o644)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlnet import files
 from mlnet.errors import ConfigError
 from mlnet.identity import Identity
 from mlnet.options import runtime_dir
@@ -31,14 +32,24 @@ class State:
         self.identity = identity
         self.tasks = data_dir / "tasks"
         self.ledger = data_dir / "ledger"
-        self._ended = data_dir / "ended"
+        self._begun = data_dir / "ended"  # named by an earlier version, which wrote it at the end of a task
         self._transcripts = data_dir / "transcripts"
         self.runtime = runtime
 
     def task(self, task: str) -> Path:
-        """The directory of a task, made when it is missing."""
+        """The directory of a task."""
+        return self.tasks / task
+
+    def prepared(self, task: str) -> Path:
+        """The directory of a task, made when it is missing.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         path = self.tasks / task
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.sync_directory(self.tasks)
         return path
 
     def journal(self, task: str) -> Path:
@@ -53,25 +64,35 @@ class State:
         """Remove all that a task has left."""
         shutil.rmtree(self.tasks / task, ignore_errors=True)
 
-    def bury(self, task: str) -> None:
-        """Note that a task has ended here, so that no later process signs words of it anew."""
-        line = f"{task}\n".encode()
-        descriptor = os.open(self._ended, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def begin(self, task: str) -> None:
+        """Note that this party takes part in a task, so that no later process signs words of it anew once its
+        journal is gone. It is written first, so that the end of a task needs no room on the disk.
+
+        Raises:
+            OSError: it is not written; nothing may be said in this task.
+        """
+        new = not self._begun.exists()
+        descriptor = os.open(self._begun, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
+            files.append(descriptor, f"{task}\n".encode(), os.fstat(descriptor).st_size, durable=True)
         finally:
             os.close(descriptor)
+        if new:
+            files.sync_directory(self._begun.parent)
 
-    def buried(self, most: int) -> list[str]:
-        """The tasks that ended here last, the latest last; forgets the others."""
-        if not self._ended.exists():
+    def begun(self, most: int) -> list[str]:
+        """The tasks that began here last, the latest last; forgets the others.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        if not self._begun.exists():
             return []
-        tasks = [line for line in self._ended.read_text().splitlines() if len(line) == TASK_ID_LENGTH]
-        if len(tasks) > most:
-            shorter = self._ended.with_suffix(".new")
-            shorter.write_text("".join(f"{task}\n" for task in tasks[-most:]))
-            shorter.replace(self._ended)
+        text = self._begun.read_bytes().decode("ascii", "replace")
+        tasks = [line for line in text.splitlines() if len(line) == TASK_ID_LENGTH]
+        if len(tasks) > most or not text.endswith("\n"):
+            # A line that a crash cut short would spoil the one after it.
+            files.replace(self._begun, "".join(f"{task}\n" for task in tasks[-most:]).encode())
         return tasks[-most:]
 
     def unfinished(self) -> list[str]:

@@ -72,12 +72,13 @@ class TaskRedis:
 
     async def stop(self) -> None:
         """Close the ways to others, and end the server."""
-        for path in self._forwards:
-            await self._wire.network.unforward(path)
-        self._forwards.clear()
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
+        forwards, self._forwards = self._forwards, []
+        server, self._server = self._server, None
+        async with contextlib.AsyncExitStack() as ends:  # all of them, whichever fails
+            for path in forwards:
+                ends.push_async_callback(self._wire.network.unforward, path)
+            if server is not None:
+                ends.push_async_callback(server.stop)
 
     # ---------------------------------------------------------------------------------------- who may use it
 

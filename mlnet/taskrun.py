@@ -7,9 +7,10 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-from mlnet import task_schema
+from mlnet import files, task_schema
 from mlnet.errors import LocalProtocolError, MlnetError
 from mlnet.net.interface import DialBack
 from mlnet.options import NodeOptions
@@ -108,10 +109,14 @@ class TaskRun:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        await self._training.stop()
-        await self._redis.stop()
-        self._training.drop_segments()
-        shutil.rmtree(self._runtime, ignore_errors=True)
+        try:
+            async with AsyncExitStack() as ends:  # all of them, whichever fails, from the last to the first
+                ends.callback(shutil.rmtree, self._runtime, ignore_errors=True)
+                ends.callback(self._training.drop_segments)
+                ends.push_async_callback(self._redis.stop)
+                ends.push_async_callback(self._training.stop)
+        except (OSError, MlnetError) as error:
+            logger.error("task %s is not cleared away: %s", self.task[:12], error)
 
     def restore_model(self, sha256: str) -> None:
         """Offer a model that a former process has left."""
@@ -142,19 +147,26 @@ class TaskRun:
             task.add_done_callback(group.discard)
 
     def _job_done(self, job: asyncio.Task[None]) -> None:
-        """An effect that breaks is a bug; the cluster is told at once that this node is out."""
+        """An effect that breaks is a bug, or the machine's want of something; either way the cluster is told
+        at once that this node is out."""
         self._jobs.discard(job)
-        if not job.cancelled() and (error := job.exception()) is not None:
-            logger.error("an effect of task %s broke", self.task[:12], exc_info=error)
-            self._tell(Restarted(f"the node has a bug: {type(error).__name__}: {error}"))
+        if job.cancelled() or (error := job.exception()) is None:
+            return
+        if isinstance(error, OSError | MlnetError):
+            reason = files.why(error) if isinstance(error, OSError) else str(error)
+            logger.error("task %s cannot go on: %s", self.task[:12], reason)
+            self._tell(Restarted(f"the node cannot go on: {reason}"))
+            return
+        logger.error("an effect of task %s broke", self.task[:12], exc_info=error)
+        self._tell(Restarted(f"the node has a bug: {type(error).__name__}: {error}"))
 
     async def _prepare_redis(self) -> None:
-        self._runtime.mkdir(mode=0o700, exist_ok=True)
         try:
+            self._runtime.mkdir(mode=0o700, exist_ok=True)
             # torch leaves directories in TMPDIR; in this one they go with the task.
             await self._training.start(os.environ | {"TMPDIR": str(self._runtime)})
             found, port = await self._redis.start()
-        except MlnetError as error:
+        except (MlnetError, OSError) as error:
             found, port = DialBack(False, self._own_host(), f"no Redis server: {error}"), 0
         self._tell(
             RedisPrepared(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mlnet import holders, task_schema
+from mlnet import files, holders, task_schema
 from mlnet import task as task_definition
 from mlnet.companions import watched
 from mlnet.detours import Detours
@@ -74,16 +74,18 @@ class TaskTraining:
 
     async def stop(self) -> None:
         """End the process and the ways to other members."""
-        if self._trainer is not None:
-            await self._trainer.stop()
-            self._trainer = None
-        await self._close_detours()
+        trainer, self._trainer = self._trainer, None
+        try:
+            await self._close_detours()
+        finally:
+            if trainer is not None:
+                await trainer.stop()
 
     def drop_segments(self) -> None:
         """Keep nothing but the model."""
         self._blobs = {digest: path for digest, path in self._blobs.items() if path == self._model}
         for path in self._directory.glob("*.segment"):
-            path.unlink(missing_ok=True)
+            files.remove(path)
 
     def restore_model(self, sha256: str) -> None:
         """Offer a model that a former process has left."""
@@ -112,7 +114,7 @@ class TaskTraining:
         try:
             async with watched(self._wire.network, others, seconds) as met:
                 event = await self._trained(attempt, plan, met)
-        except MlnetError as error:
+        except (MlnetError, OSError) as error:
             self._tell(TrainingStopped(attempt, str(error)))
             if self._trainer is not None:
                 await self._trainer.stop()

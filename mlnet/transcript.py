@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlnet import files
 from mlnet.envelope import Envelope
 from mlnet.errors import DataError, RemoteProtocolError
 from mlnet.protocol.commands import Command, Publish, Send
@@ -80,10 +81,9 @@ class Transcript:
         data = msgspec.json.encode(_Line(chain, Signed.of(message.envelope))) + b"\n"
         if self._size + len(data) > MAX_BYTES:
             return
-        os.write(self._file, data)
+        self._size = files.append(self._file, data, self._size, durable=False)
         self._known.add(digest)
         self._chain = chain
-        self._size += len(data)
 
 
 def first_link(task: str) -> str:

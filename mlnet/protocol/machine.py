@@ -141,16 +141,19 @@ class Machine(ABC):
         via: Iterable[str] = (),
         gossip: bool = False,
         attempt: int | None = None,
+        sent: int | None = None,
     ) -> Message:
         """Sign and send a message, unless one was signed in its place before: nothing is said twice
-        differently."""
+        differently. It is dated now unless ``sent`` says otherwise."""
         number = self.attempt if attempt is None else attempt
         said = self._said.get(place(number, body))
         if said is not None:
             return said
         if isinstance(body, TaskFailed | CancelTask):
             body = msgspec.structs.replace(body, reason=body.reason[:MAX_REASON])
-        message = self.seal.seal(body, task=self.task, attempt=number, sent=self.now)
+        message = self.seal.seal(
+            body, task=self.task, attempt=number, sent=self.now if sent is None else sent
+        )
         self._said[message.place] = message
         self.evidence.add(message)
         self.forward(message, to, until=until, via=via, gossip=gossip)

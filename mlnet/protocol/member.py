@@ -11,13 +11,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol import formation, trainingphase
 from mlnet.protocol.cluster import Cluster
-from mlnet.protocol.commands import End, Introduce, Plan, PrepareRedis, SetTimer, State
+from mlnet.protocol.commands import (
+    Command,
+    End,
+    Introduce,
+    Plan,
+    PrepareRedis,
+    Publish,
+    Send,
+    SetTimer,
+    State,
+)
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import (
     PingsMeasured,
@@ -32,6 +42,7 @@ from mlnet.protocol.evidence import PER_SENDER, Verdict
 from mlnet.protocol.machine import DEADLINE, Machine, Rule, Seal
 from mlnet.protocol.messages import (
     MAX_ATTEMPTS,
+    MAX_REASON,
     ClusterMembers,
     ClusterReady,
     DatasetSelection,
@@ -140,11 +151,60 @@ class Member(Machine):
             self.emit(End(state, reason, code))
         return Phase.ENDED
 
-    def withdraw(self, reason: str, code: str = "TaskFailed") -> Phase:
+    def withdraw(self, reason: str, code: str = "TaskFailed", sent: int | None = None) -> Phase:
         """Tell the client, and who else may wait for this node, that it is out."""
         to = (self.client, *(self.others if self.cluster else ()))
-        self.say(TaskFailed(reason, code), to, until=self.now + self.deadlines.grace)
+        self.say(TaskFailed(reason, code), to, until=self.now + self.deadlines.grace, sent=sent)
         return self.finish("failed", reason, code)
+
+    @property
+    def result_said(self) -> bool:
+        """Whether the client has this node's result."""
+        return self.phase in (Phase.COMPLETED, Phase.OFFERING)
+
+    def speaks_anew(self, *commands: Command) -> bool:
+        """Whether commands give away something that was signed in the last step."""
+        return any(
+            isinstance(command, Send | Publish)
+            and command.message.sender == self.me
+            and (command.message.sent == self.now or command.message.type == "TASK_FAILED")
+            for command in commands
+        )
+
+    def last_word(self, reason: str, unsaid: Iterable[Command]) -> list[Command]:
+        """What a member says that can write nothing down any more: that it is out.
+
+        It is dated like the task, as what a restarted member says: with the same reason it is the same
+        string.
+        A member that has ended says it only where its last step would have said that it failed.
+
+        Args:
+            reason: for the client; that of :class:`~mlnet.protocol.events.Restarted` when the journal stays.
+            unsaid: the commands of the step that was not written down.
+        """
+        withdrawn = any(
+            isinstance(command, Send) and command.message.type == "TASK_FAILED" and self.speaks_anew(command)
+            for command in unsaid
+        )
+        before = any(message.type == "TASK_FAILED" for message in self.said()) and not withdrawn
+        if before or (self.ended and not withdrawn):
+            return []
+        note = self.seal.seal(
+            TaskFailed(reason[:MAX_REASON], "NodeLost"),
+            task=self.task,
+            attempt=self.attempt,
+            sent=self._created,
+        )
+        others = self.others if self.cluster else ()
+        unheard = self.phase is Phase.PREPARING  # so are all the nodes whose disk is full, a storm of them
+        until = self.now + self.deadlines.grace
+        return [Send((self.client, *others), note, until, via=others, neighbours_only=unheard)]
+
+    @property
+    def _created(self) -> int:
+        body = self.announcement.body
+        assert isinstance(body, NewMlTask)
+        return body.created
 
     # ---------------------------------------------------------------------------------------------- messages
 
@@ -309,10 +369,11 @@ class Member(Machine):
         if self.phase is Phase.COMPLETED:
             self.enter(trainingphase.claim(self))
         elif self.phase is Phase.OFFERING:
-            trainingphase.offer(self)
+            trainingphase.claim(self)  # once more: the receipt may have found no room on the disk
             self.emit(SetTimer(DEADLINE, self.deadline))
         else:
-            self.enter(self.withdraw(event.reason[:1000], "NodeLost"))
+            # A process whose disk failed may have said so before; dated alike it is the same string.
+            self.enter(self.withdraw(event.reason[:1000], "NodeLost", self._created))
 
     handlers: ClassVar = {
         RedisPrepared: _prepared,

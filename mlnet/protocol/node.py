@@ -16,7 +16,7 @@ import msgspec
 from mlnet import task as task_definition
 from mlnet.errors import RemoteProtocolError, TaskError
 from mlnet.protocol.answering import EIGHTHS, eighth
-from mlnet.protocol.commands import Command, Report, Send, SetTimer
+from mlnet.protocol.commands import Command, End, Report, Send, SetTimer, speaks
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
 from mlnet.protocol.machine import Seal
@@ -65,6 +65,7 @@ class Step(NamedTuple):
     event: Event | None
     now: int
     commands: list[Command]
+    member: Member | None = None
 
 
 class Pending(NamedTuple):
@@ -170,6 +171,30 @@ class Node:
             self._end(task)
             return [Step(task, None, now, commands)]
         return [self._step(task, Restarted(), now)]
+
+    def abandon(self, step: Step, reason: str) -> list[Command]:
+        """What may be done of a step whose event could not be written down: nothing that it signed is said.
+
+        A member whose result has been said goes on in silence, since others need its model. Any other is out,
+        and so says with a last word to whoever may wait for it.
+
+        Args:
+            step: it.
+            reason: for the others; see :meth:`~mlnet.protocol.member.Member.last_word`.
+        """
+        member = step.member
+        if member is None:
+            return [command for command in step.commands if not speaks([command])]
+        silent = [command for command in step.commands if not member.speaks_anew(command)]
+        if member.result_said and not member.speaks_anew(*step.commands):
+            return silent
+        over = member.ended
+        if not over:
+            del self.members[step.task]
+            self._end(step.task)
+            silent = [command for command in silent if isinstance(command, Report)]
+            silent.append(End("failed", reason, "StorageError"))
+        return [*member.last_word(reason, step.commands), *silent]
 
     def refusal(self, client: str, definition: TaskDefinition) -> str:
         """Why this node does not take a task; empty when it does."""
@@ -283,7 +308,7 @@ class Node:
         if member.ended:
             del self.members[task]
             self._end(task)
-        return Step(task, event if member.heard or commands else None, now, commands)
+        return Step(task, event if member.heard or commands else None, now, commands, member)
 
     def _end(self, task: str) -> None:
         self.ended[task] = None

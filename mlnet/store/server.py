@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from mlnet import files
 from mlnet.errors import PortInUse, StoreError
 from mlnet.processes import end, spawn, wrapped
 from mlnet.store import resp, settings, splice
@@ -100,13 +101,16 @@ class RedisServer:
     @classmethod
     async def _launch(cls, binary: Path, config: settings.Settings, port: int) -> RedisServer | None:
         """The server, ready and with our functions; None when another program was faster to take the port."""
-        process = await spawn(
-            wrapped([str(binary), "-"]),
-            cwd=config.directory,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        try:
+            process = await spawn(
+                wrapped([str(binary), "-"]),
+                cwd=config.directory,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+        except OSError as error:
+            raise StoreError(f"the Redis server cannot be started: {files.why(error)}") from error
         server = cls(config, port, process)
         try:
             _limit(process.pid, ADDRESS_SPACE + 4 * config.max_memory)
@@ -285,11 +289,12 @@ class RedisServer:
         listeners = list(self._gates.values())
         if self._relay is not None:
             listeners.append(self._relay)
-        for listener in listeners:
-            await listener.close()
         self._gates.clear()
         self._relay = None
-        await end(self._process, STOP_TIMEOUT)
+        async with contextlib.AsyncExitStack() as ends:  # the process first, and all, whichever fails
+            for listener in listeners:
+                ends.push_async_callback(listener.close)
+            ends.push_async_callback(end, self._process, STOP_TIMEOUT)
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -297,7 +302,7 @@ class RedisServer:
         left = [self.unix_socket, *(self.gate_path(purpose) for purpose in settings.PURPOSES)]
         # A server that is killed while it receives its master's data leaves that.
         for path in (*left, *directory.glob("temp-*.rdb"), *directory.glob("*dump.rdb")):
-            path.unlink(missing_ok=True)
+            files.remove(path)
 
 
 def _limit(pid: int, address_space: int) -> None:

@@ -22,6 +22,7 @@ FOUNDATION = {
     "clock",
     "envelope",
     "errors",
+    "files",
     "identity",
     "processes",
     "task",
