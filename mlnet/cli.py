@@ -38,7 +38,7 @@ Definition = Annotated[
     ),
 ]
 Peer = Annotated[
-    list[str], typer.Option(metavar="ADDRESS", help="Of a node, as its `start` prints it; repeatable.")
+    Strings, typer.Option(metavar="ADDRESS", help="Of a node, as its `start` prints it; repeatable.")
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="For identity, journals and ledger. Default: ~/.local/share/mlnet/…")
@@ -184,7 +184,7 @@ def start(
 
 @app.command(short_help="Have a model trained by the network.")
 def submit(
-    peer: Peer,
+    peer: Peer = None,
     file: Definition = None,
     output: Output = None,
     waiting_period: WaitingPeriod = None,
@@ -201,6 +201,8 @@ def submit(
     show_messages: ShowMessages = False,
 ) -> None:
     """Have a model trained by the network, and watch. Enter ends the waiting for nodes; Ctrl-C gives up."""
+    if not peer and resume is None:
+        raise typer.BadParameter("name a node of the network, as its `start` prints it", param_hint="--peer")
     from mlnet.terminal import ending
     from mlnet.terminal.display import Display
 
@@ -213,7 +215,7 @@ def submit(
 
         options = ClientOptions(
             data_dir=data_dir or default_data_dir("client"),
-            wire=WireOptions(peers=tuple(peer)),
+            wire=WireOptions(peers=tuple(peer or ())),
             deadlines=Deadlines().scaled(patience),
             allowed=frozenset(allow_node) if allow_node else None,
         )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from mlnet import clock, data, journal, yaml12
+from mlnet import clock, data, files, journal, outputs, yaml12
 from mlnet import task as task_definition
 from mlnet.clocks import TOLERANCE_MS
-from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
+from mlnet.errors import ConfigError, MlnetError, PeerUnreachable, StorageError
 from mlnet.options import ClientOptions
 from mlnet.protocol.answering import estimate
 from mlnet.protocol.client import Client, Dataset
@@ -28,19 +29,23 @@ from mlnet.wire import Wire, WireHandlers
 
 CONNECT_SECONDS = 15.0
 """How long a client waits for the first of the peers that it was given."""
+STORED = "dataset.json"
+PARAMETER_BYTES = 4
+MODEL_HEADER_BYTES = 64 << 10
 Traffic = Callable[[bool, str, Message], None]
 Notice = Callable[[str], None]
 """Takes what the user should know of this machine or of a peer, beside any task."""
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What a client needs beside the journal to take a task up again."""
+    """What a client needs beside the journal to take a task up again; ``peers`` to find the network with."""
 
     segments: tuple[SegmentInfo, ...]
     files: tuple[str, ...]
     inputs: int
     outputs: int
     output: str
+    peers: tuple[str, ...] = ()
 
 
 class TaskClient:
@@ -51,10 +56,14 @@ class TaskClient:
         state: the client's directory.
         traffic: takes (incoming, peer, message) for people.
         notice: takes a line of text for people.
+        waits: for the first peer, when it starts.
     """
 
-    def __init__(self, options: ClientOptions, state: State, traffic: Traffic, notice: Notice) -> None:
+    def __init__(
+        self, options: ClientOptions, state: State, traffic: Traffic, notice: Notice, *, waits: bool = True
+    ) -> None:
         self._options = options
+        self._waits = waits
         self._state = state
         self._submissions: dict[str, Submission] = {}
         self._peered = asyncio.Event()
@@ -86,9 +95,19 @@ class TaskClient:
             PeerUnreachable: none of the peers given answered.
         """
         await self.wire.start()
+        if self._waits:
+            await self.meet()
+
+    async def meet(self) -> None:
+        """Wait for a peer, if any were given.
+
+        Raises:
+            PeerUnreachable: none of them answered.
+        """
         peers = self._options.wire.peers
-        if not peers:
+        if not peers or self.wire.network.connected_peers():
             return
+        self._peered.clear()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._peered.wait()
@@ -128,6 +147,9 @@ class TaskClient:
         Raises:
             TaskError: the definition is wrong.
             DataError: the dataset is.
+            ConfigError: ``output`` is no place for a model.
+            StorageError: it cannot be written, or there is no room for the segments or the model.
+            PeerUnreachable: nobody is there any more to hear of the task.
         """
         text = read_definition(file, waiting_period)
         definition = task_definition.load(text)
@@ -136,48 +158,87 @@ class TaskClient:
         body = NewMlTask(text, self.wire.addresses(), created, peers)
         announcement = self.wire.seal.seal(body, sent=created)
         task = announcement.task
-        directory = self._state.task(task)
+        folder = outputs.absolute(output or Path(f"mlnet-{task[:12]}"))
+        self._check_output(folder)
         try:
-            dataset = await _split(definition, file.parent, directory)
-            folder = (output or Path(f"mlnet-{task[:12]}")).absolute()
-            _check_output(folder)
+            stored = await self._prepare(task, definition, file.parent, folder)
+            await self.meet()
+            submission = self._submission(announcement, definition, stored, observe)
+            submission.announce()
+        except (MlnetError, asyncio.CancelledError):
+            self._submissions.pop(task, None)
+            self._state.discard(task)
+            raise
+        self._share_with_others()
+        return submission
+
+    async def _prepare(
+        self, task: str, definition: task_definition.TaskDefinition, base: Path, folder: Path
+    ) -> Stored:
+        """Cut the dataset; make sure that there is room for the model, here and where the user wants it."""
+        with files.written_to(self._state.task(task), "free some space, or choose another --data-dir"):
+            directory = self._state.prepared(task)
+        dataset = await _split(definition, base, directory)
+        size = definition.ml.model.parameter_count(dataset.inputs) * PARAMETER_BYTES + MODEL_HEADER_BYTES
+        with files.written_to(directory, "free some space, or choose another --data-dir"):
+            free = files.free(directory)
+            if free < size:
+                raise StorageError(
+                    f"{directory} has {free >> 20:,} MiB free and the model takes {size >> 20:,} MiB; "
+                    "free some space, or choose another --data-dir"
+                )
+            outputs.check(folder, private=self._state.directory, size=size)
             stored = Stored(
                 tuple(SegmentInfo(part.digest, part.size, part.rows) for part in dataset.segments),
                 tuple(part.path.name for part in dataset.segments),
                 dataset.inputs,
                 dataset.outputs,
                 str(folder),
+                self._options.wire.peers,
             )
-            (directory / "dataset.json").write_bytes(msgspec.json.encode(stored))
-        except (MlnetError, asyncio.CancelledError):
-            self._state.discard(task)
-            raise
-        submission = self._submission(announcement, definition, stored, observe)
-        submission.announce()
-        self._share_with_others()
-        return submission
+            files.replace(directory / STORED, msgspec.json.encode(stored))
+        return stored
 
-    async def resume(self, task: str, *, observe: Observer = ignore) -> Submission:
+    def _check_output(self, folder: Path, task: str = "") -> None:
+        """Also against the other tasks of this client."""
+        outputs.check(folder, private=self._state.directory, task=task)
+        for other in self._state.unfinished():
+            stored = read_stored(self._state, other) if other != task else None
+            if stored is not None and Path(stored.output) == folder:
+                raise ConfigError(
+                    f"the model of task {other[:12]} goes to {folder}; choose another directory with --output"
+                )
+
+    async def resume(
+        self, task: str, *, output: Path | None = None, observe: Observer = ignore
+    ) -> Submission:
         """Take up a task that a former process has left.
 
         Args:
             task: its id, or the unique beginning of it.
+            output: directory for the model and the result, in place of the one that was chosen first.
             observe: takes reports for people.
 
         Raises:
-            ConfigError: there is no such task, or what was left of it is damaged.
+            ConfigError: there is no such task, what was left of it is damaged, or the model cannot go there.
+            StorageError: the output directory cannot be written.
         """
-        found = [name for name in self._state.unfinished() if name.startswith(task)]
-        if len(found) != 1:
-            known = ", ".join(self._state.unfinished()) or "none"
-            raise ConfigError(f"no single unfinished task begins with {task}; unfinished tasks: {known}")
-        directory = self._state.task(found[0])
-        events = list(journal.replay(self._state.journal(found[0]), self.wire.seal.open))
+        found = find_unfinished(self._state, task)
+        directory = self._state.task(found)
+        events = list(journal.replay(self._state.journal(found), self.wire.seal.open))
+        stored = read_stored(self._state, found)
         try:
-            stored = msgspec.json.decode((directory / "dataset.json").read_bytes(), type=Stored)
             announcement = events[0][1].message  # type: ignore[attr-defined]
-        except (OSError, msgspec.MsgspecError, IndexError, AttributeError) as error:
+        except (IndexError, AttributeError) as error:
             raise ConfigError(f"what is left of the task in {directory} is damaged: {error}") from error
+        if stored is None:
+            raise ConfigError(f"what is left of the task in {directory} is damaged: {STORED} cannot be read")
+        folder = outputs.absolute(output or Path(stored.output))
+        self._check_output(folder, found)
+        if output is not None:
+            stored = msgspec.structs.replace(stored, output=str(folder))
+            with files.written_to(directory, "free some space"):
+                files.replace(directory / STORED, msgspec.json.encode(stored))
         definition = task_definition.load(announcement.body.definition)
         submission = self._submission(announcement, definition, stored, observe)
         submission.take_up(events)
@@ -255,6 +316,8 @@ async def connected(
     options: ClientOptions,
     traffic: Traffic = lambda incoming, peer, message: None,
     notice: Notice = lambda text: None,
+    *,
+    resume: str | None = None,
 ) -> AsyncIterator[TaskClient]:
     """Be a client on the network for as long as the context lasts.
 
@@ -262,13 +325,19 @@ async def connected(
         options: of the user.
         traffic: takes (incoming, peer, message) for people.
         notice: takes a line of text for people.
+        resume: beginning of the id of a task that is to be taken up: its peers are dialled where none are
+            given, and not waited for, since a model that is here already can be delivered without them.
 
     Raises:
         ConfigError: the data directory, or an address to listen on, cannot be used.
         PeerUnreachable: none of the peers given answered.
     """
     with opened(options.data_dir) as state:
-        client = TaskClient(options, state, traffic, notice)
+        if resume is not None and not options.wire.peers:
+            stored = read_stored(state, find_unfinished(state, resume))
+            wire = replace(options.wire, peers=stored.peers if stored is not None else ())
+            options = replace(options, wire=wire)
+        client = TaskClient(options, state, traffic, notice, waits=resume is None)
         try:
             await client.start()
             yield client
@@ -302,9 +371,25 @@ async def _split(definition: task_definition.TaskDefinition, base: Path, directo
         raise
 
 
-def _check_output(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty; choose another directory with --output")
+def read_stored(state: State, task: str) -> Stored | None:
+    """What is kept of a task beside its journal; None where it cannot be read."""
+    try:
+        return msgspec.json.decode((state.task(task) / STORED).read_bytes(), type=Stored)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def find_unfinished(state: State, task: str) -> str:
+    """The unfinished task whose id begins so.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    found = [name for name in state.unfinished() if name.startswith(task)]
+    if len(found) != 1:
+        known = ", ".join(state.unfinished()) or "none"
+        raise ConfigError(f"no single unfinished task begins with {task}; unfinished tasks: {known}")
+    return found[0]
 
 
 def _admit_nobody(*_: str) -> None:

@@ -57,6 +57,7 @@ async def fetch_segment(
 
     Raises:
         DataError: it is nowhere to be had; the message says what was tried.
+        StorageError: there is no room for it here.
     """
     blob = f"mlnet:{segment.hash}"
     asked = [peer for peer in peers if peer != wire.network.peer_id][:ASKED]

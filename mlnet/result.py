@@ -35,8 +35,9 @@ class Result(msgspec.Struct, frozen=True):
     Attributes:
         task: its id.
         state: how it ended.
-        reason: why it did not complete; empty when it did.
-        code: the error's name in :mod:`mlnet.errors`; empty when it completed.
+        reason: why it did not complete, or why its model lies elsewhere than where the user wanted it; else
+            empty.
+        code: the error's name in :mod:`mlnet.errors`; empty when there is none.
         nodes: peer ids by training rank.
         committee: peer ids, best ranked first.
         master: peer id of the Redis master.
@@ -70,9 +71,9 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def error(self) -> errors.MlnetError | None:
-        """The error that the state stands for; None when the task completed."""
+        """The error that the state stands for; None when the task completed and its model is delivered."""
         if self.state == "completed":
-            return None
+            return errors.StorageError(self.reason) if self.code else None
         if self.state == "cancelled":
             return errors.TaskCancelled(self.reason)
         kind = getattr(errors, self.code, errors.TaskFailed)

@@ -22,6 +22,7 @@ class State:
     """Paths of a party.
 
     Attributes:
+        directory: all of it.
         identity: its key.
         tasks: a directory a task, with its journal and files.
         ledger: receipts.
@@ -29,6 +30,7 @@ class State:
     """
 
     def __init__(self, data_dir: Path, identity: Identity, runtime: Path) -> None:
+        self.directory = data_dir
         self.identity = identity
         self.tasks = data_dir / "tasks"
         self.ledger = data_dir / "ledger"

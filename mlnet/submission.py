@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
-import shutil
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+import shlex
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import msgspec
 
-from mlnet import clock, data, store
+from mlnet import clock, data, files, outputs, store
 from mlnet import task as task_definition
+from mlnet.book import Book
 from mlnet.errors import (
     DataError,
     HashMismatch,
     MlnetError,
     RemoteProtocolError,
+    StorageError,
     StoreError,
     TrainingError,
     TransportError,
 )
 from mlnet.holders import Holder
-from mlnet.journal import Journal
 from mlnet.net.interface import REDIS_PROTOCOL
 from mlnet.protocol.client import Client
 from mlnet.protocol.commands import (
@@ -36,7 +38,6 @@ from mlnet.protocol.commands import (
     PublishSegments,
     Report,
     SetTimer,
-    speaks,
 )
 from mlnet.protocol.events import (
     CancelRequested,
@@ -55,12 +56,14 @@ from mlnet.protocol.phases import Stage
 from mlnet.result import Accuracy, ModelFile, Result
 from mlnet.state import State
 from mlnet.tasktraining import MODEL
+from mlnet.terminal.directories import default_data_dir
+from mlnet.terminal.wording import TASK_LENGTH
 from mlnet.timers import Timers
 from mlnet.training.plan import Scored, ScorePlan
 from mlnet.training.process import Trainer
-from mlnet.transcript import Transcript
 from mlnet.wire import Wire
 
+logger = logging.getLogger(__name__)
 FAREWELL_SECONDS = 5.0
 """How long a client waits for its last words to be acknowledged."""
 FOLLOW_AGAIN_SECONDS = 2.0
@@ -79,8 +82,8 @@ class Submission:
         machine: the client's state machine.
         wire: the client's.
         state: the client's directory.
-        files: segments by hash.
-        output: directory for the model and the result.
+        segments: by hash.
+        folder: for the model and the result; see :mod:`mlnet.outputs`.
         observe: takes reports for people.
     """
 
@@ -89,19 +92,18 @@ class Submission:
         machine: Client,
         wire: Wire,
         state: State,
-        files: Mapping[str, Path],
-        output: Path,
+        segments: Mapping[str, Path],
+        folder: Path,
         observe: Observer,
     ) -> None:
         self.machine = machine
         self.task = machine.task
-        self.output = output
+        self.output = folder
         self._wire = wire
         self._state = state
-        self._files = files
+        self._files = segments
         self._observe = observe
-        self._journal = Journal(state.journal(self.task))
-        self._transcript = Transcript(state.transcript(self.task), machine.me, self.task)
+        self._book = Book(state, machine.me, self.task)
         self._timers = Timers(lambda _, name: self._dispatch(TimerFired(name)))
         self._published: frozenset[str] = frozenset()
         self._readers: frozenset[str] = frozenset()
@@ -122,9 +124,22 @@ class Submission:
         """Whether the nodes are at work, so that giving up now would waste it."""
         return self.machine.phase in (Stage.TRAINING, Stage.SCORING, Stage.REWARDS)
 
+    @property
+    def resume_command(self) -> str:
+        """What takes the task up again in a later process."""
+        words = ["mlnet-node", "submit", "--resume", self.task[:TASK_LENGTH]]
+        if self._state.directory != default_data_dir("client"):
+            words += ["--data-dir", str(self._state.directory)]
+        return shlex.join(words)
+
     def announce(self) -> None:
-        """Give the task to the network."""
+        """Give the task to the network.
+
+        Raises:
+            StorageError: the journal cannot be begun; nobody was told.
+        """
         self._dispatch(Received(self.machine.announcement))
+        self._raise_if_left()
 
     def take_up(self, events: Iterable[tuple[int, Event]]) -> None:
         """Bring the machine to where a former process left it."""
@@ -152,15 +167,32 @@ class Submission:
         self._dispatch(CancelRequested(reason))
 
     def receive(self, message: Message) -> None:
-        """Take in a message of the task; raises RemoteProtocolError."""
+        """Take in a message of the task.
+
+        Raises:
+            RemoteProtocolError: its sender may not send it.
+            StorageError: it cannot be kept, and so must come again.
+        """
         self._dispatch(Received(message))
+        self._raise_if_left()
+
+    def _raise_if_left(self) -> None:
+        if self._ended.done() and (error := self._ended.exception()) is not None:
+            raise error
 
     def find_blob(self, peer: str, digest: str) -> Path | None:
         """A training segment, for a member."""
         return self._files.get(digest) if peer in self._readers and digest in self._published else None
 
     async def result(self) -> Result:
-        """Wait for the end; the model and the result lie in ``output`` then, and nothing elsewhere."""
+        """Wait for the end; the model and the result lie in ``output`` then, and nothing elsewhere.
+
+        Where ``output`` cannot be written the model stays in the data directory: the result's ``code`` is
+        ``StorageError``, and its ``reason`` says where the model is and how to get it.
+
+        Raises:
+            StorageError: this process cannot go on; the task can be taken up by a later one.
+        """
         end = await asyncio.shield(self._ended)
         await self._wire.drain(FAREWELL_SECONDS)
         await self._stop_jobs()
@@ -169,24 +201,22 @@ class Submission:
         if end.code == "TooFewNodes" and (off := self._wire.clocks.own(clock.wall(), clock.elapsed())):
             result = msgspec.structs.replace(result, reason=f"{result.reason}; {off}")
         if end.state == "completed":
-            self._deliver(result)
-        self._journal.remove()
-        self._transcript.close()
+            model, private = self._state.task(self.task) / MODEL, self._state.directory
+            try:
+                result = await asyncio.to_thread(outputs.deliver, self.output, model, result, private=private)
+            except (OSError, MlnetError) as error:
+                self._book.close()
+                return outputs.undelivered(result, model, error, self.resume_command)
+        if not self._book.remove():
+            logger.error("the journal of task %s cannot be removed", self.task[:12])
         self._state.discard(self.task)
         return result
-
-    def _deliver(self, result: Result) -> None:
-        """Give the model and the document to the user, in this order: the document says that all is there."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        shutil.move(self._state.task(self.task) / MODEL, self.output / MODEL)
-        result.write(self.output / "result.json")
 
     async def close(self) -> None:
         """Stop; a task that has not ended can be resumed."""
         await self._stop_jobs()
         self._timers.close()
-        self._journal.close()
-        self._transcript.close()
+        self._book.close()
 
     # ------------------------------------------------------------------------------------------- the machine
 
@@ -201,11 +231,41 @@ class Submission:
         except Exception as error:  # noqa: BLE001 - a bug of ours is the user's to hear of, not only a log's
             self._ended.set_exception(error)
             return
-        self._transcript.step(event, commands)
-        self._journal.append(now, event, durable=speaks(commands))
+        try:
+            self._book.write(now, event, commands)
+        except OSError as error:
+            commands = self._muted(event, commands, error)
         for command in commands:
             self._do(command)
         self._note_phase(now)
+
+    def _muted(self, event: Event, commands: Sequence[Command], error: OSError) -> list[Command]:
+        """What is done of a step that is not on the disk.
+
+        What the nodes train is kept for a later process. A task that has not come so far is cancelled, since
+        they would wait for this client.
+        """
+        problem = f"the client cannot write to its disk: {files.why(error)}"
+        logger.error("the journal of task %s is not written: %s", self.task[:12], files.why(error))
+        if isinstance(event, Received) and event.message == self.machine.announcement:
+            self._book.remove()
+            self._leave(StorageError(f"{problem}; the task was not announced; free some space"))
+            return []
+        if self.training or any(isinstance(one, End) and one.state == "completed" for one in commands):
+            self._suspend(problem)
+            return []
+        self._book.remove()
+        ends = [one for one in commands if isinstance(one, End)] or [End("failed", problem, "StorageError")]
+        return [self.machine.last_word(ends[0].reason or problem), *ends]
+
+    def _suspend(self, problem: str) -> None:
+        """End this process's part, and not the task."""
+        self._leave(StorageError(f"{problem}; the task can be taken up again: {self.resume_command}"))
+
+    def _leave(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+            self._ended.exception()  # it is raised by whoever waits for the end, if somebody does
 
     def _note_phase(self, now: int) -> None:
         if self.machine.phase is self._phase:
@@ -214,7 +274,7 @@ class Submission:
         self._seconds[name] = self._seconds.get(name, 0.0) + (now - self._entered.get(name, now)) / 1000
         self._phase = self.machine.phase
         self._entered[self._phase.value] = now
-        self._observe(Report("phase", {"phase": self._phase.value, "waiting": str(self.machine.waiting)}))
+        self._show(Report("phase", {"phase": self._phase.value, "waiting": str(self.machine.waiting)}))
 
     def _do(self, command: Command) -> None:
         if self._wire.carry(command):
@@ -232,14 +292,32 @@ class Submission:
             case FetchModel():
                 self._start(self._fetch_model(command))
             case Report():
-                self._observe(command)
+                self._show(command)
             case End():
-                self._ended.set_result(command)
+                if not self._ended.done():
+                    self._ended.set_result(command)
+
+    def _show(self, report: Report) -> None:
+        """Show people something. A log on a full disk, or a terminal that is gone, ends no task."""
+        with contextlib.suppress(OSError, ValueError):
+            self._observe(report)
 
     def _start(self, job: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(job)
         self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(self._job_done)
+
+    def _job_done(self, job: asyncio.Task[None]) -> None:
+        """An effect that breaks ends this process's part, and not the task."""
+        self._jobs.discard(job)
+        if job.cancelled() or (error := job.exception()) is None:
+            return
+        if isinstance(error, OSError):
+            self._suspend(files.why(error))
+        elif isinstance(error, MlnetError):
+            self._suspend(str(error))
+        else:
+            self._leave(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     async def _stop_jobs(self) -> None:
         jobs = list(self._jobs)
@@ -247,7 +325,7 @@ class Submission:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
         if self._scorer is not None:
-            with contextlib.suppress(TrainingError):
+            with contextlib.suppress(TrainingError, OSError):
                 await (await self._scorer).stop()
 
     # ------------------------------------------------------------------------------------------- effects
@@ -263,7 +341,7 @@ class Submission:
         path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self.task} progress")
         try:
             async for progress in store.ProgressLog.follow(path, self.task, attempt):
-                self._observe(Report("progress", progress.as_dict()))
+                self._show(Report("progress", progress.as_dict()))
                 self._dispatch(TrainingProgressed(attempt))
         finally:
             await self._wire.network.unforward(path)
@@ -274,6 +352,8 @@ class Submission:
             path = await self._fetched(command)
             scored = await self._score(path, [self._files[digest] for digest in command.held_out])
             event = ModelScored(scored.metrics, scored.accuracy, str(self.output / MODEL))
+        except StorageError:
+            raise  # the model is as good as it was: it is this machine that has no room for it
         except MlnetError as error:
             event = ModelRefused(str(error))
         self._dispatch(event)
@@ -336,6 +416,8 @@ class Submission:
             metrics=scored.metrics if scored else {},
             payment=machine.definition.payment_micro if done else 0,
             rewards=machine.split if done else {},
-            model=ModelFile(scored.path, machine.completed.model.sha256) if scored and done else None,
+            model=ModelFile(str(self.output / MODEL), machine.completed.model.sha256)
+            if scored and done
+            else None,
             seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
         )

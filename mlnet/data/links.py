@@ -20,7 +20,7 @@ from typing import IO, Literal, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from mlnet.data.download import CHUNK_BYTES, Interrupter, download
-from mlnet.errors import DataError, HashMismatch
+from mlnet.errors import DataError, HashMismatch, StorageError
 from mlnet.kernels import segmenthash
 
 MAX_LINK_LENGTH = 2048
@@ -90,7 +90,8 @@ async def fetch(
         ``destination``.
 
     Raises:
-        DataError: the link is refused, unreachable or too slow, or there is no room for the file.
+        DataError: the link is refused, unreachable or too slow.
+        StorageError: the file cannot be written, such as for want of room.
         HashMismatch: the bytes are not those that were promised.
         TransportError: from ``fetch_blob``.
     """
@@ -118,7 +119,7 @@ def _complete_or_absent(destination: Path) -> Iterator[IO[bytes]]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{destination} cannot be written: {error.strerror}; free some space") from error
+        raise StorageError(f"{destination} cannot be written: {error.strerror}; free some space") from error
 
 
 class _Receiver:

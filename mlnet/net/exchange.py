@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import grpc
 
 from mlnet.envelope import Envelope
+from mlnet.errors import StorageError
 from mlnet.net.inbound import Source
 from mlnet.net.intake import Intake, Verdict
 from mlnet.net.interface import MAX_ENVELOPE_BYTES, TOOL
@@ -167,7 +168,11 @@ class Exchange:
         self._batches.popleft()
         answer = pb.Frame()
         for number, envelope, known in zip(batch.numbers, batch.envelopes, batch.screened, strict=True):
-            verdict = known or self._intake.accept(next(opened), envelope, self._source.peer, batch.route)
+            try:
+                verdict = known or self._intake.accept(next(opened), envelope, self._source.peer, batch.route)
+            except StorageError as error:
+                # It is not kept here, so it is not acknowledged: its sender still has it.
+                await self._context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             self._add(answer, number, verdict)
         await self._answer(answer)
 

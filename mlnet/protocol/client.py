@@ -18,7 +18,7 @@ from mlnet.errors import RemoteProtocolError
 from mlnet.protocol import clientforming, clienttraining
 from mlnet.protocol.answering import FACTOR
 from mlnet.protocol.cluster import Cluster
-from mlnet.protocol.commands import End, Introduce, Publish, State
+from mlnet.protocol.commands import End, Introduce, Publish, Send, State
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import (
     CancelRequested,
@@ -33,10 +33,12 @@ from mlnet.protocol.evidence import Verdict
 from mlnet.protocol.machine import Machine, Rule, Seal
 from mlnet.protocol.messages import (
     MAX_ATTEMPTS,
+    MAX_REASON,
     CancelTask,
     ClusterMembers,
     InitCluster,
     Message,
+    NewMlTask,
     SegmentInfo,
     Signed,
     TaskFailed,
@@ -160,6 +162,17 @@ class Client(Machine):
     def held_out(self) -> tuple[str, ...]:
         """The segments that the client keeps back, once the order is known."""
         return self.order[self.definition.training_segments :]
+
+    def last_word(self, reason: str) -> Send:
+        """What a client says that can write nothing down any more: the task is over.
+
+        It is dated like the task, so that it is the same string if it is said again.
+        """
+        body = self.announcement.body
+        assert isinstance(body, NewMlTask)
+        word = CancelTask(reason[:MAX_REASON])
+        cancelled = self.seal.seal(word, task=self.task, attempt=self.attempt, sent=body.created)
+        return Send(self._everyone(), cancelled, self.now + self.deadlines.grace)
 
     # ------------------------------------------------------------------------------------------- for the
     # phases

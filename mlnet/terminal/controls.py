@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mlnet import clock
 from mlnet.terminal import console
-from mlnet.terminal.wording import TASK_LENGTH, count, duration
+from mlnet.terminal.wording import count, duration
 
 if TYPE_CHECKING:
     from mlnet.submission import Submission
@@ -137,7 +137,7 @@ def controlled(say: Callable[[str], object]) -> Iterator[Controls]:
         submission = controls.submission
         if submission is None or submission.machine.ended:
             raise Interrupted(BY_USER) from None
-        resume = f"{console.NAME} submit --resume {submission.task[:TASK_LENGTH]}"
+        resume = submission.resume_command
         raise Interrupted(f"left by its user; `{resume}` takes the task up again") from None
 
 

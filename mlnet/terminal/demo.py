@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ from mlnet.errors import MlnetError, TaskError
 from mlnet.result import Result
 from mlnet.terminal import console
 from mlnet.terminal.controls import Controls, Job
+from mlnet.terminal.directories import default_data_dir
 from mlnet.terminal.display import Display
 from mlnet.terminal.wording import count, short
 
@@ -218,6 +220,11 @@ async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls
         MlnetError: a node did not start, or the task could not be begun.
     """
     task.load_file(job.file)
+    keep = (default_data_dir("demo"), Path.cwd(), Path(tempfile.gettempdir()))
+    if job.output is not None:
+        from mlnet import outputs
+
+        outputs.check(outputs.absolute(job.output), private=keep[0])
     async with local_network(display) as network:
         began = time.monotonic()
         display.begin(
@@ -234,6 +241,10 @@ async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls
         wire = WireOptions(listen=(LISTEN,), peers=network.addresses)
         options = ClientOptions(network.directory / "client", wire)
         result = await submit(options, replace(job, enough=nodes), display, controls)
+        if result.state == "completed" and result.code:
+            from mlnet import outputs
+
+            result = outputs.rescue(result, keep)  # out of a directory that goes with the network
         for death in network.deaths():
             display.verbatim(death)
     return _with_start(result, seconds)
@@ -242,6 +253,7 @@ async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls
 def _with_start(result: Result, seconds: float) -> Result:
     """The result with the time that the nodes took to start as its first phase, also where it was written."""
     result = msgspec.structs.replace(result, seconds={"starting": round(seconds, 3), **result.seconds})
-    if result.state == "completed" and result.model is not None:
-        result.write(Path(result.model.path).parent / "result.json")
+    if result.state == "completed" and result.model is not None and not result.code:
+        with contextlib.suppress(OSError):  # the document that is there lacks one figure
+            result.write(Path(result.model.path).parent / "result.json")
     return result

@@ -45,14 +45,14 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
             display.say(text, "yellow")
 
     controls.doing = "looks for the peers"
-    async with client.connected(options, shown, notice) as connected:
+    async with client.connected(options, shown, notice, resume=job.resume) as connected:
         controls.doing = "cuts the dataset into segments"
         if job.resume is None:
             submission = await connected.submit(
                 job.file, output=job.output, waiting_period=job.waiting_period, observe=observe
             )
         else:
-            submission = await connected.resume(job.resume, observe=observe)
+            submission = await connected.resume(job.resume, output=job.output, observe=observe)
             if submission.machine.bound:
                 display.decided(submission.machine.attempted.decision().ready)
         controls.submission = submission

@@ -116,8 +116,8 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with opened(tmp_path / "data") as state:
         runtime = state.runtime
-        state.journal("begun").touch()
-        (state.task("unbegun") / "0.safetensors").touch()
+        (state.prepared("begun") / "journal").touch()
+        (state.prepared("unbegun") / "0.safetensors").touch()
     (runtime / "old").mkdir(parents=True)
     with opened(tmp_path / "data") as state:
         assert state.unfinished() == ["begun"]

@@ -1,0 +1,203 @@
+"""Whatever operation on the disk fails, at an end or in the middle: others hear at once, everything is let
+go, nothing that was trained is lost, nothing is signed twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from broken_disk import FAULTS, MODEL, Disk, Fault, Hub, InstantRun, LocalNetwork, breaking
+from task_support import EXAMPLE
+
+import mlnet.node
+from mlnet import client, journal, yaml12
+from mlnet.errors import MlnetError, StorageError
+from mlnet.ledger import Ledger
+from mlnet.options import ClientOptions, NodeOptions
+from mlnet.protocol.commands import Report
+from mlnet.protocol.messages import Resources
+from mlnet.protocol.node import Terms
+from mlnet.result import Result
+from mlnet.seal import Seal
+from mlnet.submission import Submission
+from mlnet.training.plan import Scored
+from mlnet.transcript import read
+
+SECONDS = 2.0
+"""For a whole task without torch or Redis; nobody waits for a party whose disk is broken."""
+NODES = 3
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    hub = Hub()
+    monkeypatch.setattr(LocalNetwork, "hub", hub, raising=False)
+    monkeypatch.setattr("mlnet.wire.Network", LocalNetwork)
+    monkeypatch.setattr(mlnet.node, "TaskRun", InstantRun)
+    monkeypatch.setattr(mlnet.node.store, "find_binary", lambda option: Path("/bin/true"))
+    monkeypatch.setattr(Submission, "_load_scorer", lambda self: None)
+
+    async def score(*_: Any) -> Scored:
+        return Scored(loss=0.5, rows=4, metrics={"loss": 0.5}, accuracy=0.9)
+
+    async def follow(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(Submission, "_score", score)
+    monkeypatch.setattr(Submission, "_follow", follow)
+    return hub
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    plain: Any = yaml12.load(EXAMPLE.read_text())
+    del plain["ml"]["dataset"]["sha256"]
+    plain["ml"]["dataset"]["source"]["features"] = "d.npz"
+    plain["cluster"] = {"waiting-period": "1h", "min-nodes": 2, "max-nodes": 8}
+    np.savez(tmp_path / "d.npz", features=np.ones((20, 64), np.float32), labels=np.arange(20) % 10)
+    (tmp_path / "task.yaml").write_text(yaml12.dump_block(plain))
+    return tmp_path / "task.yaml"
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@asynccontextmanager
+async def nodes(base: Path, names: list[str]) -> AsyncIterator[list[mlnet.node.NodeServer]]:
+    terms = Terms(Resources(8192, 4))
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(mlnet.node.running(NodeOptions(base / name, terms=terms)))
+            for name in names
+        ]
+
+
+async def carry_out(
+    base: Path, file: Path, *, resume: str | None = None, output: Path | None = None
+) -> Result:
+    """One task, announced or taken up; the waiting ends when all nodes have said something."""
+    heard: list[Report] = []
+    options = ClientOptions(base / "client")
+    async with client.connected(options, resume=resume) as party:
+
+        def observe(report: Report) -> None:
+            heard.append(report)
+            if report.what in ("answer", "note") and party._submissions:
+                (one,) = party._submissions.values()
+                if one.gathering and sum(r.what in ("answer", "note") for r in heard) >= NODES:
+                    asyncio.get_running_loop().call_soon(one.hurry)
+
+        if resume is not None:
+            submission = await party.resume(resume, output=output, observe=observe)
+        else:
+            submission = await party.submit(file, output=output or base / "out", observe=observe)
+        return await submission.result()
+
+
+def open_below(base: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(entry.readlink()))
+        except OSError:
+            continue
+    return [path for path in found if path.startswith(f"{base}/") and not path.endswith("/lock")]
+
+
+def well_formed(base: Path, seal: Seal) -> None:
+    """Whatever is left can be read."""
+    for path in base.glob("*/tasks/*/journal"):
+        list(journal.replay(path, seal.open))
+    for path in base.glob("*/transcripts/*.jsonl"):
+        if path.stat().st_size:
+            read(path, seal.open)
+    for path in base.glob("*/ledger"):
+        Ledger(path).receipts()
+
+
+async def mission(base: Path, file: Path, disk: Disk) -> Result | MlnetError:
+    names = [f"n{number}" for number in range(NODES)]
+    ended: Result | MlnetError
+    async with nodes(base, names) as servers:
+        with breaking(disk):
+            try:
+                async with asyncio.timeout(SECONDS):
+                    ended = await carry_out(base, file)
+            except MlnetError as error:
+                ended = error
+            async with asyncio.timeout(SECONDS):
+                if not isinstance(ended, StorageError):  # else the nodes keep what they have for the client
+                    while InstantRun.running or any(server._endings for server in servers):  # noqa: ASYNC110
+                        await asyncio.sleep(0)
+        if not isinstance(ended, StorageError):
+            assert not any(server.node.busy for server in servers)
+            assert not open_below(base), open_below(base)
+        well_formed(base, servers[0].wire.seal)
+    InstantRun.running.clear()
+    return ended
+
+
+def judge(base: Path, ended: Result | MlnetError) -> None:
+    if isinstance(ended, Result) and ended.state == "completed":
+        assert ended.model is not None
+        assert Path(ended.model.path).read_bytes() == MODEL
+    else:
+        assert str(ended.error if isinstance(ended, Result) else ended)
+        assert not (base / "out").exists()
+
+
+async def operations(base: Path, file: Path, victim: str) -> int:
+    disk = Disk(base / victim, Fault(0, (), False))
+    ended = await mission(base, file, disk)
+    assert isinstance(ended, Result), ended
+    assert ended.state == "completed", ended.reason
+    return disk.count
+
+
+async def restarted(base: Path, hub: Hub) -> None:
+    """The disks are well again: what was said before is said again alike or not at all."""
+    async with nodes(base, [f"n{number}" for number in range(NODES)]) as servers:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not any(server.node.busy for server in servers)
+    assert not hub.contradictions(), hub.contradictions()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_node_whose_disk_fails_at_any_operation(
+    name: str, tmp_path: Path, file: Path, hub: Hub
+) -> None:
+    count = await operations(tmp_path / "well", file, "n1")
+    assert count > 50
+    for at in range(count):
+        base = tmp_path / str(at)
+        ended = await mission(base, file, Disk(base / "n1", replace(FAULTS[name], at=at)))
+        judge(base, ended)
+        assert isinstance(ended, Result), (at, ended)
+        await restarted(base, hub)
+        assert not hub.errors, (at, hub.errors)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_client_whose_disk_fails_at_any_operation(
+    name: str, tmp_path: Path, file: Path, hub: Hub
+) -> None:
+    count = await operations(tmp_path / "well", file, "client")
+    assert count > 50
+    for at in range(count):
+        base = tmp_path / str(at)
+        ended = await mission(base, file, Disk(base / "client", replace(FAULTS[name], at=at)))
+        judge(base, ended)
+        assert all(isinstance(error, StorageError) for error in hub.errors), (at, hub.errors)
+        hub.errors.clear()
+        assert not hub.contradictions(), hub.contradictions()
