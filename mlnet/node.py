@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mlnet import clock, files, journal, store
+from mlnet import clock, files, journal, offer, store
 from mlnet.book import Book
 from mlnet.errors import ConfigError
 from mlnet.ledger import Ledger, Receipt
@@ -88,11 +88,12 @@ class NodeServer:
         """Listen, and take up what a former process has left.
 
         Raises:
-            NoRedisBinary: there is no server for the tasks to come.
-            PortInUse: an address to listen on is taken.
-            StorageError: what a former process has left cannot be read.
+            NoRedisBinary: there is no server for the tasks to come, or it is too old.
+            PortInUse: an address to listen on is taken, or all of the ports for Redis servers are.
+            StorageError: what a former process has left cannot be read, or what is offered is not there.
         """
-        store.find_binary(self._options.redis)
+        await asyncio.to_thread(store.check_version, store.find_binary(self._options.redis))
+        offer.check(self._options)
         await self.wire.start()
         with files.written_to(self._state.tasks, "free some space, or choose another --data-dir"):
             for task in self._state.unfinished():

@@ -256,7 +256,7 @@ class Submission:
             return []
         self._book.remove()
         ends = [one for one in commands if isinstance(one, End)] or [End("failed", problem, "StorageError")]
-        return [self.machine.last_word(ends[0].reason or problem), *ends]
+        return [*self.machine.last_word(ends[0].reason or problem), *ends]
 
     def _suspend(self, problem: str) -> None:
         """End this process's part, and not the task."""

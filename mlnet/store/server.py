@@ -89,7 +89,7 @@ class RedisServer:
         if len(os.fsencode(sock)) > MAX_SOCKET_PATH:
             raise StoreError(f"the path {sock} is too long for a unix socket; use a shorter directory")
         config = settings.Settings(task, host, sock, directory, max_memory)
-        for port in _free_ports(host, ports):
+        for port in free_ports(host, ports):
             server = await cls._launch(binary, config, port)
             if server is not None:
                 return server
@@ -318,7 +318,7 @@ def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, a
     return process.stdin, process.stdout
 
 
-def _free_ports(host: str, ports: tuple[int, int] | None) -> Iterator[int]:
+def free_ports(host: str, ports: tuple[int, int] | None) -> Iterator[int]:
     """Ports that were free a moment ago."""
     for wanted in [0] * FREE_PORTS if ports is None else range(ports[0], ports[1] + 1):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

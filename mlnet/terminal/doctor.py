@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as encoding
 import os
-import re
 import resource
 import shutil
 import socket
@@ -24,7 +23,6 @@ from mlnet.errors import ConfigError, NoRedisBinary
 
 Status = Literal["ok", "warn", "fail"]
 PYTHONS = ((3, 11), (3, 13))
-OLDEST_REDIS = 7
 FEWEST_DESCRIPTORS, ENOUGH_DESCRIPTORS = 256, 4096
 ENOUGH_DISK = 10 << 30
 LONGEST_RUNTIME = 57
@@ -148,13 +146,12 @@ def redis_server(option: str | None) -> Finding:
         binary = store.find_binary(option)
     except NoRedisBinary as error:
         return Finding("redis", "fail", str(error), fix)
-    text = output([str(binary), "--version"])
-    found = re.search(r"v=((\d+)\.[\d.]+)", text or "")
-    if found is None:
-        return Finding("redis", "fail", f"{binary} does not say its version", fix)
-    if int(found[2]) < OLDEST_REDIS:
-        return Finding("redis", "fail", f"{found[1]} at {binary}", fix)
-    return Finding("redis", "ok", f"{found[1]} at {binary}")
+    try:
+        store.check_version(binary)
+    except NoRedisBinary as error:
+        return Finding("redis", "fail", str(error).rpartition("; ")[0], fix)
+    number = ".".join(map(str, store.version(binary)))
+    return Finding("redis", "ok", f"{number} at {binary}")
 
 
 def torch() -> Finding:

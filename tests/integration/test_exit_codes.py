@@ -138,12 +138,13 @@ async def test_too_few_nodes() -> None:
 
 
 async def test_too_few_open_ports() -> None:
-    """Nodes without an open port: the only one that they may use is taken."""
+    """Nodes without an open port: the only one that they may use is taken once they run."""
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("0.0.0.0", 0))
-        taken.listen()
         port = taken.getsockname()[1]
         async with mission(2, "--redis-ports", f"{port}-{port}") as net:
+            taken.listen()
             status, _, err = await net.submit(net.definition(max_nodes=2))
             assert status == errors.NoCommittee.exit_code, err
             assert "no Redis server" in one_line(err)
@@ -156,6 +157,34 @@ async def test_a_port_in_use(net: Mission) -> None:
         status, _, err = await net.run("start", "--port", str(taken.getsockname()[1]))
     assert status == errors.PortInUse.exit_code, err
     assert "in use" in one_line(err)
+
+
+async def test_ports_that_are_all_taken(net: Mission) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, _, err = await net.run("start", "--redis-ports", f"{port}-{port}")
+    assert status == errors.PortInUse.exit_code, err
+    assert "--redis-ports" in one_line(err)
+
+
+async def test_a_redis_server_that_is_too_old(net: Mission) -> None:
+    old = net.base / "redis-server"
+    old.write_text("#!/bin/sh\necho 'Redis server v=5.0.7 sha=00000000:0 malloc=libc bits=64'\n")
+    old.chmod(0o755)
+    status, _, err = await net.run("start", "--redis", str(old))
+    assert status == errors.NoRedisBinary.exit_code, err
+    assert "is version 5.0.7" in one_line(err)
+    assert "7.0 or later" in one_line(err)
+
+
+async def test_an_output_that_cannot_be_written_is_found_first(net: Mission) -> None:
+    (net.base / "file").write_text("")
+    status, _, err = await net.run("demo", "--output", str(net.base / "file" / "out"))
+    assert status == errors.ConfigError.exit_code, err
+    assert "is no directory" in one_line(err)
+    assert "listens at" not in err
 
 
 async def test_no_redis_binary(net: Mission) -> None:
