@@ -26,7 +26,7 @@ class Task:
     """
 
     phase: str = "gathering"
-    resume_command: str = "mlnet-node submit --resume abc"
+    resume_command: str = "mlnet-node submit --resume abababababab"
     obeys: bool = True
     answers: int = 0
     told: list[str] = field(default_factory=list)

@@ -41,8 +41,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(LocalNetwork, "hub", hub, raising=False)
     monkeypatch.setattr("mlnet.wire.Network", LocalNetwork)
     monkeypatch.setattr(mlnet.node, "TaskRun", InstantRun)
-    monkeypatch.setattr(mlnet.node.store, "find_binary", lambda option: Path("/bin/true"))
-    monkeypatch.setattr(mlnet.node.store, "check_version", lambda binary: None)
+    monkeypatch.setattr("mlnet.store.find_binary", lambda option: Path("/bin/true"))
+    monkeypatch.setattr("mlnet.store.check_version", lambda binary: None)
     monkeypatch.setattr(Submission, "_load_scorer", lambda self: None)
 
     async def score(*_: Any) -> Scored:
