@@ -23,6 +23,7 @@ class Events:
     def __init__(self) -> None:
         self.links: list[tuple[str, str, bool]] = []
         self.garbage: list[tuple[str, float]] = []
+        self.reached: list[tuple[str, str]] = []
         self.up = 0
         self.peer = ""
         self._changed = asyncio.Event()
@@ -41,6 +42,9 @@ class Events:
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Path | None:
         return None
+
+    def on_reached(self, remote: str, host: str, port: int) -> None:
+        self.reached.append((remote, host))
 
     async def until_up(self, count: int) -> None:
         await self.until(lambda: self.up == count)

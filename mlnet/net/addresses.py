@@ -4,23 +4,50 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import ifaddr
 
+from mlnet import hosts
 from mlnet.errors import ConfigError
 from mlnet.identity import parse_peer_id
 
+NAMES = ("dns", "dns4", "dns6", "dnsaddr")
+"""The kinds of address that give a name in place of an IP address."""
 _FORM = re.compile(
-    r"/(ip4|ip6|dns|dns4|dns6)/([0-9A-Za-z.:-]{1,253})/tcp/([0-9]{1,5})(?:/p2p/([0-9A-Za-z]{1,64}))?"
+    r"/(?:(ip4|ip6|dns|dns4|dns6)/([^/\s]{1,253})/tcp/([0-9]{1,5})|(dnsaddr)/([^/\s]{1,253}))"
+    r"(?:/p2p/([0-9A-Za-z]{1,64}))?"
 )
-OWN = frozenset({"127.0.0.1", "::1"})
-"""The addresses that the connections between processes of one machine have."""
 _BRIDGES = ("docker", "br-", "virbr", "cni")
+_MOST = (3, 3, 1, 1)
+"""Addresses of each rank and family that others are told: a machine may have dozens, most of them for a day."""
 
 
-def _parse(address: str) -> tuple[str, str, int, str]:
-    """Family, host, port and peer id (may be empty).
+class Place(NamedTuple):
+    """A multiaddr of TCP in its parts.
+
+    Attributes:
+        family: ``ip4``, ``ip6`` or one of :data:`NAMES`.
+        host: an IP address or a name.
+        port: the TCP port; 0 for a ``dnsaddr``, whose records have their own.
+        peer: peer id; may be empty.
+    """
+
+    family: str
+    host: str
+    port: int
+    peer: str
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the host is a name."""
+        return self.family in NAMES
+
+
+def parse(address: str) -> Place:
+    """The parts of a multiaddr.
 
     Raises:
         ValueError: not an address of TCP.
@@ -28,16 +55,33 @@ def _parse(address: str) -> tuple[str, str, int, str]:
     match = _FORM.fullmatch(address)
     if match is None:
         raise ValueError("it is not of the form /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID")
-    family, host, port, peer = match.group(1), match.group(2), int(match.group(3)), match.group(4) or ""
-    if family in ("ip4", "ip6"):
-        version = ipaddress.ip_address(host).version
-        if version != (4 if family == "ip4" else 6):
-            raise ValueError(f"{host} is no IPv{family[-1]} address")
-    if port > 65535:
+    family, host = match[1] or match[4], match[2] or match[5]
+    port, peer = int(match[3] or 0), match[6] or ""
+    if family not in NAMES:
+        _check_ip(family, host)
+    if port > hosts.MAX_PORT:
         raise ValueError(f"there is no port {port}")
     if peer:
         parse_peer_id(peer)
-    return family, host, port, peer
+    return Place(family, host, port, peer)
+
+
+def _check_ip(family: str, host: str) -> None:
+    ip = hosts.parse_ip(host)
+    if ip is None:
+        raise ValueError(f"{host!r} is no IP address; write a name as /dns/{host}/tcp/PORT")
+    if (":" in host) != (family == "ip6"):
+        raise ValueError(f"{host} is no IPv{family[-1]} address")
+    if hosts.is_ipv6_link_local(host):
+        raise ValueError(f"{host} means nothing beyond one network cable; give a global or private address")
+
+
+def host_of(address: str) -> str:
+    """The IP address or name in a multiaddr; empty when it is none of TCP."""
+    try:
+        return parse(address).host
+    except ValueError:
+        return ""
 
 
 def split_full(address: str) -> tuple[str, str]:
@@ -47,10 +91,10 @@ def split_full(address: str) -> tuple[str, str]:
         ConfigError: it is malformed or has no ``/p2p/ID``.
     """
     try:
-        _, _, port, peer = _parse(address)
+        family, _, port, peer = parse(address)
         if not peer:
             raise ValueError("it does not say which peer is there: add /p2p/PEER-ID")
-        if not port:
+        if not port and family != "dnsaddr":
             raise ValueError("port 0 cannot be dialled")
     except ValueError as error:
         raise ConfigError(
@@ -67,7 +111,7 @@ def check_listen(address: str) -> str:
         ConfigError: it is not ``/ip4|ip6/ADDRESS/tcp/PORT``.
     """
     try:
-        family, _, _, peer = _parse(address)
+        family, _, _, peer = parse(address)
         if peer or family not in ("ip4", "ip6"):
             raise ValueError("it must be /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT")
     except ValueError as error:
@@ -84,39 +128,41 @@ def from_network(peer: str, address: str) -> str | None:
     if len(address) > 200:
         return None
     try:
-        family, host, port, owner = _parse(address)
+        family, host, port, owner = parse(address)
     except ValueError:
         return None
-    if family not in ("ip4", "ip6") or not port or owner not in ("", peer):
+    if family in NAMES or not port or owner not in ("", peer):
         return None
-    ip = ipaddress.ip_address(host)
-    if (
-        ip.is_unspecified
-        or ip.is_multicast
-        or (ip.version == 4 and ip == ipaddress.ip_address("255.255.255.255"))
-    ):
-        return None
-    return f"/{family}/{host}/tcp/{port}"
+    return f"/{family}/{host}/tcp/{port}" if is_dialable(host) else None
+
+
+def is_dialable(host: str) -> bool:
+    """Whether an IP address may be that of one other machine."""
+    ip = hosts.parse_ip(host)
+    return ip is not None and not (
+        ip.is_unspecified or ip.is_multicast or host == "255.255.255.255" or hosts.is_ipv6_link_local(host)
+    )
 
 
 def block(ip: str) -> str:
     """What bounds by address count together: an IPv4 address, the /64 network of an IPv6 one (whoever has one
-    of its addresses has them all).
+    of its addresses has them all), all addresses of this machine of one family.
 
     Text that is not an IP address comes back unchanged.
     """
-    try:
-        parsed = ipaddress.ip_address(ip)
-    except ValueError:
+    parsed = hosts.parse_ip(ip)
+    if parsed is None:
         return ip
-    if parsed.version == 4 or parsed.is_loopback:
+    if parsed.is_loopback:
+        return hosts.LOOPBACK[parsed.version == 6]
+    if parsed.version == 4:
         return str(parsed)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
 
 
 def _rank(host: str, interface: str) -> int | None:
-    ip = ipaddress.ip_address(host)
-    if ip.is_link_local or ip.is_unspecified or ip.is_multicast:
+    ip = hosts.parse_ip(host)
+    if ip is None or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
         return None
     if ip.is_loopback:
         return 3
@@ -135,25 +181,47 @@ def interface_addresses() -> list[tuple[str, str]]:
     return found
 
 
+def own_ips() -> frozenset[str]:
+    """The IP addresses of this machine."""
+    return frozenset(host for _, host in interface_addresses())
+
+
 def advertised(
-    listen: Sequence[str], peer: str, interfaces: Iterable[tuple[str, str]] | None = None
+    listen: Sequence[str],
+    peer: str,
+    interfaces: Iterable[tuple[str, str]] | None = None,
+    preference: Callable[[str], int] = lambda address: 0,
 ) -> list[str]:
-    """Full multiaddrs for others: global addresses, then private ones, then bridges, loopback last.
+    """Full multiaddrs for others: global addresses, then private ones, then bridges, loopback last; IPv4 and
+    IPv6 by turns, and not more than a few of each.
 
     ``0.0.0.0`` and ``::`` become the addresses of the interfaces.
+
+    Args:
+        listen: where we listen.
+        peer: our peer id.
+        interfaces: (interface, IP address); None for those that this machine has.
+        preference: of an address without ``/p2p/ID``; those with the least go first.
     """
     known = list(interface_addresses() if interfaces is None else interfaces)
     names = {host: interface for interface, host in known}
-    ranked: set[tuple[int, str]] = set()
+    ranked = set()
     for address in listen:
-        family, host, port, _ = _parse(address)
-        version = 4 if family == "ip4" else 6
-        if ipaddress.ip_address(host).is_unspecified:
-            hosts = [other for _, other in known if ipaddress.ip_address(other).version == version]
-        else:
-            hosts = [host]
-        for one in hosts:
+        family, host, port, _ = parse(address)
+        for one in _of_family(known, family) if host in hosts.ANY else [host]:
             rank = _rank(one, names.get(one, ""))
             if rank is not None:
-                ranked.add((rank, f"/{family}/{one}/tcp/{port}/p2p/{peer}"))
-    return [address for _, address in sorted(ranked)]
+                found = f"/{family}/{one}/tcp/{port}"
+                ranked.add((preference(found), rank, found))
+    counts: Counter[tuple[int, str]] = Counter()
+    chosen = []
+    for preferred, rank, address in sorted(ranked):
+        turn = counts[rank, address[:4]]
+        counts[rank, address[:4]] += 1
+        if turn < _MOST[rank]:
+            chosen.append((preferred, rank, turn, f"{address}/p2p/{peer}"))
+    return [address for *_, address in sorted(chosen)]
+
+
+def _of_family(interfaces: Iterable[tuple[str, str]], family: str) -> list[str]:
+    return [host for _, host in interfaces if (":" in host) == (family == "ip6")]

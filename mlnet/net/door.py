@@ -21,7 +21,8 @@ from libp2p.io.exceptions import (
     MissingMessageException,
 )
 
-from mlnet.net.addresses import OWN, block
+from mlnet.hosts import LOOPBACK, is_loopback
+from mlnet.net.addresses import block
 from mlnet.net.interface import OWN_ADDRESS_FACTOR, Limits
 from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, Scores, TokenBucket, allowance
 
@@ -96,7 +97,7 @@ class Door:
         self._scores = Scores(limits.address_score, limits.address_fade_seconds, clock)
         self._banned: Recent[str, float] = Recent(float, REMEMBERED_PEERS)
         self._rates: Recent[str, TokenBucket] = Recent(self._bucket, REMEMBERED_PEERS)
-        self._rates_of_own: Recent[str, TokenBucket] = Recent(self._bucket_of_own, len(OWN))
+        self._rates_of_own: Recent[str, TokenBucket] = Recent(self._bucket_of_own, len(LOOPBACK))
         self._trickles: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(TRICKLE_PER_SECOND, clock), REMEMBERED_PEERS
         )
@@ -112,7 +113,7 @@ class Door:
         return TokenBucket(rate, self._clock, max(1.0, rate * BURST_SECONDS))
 
     def _bucket_of_own(self) -> TokenBucket:
-        return self._bucket(allowance(1.0, "127.0.0.1"))
+        return self._bucket(allowance(1.0, LOOPBACK[0]))
 
     @property
     def under_way(self) -> int:
@@ -128,7 +129,7 @@ class Door:
     def refuses(self, ip: str) -> Refusal | None:
         """Whether a connection is to be closed before its first byte is read, and why."""
         address = block(ip)
-        rates = self._rates_of_own if address in OWN else self._rates
+        rates = self._rates_of_own if is_loopback(address) else self._rates
         refusal = None
         if not rates[address].try_take():
             refusal = Refusal.RATE
@@ -139,14 +140,14 @@ class Door:
         return refusal
 
     def _trickle(self, address: str) -> bool:
-        return (self._trickle_of_own if address in OWN else self._trickles[address]).try_take()
+        return (self._trickle_of_own if is_loopback(address) else self._trickles[address]).try_take()
 
     def _is_banned(self, address: str) -> bool:
         return address in self._banned and self._banned[address] > self._clock()
 
     def _is_shared(self, address: str) -> bool:
         """Whether somebody else than who broke the rules may be there."""
-        if address in OWN or self._peers[address]:
+        if is_loopback(address) or self._peers[address]:
             return True
         return address in self._left and self._clock() - self._left[address] < KNOWN_SECONDS
 

@@ -6,7 +6,6 @@ Of libp2p we use the swarm, its transport and its security; what needs repair is
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 import time
@@ -31,9 +30,10 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
+from mlnet import hosts
+from mlnet.errors import PeerUnreachable
 from mlnet.net import addresses as addressing
-from mlnet.net import metrics, refusals, repairs, wellknown
+from mlnet.net import listening, metrics, refusals, repairs, resolving, wellknown
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.inbound import Inbound, Source
@@ -43,6 +43,7 @@ from mlnet.net.metrics import Metric
 from mlnet.net.muxing import Muxing, open_muxing
 from mlnet.net.negotiation import bound_negotiation
 from mlnet.net.outbound import Outbound
+from mlnet.net.reach import Reach
 from mlnet.net.session import Ending, Session, Stream
 from mlnet.net.tunnel import RuntimeDir
 from mlnet.net.yamux import YamuxSession
@@ -70,6 +71,9 @@ class HostEvents(Protocol):
     def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         """The unix socket to which an inbound stream is spliced; None refuses it."""
 
+    def on_reached(self, remote: str, host: str, port: int) -> None:
+        """A peer has dialled us from an IP address, at this one of ours and this TCP port."""
+
 
 class Host:
     """A libp2p host in a thread of its own. All public methods are for the asyncio loop.
@@ -95,7 +99,7 @@ class Host:
     ) -> None:
         self._keys: KeyPair = create_new_key_pair(seed)
         self._id = ID.from_pubkey(self._keys.public_key)
-        self._listen = [Multiaddr(address) for address in listen]
+        self._listen = tuple(listen)
         self._limits, self._events = limits, events
         self._thread = TrioThread(self._main)
         self._links = Links(self._id, limits)
@@ -109,8 +113,15 @@ class Host:
         self._muxing: Muxing | None = None
         self._nursery: trio.Nursery | None = None
         self.listen_addresses: list[str] = []
+        self.reach = Reach()
 
     # --- the asyncio side
+
+    def advertised(self) -> list[str]:
+        """Full multiaddrs for others; those at which we were reached first, then those at which peers see us."""
+        return addressing.advertised(
+            self.listen_addresses, str(self._id), preference=self.reach.standing
+        )
 
     async def start(self) -> None:
         """Listen.
@@ -133,10 +144,14 @@ class Host:
     async def dial(self, peer: str, addresses: Sequence[str]) -> None:
         """Connect to a peer unless a connection is up already.
 
+        Args:
+            peer: its id.
+            addresses: multiaddrs without ``/p2p/ID``; names in them are resolved, and all addresses tried.
+
         Raises:
             PeerUnreachable: no address answered with that identity.
         """
-        await self._thread.call(self._dial, peer, [Multiaddr(address) for address in addresses])
+        await self._thread.call(self._dial, peer, addresses)
 
     async def disconnect(self, peer: str, ban_seconds: float = 0.0) -> None:
         """Close a peer's connections, and refuse new ones for a while."""
@@ -196,17 +211,19 @@ class Host:
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
         self._nursery = nursery
         self._outbound.start(nursery)
-        tcp = repairs.Tcp(self._door)
-        async with open_muxing(self._limits) as muxing:
-            self._muxing = muxing
-            await self._serve(self._make_swarm(tcp, muxing), tcp, started)
+        opened = await listening.open_all(self._listen)
+        try:
+            async with open_muxing(self._limits) as muxing:
+                self._muxing = muxing
+                swarm = self._make_swarm(repairs.Tcp(self._door, opened), muxing)
+                await self._serve(swarm, list(opened), started)
+        finally:
+            listening.close(opened)
 
-    async def _serve(self, swarm: Swarm, tcp: repairs.Tcp, started: Callable[[], None]) -> None:
+    async def _serve(self, swarm: Swarm, listen: Sequence[str], started: Callable[[], None]) -> None:
         async with background_trio_service(swarm):
             self._swarm = swarm
-            await swarm.listen(*self._listen)
-            if tcp.failures or len(swarm.listeners) < len({str(address) for address in self._listen}):
-                raise self._cannot_listen(tcp.failures)
+            await swarm.listen(*map(Multiaddr, listen))
             self.listen_addresses = [
                 str(address) for listener in swarm.listeners.values() for address in listener.get_addrs()
             ]
@@ -240,20 +257,11 @@ class Host:
         repairs.repair_inbound(swarm, self._door, self._serve_inbound)
         return swarm
 
-    def _cannot_listen(self, failures: Sequence[OSError]) -> ConfigError:
-        where = ", ".join(str(address) for address in self._listen)
-        if any(error.errno == errno.EADDRINUSE for error in failures):
-            return PortInUse(
-                f"cannot listen on {where}: the port is in use; choose another, or 0 for a free one"
-            )
-        reason = failures[0].strerror or str(failures[0]) if failures else "not a TCP address"
-        return ConfigError(
-            f"cannot listen on {where}: {reason}; use /ip4/ADDRESS/tcp/PORT with a local address"
-        )
-
-    async def _serve_inbound(self, session: Session, ip: str) -> None:
-        link = self._add_link(session, ip)
+    async def _serve_inbound(self, session: Session, dialled: repairs.Address | None) -> None:
+        link = self._add_link(session)
         if isinstance(link, Link):
+            if dialled is not None:
+                self._thread.notify(self._events.on_reached, link.ip, *dialled)
             await self._watch(link)
 
     async def _watch(self, link: Link) -> None:
@@ -275,7 +283,8 @@ class Host:
         self._door.blame(link.ip, GARBAGE_POINTS)
         self._thread.notify(self._events.on_garbage, link.peer, GARBAGE_POINTS)
 
-    def _add_link(self, session: Session, ip: str) -> Link | Turned:
+    def _add_link(self, session: Session) -> Link | Turned:
+        ip = session.remote_ip
         link = self._links.add(session, ip)
         if isinstance(link, Link):
             self._door.on_link(ip, True)
@@ -285,7 +294,7 @@ class Host:
             self._thread.notify(self._events.on_link, link.peer, ip, True)
         return link
 
-    async def _dial(self, peer: str, addresses: Sequence[Multiaddr]) -> None:
+    async def _dial(self, peer: str, addresses: Sequence[str]) -> None:
         if self._links.session(peer) is not None:
             return
         if self.is_banned(peer):
@@ -293,39 +302,66 @@ class Host:
         reasons: list[str] = []
         async with trio.open_nursery() as nursery:
 
-            async def attempt(address: Multiaddr, failed: trio.Event) -> None:
+            async def attempt(address: str, failed: trio.Event) -> None:
+                try:
+                    found = await resolving.resolve(address, peer, self._limits.dial_seconds)
+                except resolving.Unresolved as error:
+                    reasons.append(f"{address}: {error}")
+                else:
+                    if found == [address]:
+                        await dial(address)
+                    else:
+                        await race(found)
+                failed.set()
+
+            async def dial(address: str) -> None:
                 reason = await self._dial_one(peer, address)
                 if reason is None:
                     nursery.cancel_scope.cancel()
                 else:
                     reasons.append(f"{address}: {reason}")
-                    failed.set()
 
-            for address in addresses:
-                failed = trio.Event()
-                nursery.start_soon(attempt, address, failed)
-                with trio.move_on_after(HEAD_START_SECONDS):
-                    await failed.wait()
+            async def race(among: Sequence[str]) -> None:
+                for address in among:
+                    failed = trio.Event()
+                    nursery.start_soon(attempt, address, failed)
+                    with trio.move_on_after(HEAD_START_SECONDS):
+                        await failed.wait()
+
+            await race(addresses)
         if self._links.session(peer) is None:
             reason = "; ".join(reasons) or ("it hung up at once" if addresses else "no address is known")
             raise PeerUnreachable(f"peer {peer} is not reachable ({reason})", reason)
 
-    async def _dial_one(self, peer: str, address: Multiaddr) -> str | None:
+    async def _dial_one(self, peer: str, address: str) -> str | None:
         if self._swarm is None or self._nursery is None:
             return "the host has stopped"
+        if self._is_own(address):
+            return "that is this node itself"
         try:
             with trio.fail_after(self._limits.dial_seconds):
-                session = await repairs.dial(self._swarm, ID.from_base58(peer), address)
+                session = await repairs.dial(self._swarm, ID.from_base58(peer), Multiaddr(address))
         except trio.TooSlowError:
             return refusals.silent(self._limits.dial_seconds)
         except (BaseLibp2pError, OSError) as error:
             return refusals.why(error)
-        link = self._add_link(session, session.remote_ip)
+        link = self._add_link(session)
         if isinstance(link, Turned):
             await session.close()
             return "it is this node itself" if link is Turned.ODD else link.value
         self._nursery.start_soon(self._watch, link)
         return None
+
+    def _is_own(self, address: str) -> bool:
+        """Whether nobody but this node can be found there, such as at an address that every machine has."""
+        place = addressing.parse(address)
+        for ours in map(addressing.parse, self.listen_addresses):
+            if (ours.family, ours.port) == (place.family, place.port):
+                if ours.host == place.host:
+                    return True
+                if ours.host in hosts.ANY and place.host in addressing.own_ips():
+                    return True
+        return False
 
     async def _disconnect(self, peer: str) -> None:
         async with trio.open_nursery() as nursery:
@@ -339,10 +375,7 @@ class Host:
         if protocol == wellknown.PING:
             await wellknown.serve_ping(stream)
         else:
-            addresses = addressing.advertised(self.listen_addresses, str(self._id))
+            addresses = [address.partition("/p2p/")[0] for address in self.advertised()]
             await wellknown.serve_identify(
-                stream,
-                self._keys.public_key.serialize(),
-                [address.partition("/p2p/")[0] for address in addresses],
-                protocols,
+                stream, self._keys.public_key.serialize(), addresses, protocols
             )

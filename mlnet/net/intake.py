@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.net.addresses import OWN, block
+from mlnet.hosts import LOOPBACK, is_loopback
+from mlnet.net.addresses import block
 from mlnet.net.gossip import Gossip
 from mlnet.net.interface import MAX_ENVELOPE_BYTES, OWN_ADDRESS_FACTOR, TOOL, Handlers, Limits
 from mlnet.net.metrics import Metric, single
@@ -46,7 +47,7 @@ class _Rates:
             lambda: self._pair(limits.peers_per_address), REMEMBERED_PEERS
         )
         self._by_own_address: Recent[str, tuple[TokenBucket, TokenBucket]] = Recent(
-            lambda: self._pair(limits.peers_per_address * OWN_ADDRESS_FACTOR), len(OWN)
+            lambda: self._pair(limits.peers_per_address * OWN_ADDRESS_FACTOR), len(LOOPBACK)
         )
 
     def _pair(self, peers: float = 1.0) -> tuple[TokenBucket, TokenBucket]:
@@ -54,7 +55,7 @@ class _Rates:
         return TokenBucket(count * peers, self._clock), TokenBucket(size * peers, self._clock)
 
     def _buckets(self, peer: str, address: str) -> tuple[TokenBucket, TokenBucket, TokenBucket, TokenBucket]:
-        addresses = self._by_own_address if address in OWN else self._by_address
+        addresses = self._by_own_address if is_loopback(address) else self._by_address
         return *self._by_peer[peer], *addresses[address]
 
     def take(self, peer: str, address: str, size: int) -> float:

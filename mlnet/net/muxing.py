@@ -71,17 +71,17 @@ class Muxing:
         """Which one it is."""
         return "python" if self._carrier is None else "native"
 
-    def session(self, conn: ISecureConn, peer_id: ID, remote_ip: str) -> Session:
-        """A session over a secured connection."""
+    def session(self, conn: ISecureConn, peer_id: ID, remote: tuple[str, int] | None) -> Session:
+        """A session over a secured connection with that TCP address."""
         if self._carrier is not None:
             from mlnet.net.native import NativeSession, can_carry
 
             if can_carry(conn):
-                return NativeSession(self._carrier, conn, peer_id, remote_ip=remote_ip)
+                return NativeSession(self._carrier, conn, peer_id, remote=remote)
         return YamuxSession(
             conn,
             peer_id,
-            remote_ip=remote_ip,
+            remote=remote,
             ping_seconds=self._limits.ping_seconds,
             ping_timeout=self._limits.ping_timeout_seconds,
             max_waiting=self._limits.tunnel_bytes_per_connection,

@@ -54,11 +54,13 @@ class NativeSession(Session):
         carrier: moves the bytes.
         conn: the noise session; see :func:`can_carry`.
         peer_id: the peer that it proved.
-        remote_ip: the address at the other end.
+        remote: the TCP address at the other end; None when it is not known.
     """
 
-    def __init__(self, carrier: Carrier, conn: ISecureConn, peer_id: ID, *, remote_ip: str = "") -> None:
-        super().__init__(conn, peer_id, remote_ip=remote_ip)
+    def __init__(
+        self, carrier: Carrier, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None
+    ) -> None:
+        super().__init__(conn, peer_id, remote=remote)
         self.carrier = carrier
         self._number: int | None = None
         self._streams: dict[int, NativeStream] = {}

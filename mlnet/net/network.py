@@ -33,15 +33,17 @@ from mlnet.net.interface import (
     Limits,
     Target,
 )
+from mlnet.net.listening import everywhere
 from mlnet.net.metrics import Metrics
 from mlnet.net.service import RpcServer, Service
 from mlnet.net.tunnel import RuntimeDir
+from mlnet.net.views import Views
 from mlnet.net.wellknown import Identified
 
 __all__ = ["TOOL", "DialBack", "Handlers", "Identified", "Limits", "Network"]
 
 logger = logging.getLogger(__name__)
-DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+DEFAULT_LISTEN = everywhere()
 STOP_SECONDS = 5.0
 """How long the end of one part of a network may take before the next part ends."""
 
@@ -106,6 +108,7 @@ class Network:
         self._rpc_socket, self._tools_address = rpc_socket, tools_address
         self._server: RpcServer | None = None
         self._running = False
+        self._views = Views(self._host)
 
     async def start(self) -> None:
         """Listen and serve; the addresses given as ``peers`` are dialled in the background.
@@ -139,6 +142,7 @@ class Network:
         Can be called again, and before :meth:`start`.
         """
         self._running = False
+        await _within(STOP_SECONDS, "the questions to peers", self._views.stop())
         await _within(STOP_SECONDS, "the dials under way", self._contacts.stop())
         await _within(STOP_SECONDS, "the conversations", self._conversations.stop())
         if self._server is not None:
@@ -159,8 +163,17 @@ class Network:
         return None if self._server is None else self._server.tools_port
 
     def addresses(self) -> list[str]:
-        """Full multiaddrs with ``/p2p/ID``: global addresses first, then private ones, loopback last."""
-        return addressing.advertised(self._host.listen_addresses, self._peer_id)
+        """Full multiaddrs with ``/p2p/ID``: first those at which peers have reached us, then those at which they
+        see us; global addresses before private ones, loopback last."""
+        return self._host.advertised()
+
+    def standing(self, address: str) -> int:
+        """What others have shown of an address of ours: see :mod:`mlnet.net.reach`."""
+        return self._host.reach.standing(address)
+
+    async def reach_changed(self) -> None:
+        """Return once more is known of which of our addresses others can use."""
+        await self._views.changed()
 
     async def connect(self, address: str) -> str:
         """Dial a full multiaddr; the peer id once connected.
@@ -358,7 +371,13 @@ class Network:
             conversation.on_link(False)
         for target in self._contacts.neighbours.chosen():
             self._conversations[target].want()
+        if now:
+            self._views.on_peer(peer)
         self._handlers.on_peer(peer, now)
+
+    def on_reached(self, remote: str, host: str, port: int) -> None:
+        """A peer has dialled us."""
+        self._views.on_reached(remote, host, port)
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         """Ask the user about a stream."""

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from mlnet.hosts import is_loopback
 from mlnet.net import addresses
 from mlnet.net.interface import OWN_ADDRESS_FACTOR, Limits
 
@@ -21,7 +22,7 @@ MAX_DEPENDENTS = 64
 
 def allowance(bound: float, address: str) -> float:
     """A bound by address for this one."""
-    return bound * OWN_ADDRESS_FACTOR if address in addresses.OWN else bound
+    return bound * OWN_ADDRESS_FACTOR if is_loopback(address) else bound
 
 
 class Recent(Generic[K, V]):
@@ -154,7 +155,7 @@ class AddressBook:
     def get(self, peer: str) -> list[str]:
         """Addresses to dial; loopback last, because on another machine it is not that peer."""
         found = dict.fromkeys([*self._pinned.get(peer, ()), *self._learned.get(peer, ())])
-        return sorted(found, key=lambda address: address.startswith(("/ip4/127.", "/ip6/::1/")))
+        return sorted(found, key=lambda address: is_loopback(addresses.host_of(address)))
 
     def known(self) -> dict[str, list[str]]:
         """All peers with full multiaddrs."""

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import trio
 from libp2p.abc import IListener, IMuxedConn, IRawConnection, ISecureConn
@@ -21,19 +22,19 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
-from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from mlnet.net.door import Door
 from mlnet.net.interface import Limits
+from mlnet.net.listening import Listeners
 from mlnet.net.muxing import Muxing
 from mlnet.net.session import Session
 from mlnet.net.yamux import YamuxSession
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted; the kernel caps it."""
+Address = tuple[str, int]
+"""An IP address without a zone, and a TCP port."""
 
 
 def quiet_logging() -> None:
@@ -113,7 +114,7 @@ class _Muxer(MuxerMultistream):
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        session = self._muxing.session(conn, peer_id, remote_ip(conn))
+        session = self._muxing.session(conn, peer_id, remote_address(conn))
         return self._annotate_connection(session, conn, protocol)
 
 
@@ -124,24 +125,26 @@ def repair_muxer(
     upgrader.muxer_multistream = _Muxer(protocol, muxing, negotiate_timeout)
 
 
-def repair_inbound(swarm: Swarm, door: Door, serve: Callable[[Session, str], Awaitable[None]]) -> None:
+def repair_inbound(
+    swarm: Swarm, door: Door, serve: Callable[[Session, Address | None], Awaitable[None]]
+) -> None:
     """Give an inbound connection's slot back when it ends.
 
     libp2p keeps the slot, and a task, of every inbound connection until the host stops: after some 250 of
-    them it accepts no more. ``serve(session, remote ip)`` runs as long as the connection is wanted; the
-    SwarmException makes libp2p leave its barrier.
+    them it accepts no more. ``serve(session, the address that was dialled)`` runs as long as the connection is
+    wanted; the SwarmException makes libp2p leave its barrier.
     """
     upgrade = swarm.upgrade_inbound_raw_conn
 
     async def upgrade_and_release(raw_conn: IRawConnection, address: Multiaddr) -> IMuxedConn:
-        ip = remote_ip(raw_conn)
+        remote, local = remote_address(raw_conn), local_address(raw_conn)
         session: IMuxedConn | None = None
-        with door.handshake(ip, lambda: heard(raw_conn)):
+        with door.handshake(remote[0] if remote else "", lambda: heard(raw_conn)):
             session = await upgrade(raw_conn, address)
         if not isinstance(session, Session):
             raise SwarmException("the handshake took too long, or had to make room")
         try:
-            await serve(session, ip)
+            await serve(session, local)
         finally:
             with trio.CancelScope(shield=True):
                 await session.close()
@@ -150,13 +153,19 @@ def repair_inbound(swarm: Swarm, door: Door, serve: Callable[[Session, str], Awa
     swarm.upgrade_inbound_raw_conn = upgrade_and_release  # type: ignore[method-assign, assignment]
 
 
-def remote_ip(connection: object) -> str:
-    """The IP address at the other end of a raw connection or a session; empty when it is gone.
+def remote_address(connection: object) -> Address | None:
+    """The TCP address at the other end of a raw connection or a session; None when it is gone.
 
     libp2p's own ``get_remote_address`` knows no IPv6.
     """
     stream = _tcp_stream(connection)
-    return "" if stream is None else _peer_ip(stream.stream)
+    return None if stream is None else _address(stream.stream.socket.getpeername)
+
+
+def local_address(connection: object) -> Address | None:
+    """The TCP address at our end; None when it is gone."""
+    stream = _tcp_stream(connection)
+    return None if stream is None else _address(stream.stream.socket.getsockname)
 
 
 def heard(connection: object) -> int:
@@ -173,12 +182,12 @@ def _tcp_stream(connection: object) -> TrioTCPStream | None:
     return connection if isinstance(connection, TrioTCPStream) else None
 
 
-def _peer_ip(stream: trio.SocketStream) -> str:
+def _address(of: Callable[[], tuple[Any, ...]]) -> Address | None:
     try:
-        host = str(stream.socket.getpeername()[0])
+        host, port = of()[:2]
     except OSError:
-        return ""
-    return host.removeprefix("::ffff:").partition("%")[0]
+        return None
+    return str(host).removeprefix("::ffff:").partition("%")[0], int(port)
 
 
 class _Stream(TrioTCPStream):
@@ -198,26 +207,16 @@ class _Listener(IListener):
     """libp2p listens with SO_REUSEPORT, so that a second node on the same port starts without an error and
     takes half of the peers."""
 
-    def __init__(self, handler: THandler, failures: list[OSError], door: Door) -> None:
+    def __init__(self, handler: THandler, opened: Listeners, door: Door) -> None:
         self._handler = handler
-        self._failures = failures
+        self._opened = opened
         self._door = door
         self._listeners: Sequence[trio.SocketListener] = ()
         self._scope = trio.CancelScope()
 
     async def listen(self, maddr: Multiaddr) -> None:
-        """Listen on ``/ip4|ip6/ADDRESS/tcp/PORT``.
-
-        Raises:
-            OpenConnectionError: the address is taken or is not ours; the OSError is its cause.
-        """
-        family = "ip6" if any(p.name == "ip6" for p in maddr.protocols()) else "ip4"
-        host, port = str(maddr.value_for_protocol(family)), int(str(maddr.value_for_protocol("tcp")))
-        try:
-            self._listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
-        except OSError as error:
-            self._failures.append(error)
-            raise OpenConnectionError(f"cannot listen on {maddr}: {error}") from error
+        """Serve the port that was opened for a multiaddr."""
+        self._listeners = self._opened.pop(str(maddr))
         started = trio.Event()
         trio.lowlevel.spawn_system_task(self._serve, started)
         await started.wait()
@@ -228,7 +227,8 @@ class _Listener(IListener):
             await trio.serve_listeners(self._accept, list(self._listeners))
 
     async def _accept(self, stream: trio.SocketStream) -> None:
-        if self._door.refuses(_peer_ip(stream)) is not None:
+        remote = _address(stream.socket.getpeername)
+        if self._door.refuses(remote[0] if remote else "") is not None:
             await stream.aclose()
             return
         with contextlib.suppress(OSError):  # an odd peer may be gone before it is configured
@@ -256,16 +256,13 @@ class Tcp(TCP):
 
     Args:
         door: decides who may begin a handshake.
-
-    Attributes:
-        failures: why listening failed; libp2p only logs it.
+        opened: the ports to listen on.
     """
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, opened: Listeners) -> None:
         super().__init__()
-        self._door = door
-        self.failures: list[OSError] = []
+        self._door, self._opened = door, opened
 
     def create_listener(self, handler_function: THandler) -> IListener:  # type: ignore[override]
         """A listener that owns its port alone."""
-        return _Listener(handler_function, self.failures, self._door)
+        return _Listener(handler_function, self._opened, self._door)

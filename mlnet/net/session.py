@@ -91,19 +91,23 @@ class Session(IMuxedConn):
     Args:
         conn: the noise session.
         peer_id: the peer that it proved.
-        remote_ip: the address at the other end.
+        remote: the TCP address at the other end; None when it is not known.
 
     Attributes:
+        remote_ip: the IP address at the other end; empty when it is not known.
         event_started: streams can be opened.
         event_closed: the session is over.
         ending: why; None until then.
         end_reason: the same in words.
     """
 
-    def __init__(self, conn: ISecureConn, peer_id: ID, *, remote_ip: str = "") -> None:
+    def __init__(
+        self, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None
+    ) -> None:
         self.secured_conn = conn
         self.peer_id = peer_id
-        self.remote_ip = remote_ip
+        self._remote = remote
+        self.remote_ip = remote[0] if remote else ""
         self.event_started = trio.Event()
         self.event_closed = trio.Event()
         self.ending: Ending | None = None
@@ -185,4 +189,4 @@ class Session(IMuxedConn):
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """The TCP address at the other end."""
-        return self.secured_conn.get_remote_address()
+        return self._remote

@@ -14,7 +14,7 @@ import trio
 
 from mlnet.errors import ConfigError
 from mlnet.net.interface import MAX_PREAMBLE_BYTES
-from mlnet.net.repairs import BACKLOG
+from mlnet.net.listening import BACKLOG
 from mlnet.net.session import Stream
 
 logger = logging.getLogger(__name__)

@@ -55,7 +55,7 @@ class YamuxSession(Session):
     Args:
         conn: the noise session.
         peer_id: the peer that it proved.
-        remote_ip: the address at the other end.
+        remote: the TCP address at the other end; None when it is not known.
         ping_seconds: pause between pings.
         ping_timeout: seconds of silence after a ping at which the peer counts as dead.
         max_waiting: received bytes that no reader has taken; the stream that exceeds it is reset.
@@ -67,13 +67,13 @@ class YamuxSession(Session):
         conn: ISecureConn,
         peer_id: ID,
         *,
-        remote_ip: str = "",
+        remote: tuple[str, int] | None = None,
         ping_seconds: float = 2.0,
         ping_timeout: float = 3.0,
         max_waiting: int = 32 << 20,
         counters: Counter[str] | None = None,
     ) -> None:
-        super().__init__(conn, peer_id, remote_ip=remote_ip)
+        super().__init__(conn, peer_id, remote=remote)
         self._counters = Counter[str]() if counters is None else counters
         self._max_waiting = max_waiting
         self.waiting = 0

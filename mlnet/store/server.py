@@ -7,14 +7,13 @@ import contextlib
 import os
 import re
 import resource
-import socket
 import sys
 from collections import deque
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from mlnet import files
+from mlnet import files, hosts
 from mlnet.errors import PortInUse, StoreError
 from mlnet.processes import end, spawn, wrapped
 from mlnet.store import resp, settings, splice
@@ -65,7 +64,7 @@ class RedisServer:
         task: str,
         ports: tuple[int, int] | None,
         max_memory: int,
-        host: str = "0.0.0.0",  # noqa: S104 - the port is meant to be open
+        host: str | None = None,
     ) -> RedisServer:
         """Start a server and wait until it accepts connections.
 
@@ -75,7 +74,7 @@ class RedisServer:
             task: id of the task whose keys the members may use.
             ports: the first free one of these, inclusive; None for any.
             max_memory: bytes of data that it may hold.
-            host: address of the open port.
+            host: IP address of the open port; None for all addresses of this machine, of both families.
 
         Raises:
             PortInUse: no port of the range is free.
@@ -96,7 +95,8 @@ class RedisServer:
         where = (
             "no free port was found" if ports is None else f"none of the ports {ports[0]}-{ports[1]} is free"
         )
-        raise PortInUse(f"{where} on {host} for the task's Redis server; give it other ports")
+        of = "of this machine" if host is None else f"on {host}"
+        raise PortInUse(f"{where} {of} for the task's Redis server; give it other ports")
 
     @classmethod
     async def _launch(cls, binary: Path, config: settings.Settings, port: int) -> RedisServer | None:
@@ -206,8 +206,8 @@ class RedisServer:
             await self._leave_master()
             password = self._config.relay_password
             self._relay = splice.relay(path, settings.REPLICA, password, MAX_REPLICA_CONNECTIONS)
-            port = await self._relay.listen_loopback()
-            await self._admin((self._config.names["REPLICAOF"], "127.0.0.1", port))
+            here = await self._relay.listen_loopback()
+            await self._admin((self._config.names["REPLICAOF"], *here))
             state = "none"
             try:
                 async with asyncio.timeout(timeout):
@@ -318,15 +318,9 @@ def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, a
     return process.stdin, process.stdout
 
 
-def free_ports(host: str, ports: tuple[int, int] | None) -> Iterator[int]:
+def free_ports(host: str | None, ports: tuple[int, int] | None) -> Iterator[int]:
     """Ports that were free a moment ago."""
+    at = hosts.ANY if host is None else (host,)
     for wanted in [0] * FREE_PORTS if ports is None else range(ports[0], ports[1] + 1):
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, wanted))
-            except OSError:
-                continue
-            port: int = probe.getsockname()[1]
-        yield port
+        if port := hosts.free_port(wanted, at):
+            yield port

@@ -62,7 +62,7 @@ class Settings:
 
     Attributes:
         task: id whose keys it holds.
-        host: address of the open port.
+        host: IP address of the open port; None for all addresses of both families.
         unix_socket: path of the socket.
         directory: its working directory.
         max_memory: bytes of data.
@@ -72,7 +72,7 @@ class Settings:
     """
 
     task: str
-    host: str
+    host: str | None
     unix_socket: Path
     directory: Path
     max_memory: int
@@ -84,7 +84,8 @@ class Settings:
         """The server's configuration file."""
         lines = [
             f"port {port}",
-            f"bind {self.host}",
+            # The hyphen: a machine that lacks this family will do without.
+            f"bind {self.host or '* -::*'}",
             # It would answer something else than NOAUTH, and with the default user off it protects nothing.
             "protected-mode no",
             f"unixsocket {_quoted(self.unix_socket)}",

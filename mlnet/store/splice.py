@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from mlnet import hosts
 from mlnet.errors import StoreError
 from mlnet.store import resp
 
@@ -56,11 +57,11 @@ class Listener:
         self._server = await asyncio.start_unix_server(self._accept, path)
         os.chmod(path, 0o600)  # noqa: PTH101 - the linter takes a Path's for slow
 
-    async def listen_loopback(self) -> int:
-        """Listen at a free TCP port of 127.0.0.1: its number."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+    async def listen_loopback(self) -> tuple[str, int]:
+        """Listen at this machine's own address: it, and the TCP port."""
+        self._server = await asyncio.start_server(self._accept, hosts.loopback(), 0)
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
 
     async def close(self) -> None:
         """Accept no more, and end what there is."""

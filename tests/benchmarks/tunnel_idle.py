@@ -22,7 +22,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from mlnet.net import repairs
+from mlnet.net import listening, repairs
 from mlnet.net.addresses import split_full
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
@@ -91,7 +91,7 @@ class Bare:
         self.address = ""
 
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=repairs.BACKLOG)
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=listening.BACKLOG)
         port = listener.socket.getsockname()[1]
         self.address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{ID.from_pubkey(self._keys.public_key)}"
         async with open_muxing(Limits()) as muxing:

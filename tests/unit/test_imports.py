@@ -23,6 +23,7 @@ FOUNDATION = {
     "envelope",
     "errors",
     "files",
+    "hosts",
     "identity",
     "processes",
     "task",

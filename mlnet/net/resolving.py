@@ -1,0 +1,123 @@
+"""Names in multiaddrs: the addresses behind them, or why there are none. Everything here runs in the trio
+thread.
+
+The system's resolver is asked for the addresses of a host, so that ``/etc/hosts`` and whatever else the
+machine knows count. A ``dnsaddr`` is a TXT record of the DNS, which only the DNS is asked for.
+"""
+
+from __future__ import annotations
+
+import socket
+from itertools import chain, zip_longest
+
+import trio
+
+from mlnet.net.addresses import Place, is_dialable, parse
+
+MAX_ADDRESSES = 16
+"""Addresses of one name that are dialled."""
+MAX_DEPTH = 3
+"""Records that lead to further names, one after the other."""
+_FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
+_KINDS = {"dns": "IP", "dns4": "IPv4", "dns6": "IPv6"}
+_PREFIX = "dnsaddr="
+
+
+class Unresolved(Exception):
+    """A name has no address that can be dialled; the text says which and why."""
+
+
+async def resolve(address: str, peer: str, seconds: float) -> list[str]:
+    """What to dial for a multiaddr: itself if it has an IP address; else one for each address of its name,
+    of both families by turns.
+
+    Args:
+        address: as an operator gave it, without ``/p2p/ID``.
+        peer: who should be there; other peers' records of a ``dnsaddr`` are passed over.
+        seconds: for all of it.
+
+    Raises:
+        Unresolved: there is none.
+    """
+    place = parse(address)
+    if not place.is_name:
+        return [address]
+    try:
+        with trio.fail_after(seconds):
+            found = await (_records(place, peer, 0) if place.family == "dnsaddr" else _hosts(place))
+    except trio.TooSlowError:
+        raise Unresolved(f"the name {place.host} was not resolved within {seconds:g} s") from None
+    return list(dict.fromkeys(found))[:MAX_ADDRESSES]
+
+
+async def _hosts(place: Place) -> list[str]:
+    try:
+        found = await trio.socket.getaddrinfo(
+            place.host, place.port, family=_FAMILIES[place.family], type=socket.SOCK_STREAM
+        )
+    except socket.gaierror as error:
+        raise Unresolved(_why(place, error)) from error
+    except (OSError, UnicodeError) as error:
+        raise Unresolved(f"{place.host!r} is no name of a host: {error}") from error
+    four, six = (
+        [f"/ip{version}/{at[0]}/tcp/{place.port}" for one, *_, at in found if one == family and is_dialable(str(at[0]))]
+        for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6))
+    )
+    mixed = [one for one in chain.from_iterable(zip_longest(four, six)) if one is not None]
+    if not mixed:
+        raise Unresolved(f"the name {place.host} has no {_KINDS[place.family]} address that can be dialled")
+    return mixed
+
+
+def _why(place: Place, error: socket.gaierror) -> str:
+    if error.errno == socket.EAI_AGAIN:
+        return f"the name {place.host} cannot be looked up now: no name server answers"
+    missing = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME), -9}
+    if error.errno in missing:
+        kind = "" if place.family == "dns" else f" with an {_KINDS[place.family]} address"
+        return f"there is no host named {place.host}{kind}"
+    return f"the name {place.host} cannot be looked up: {error.strerror}"
+
+
+async def _records(place: Place, peer: str, depth: int) -> list[str]:
+    """What the TXT records of a ``dnsaddr`` give for a peer."""
+    import dns.asyncresolver
+    import dns.exception
+    import dns.resolver
+
+    name = f"_dnsaddr.{place.host}"
+    if depth >= MAX_DEPTH:
+        raise Unresolved(f"the records of {name} lead from name to name without an end")
+    try:
+        answer = await dns.asyncresolver.resolve(name, "TXT", raise_on_no_answer=False)
+    except dns.resolver.NXDOMAIN:
+        raise Unresolved(f"the DNS has no name {name}") from None
+    except (dns.exception.DNSException, OSError) as error:
+        raise Unresolved(f"the DNS does not answer for {name}: {error}") from error
+    texts = [b"".join(record.strings).decode("utf-8", "replace") for record in answer.rrset or ()]
+    found: list[str] = []
+    reason = f"no record of {name} is about that peer"
+    for text in texts[: 4 * MAX_ADDRESSES]:
+        try:
+            found += await _record(text, peer, depth)
+        except Unresolved as error:
+            reason = str(error)
+    if not found:
+        raise Unresolved(reason)
+    return found
+
+
+async def _record(text: str, peer: str, depth: int) -> list[str]:
+    if not text.startswith(_PREFIX):
+        return []
+    try:
+        place = parse(text.removeprefix(_PREFIX))
+    except ValueError:
+        return []  # of another transport, or of a kind of peer that we do not know
+    if place.peer not in ("", peer):
+        return []
+    if place.family == "dnsaddr":
+        return await _records(place, peer, depth + 1)
+    if place.is_name:
+        return await _hosts(place)
+    return [f"/{place.family}/{place.host}/tcp/{place.port}"] if is_dialable(place.host) else []
