@@ -97,7 +97,7 @@ def start(
         Strings, typer.Option(metavar="ADDRESS", help="Multiaddr to listen on; repeatable.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Short for --listen /ip4/0.0.0.0/tcp/PORT.")
+        int | None, typer.Option(min=0, max=65535, help="To listen on at all addresses. Default: a free one.")
     ] = None,
     peer: Annotated[
         Strings, typer.Option(metavar="ADDRESS", help="Of a node of the network; repeatable.")
@@ -149,11 +149,11 @@ def start(
 
         die_with_parent(parent)
     ports = parse_ports(redis_ports) if redis_ports else None
-    addresses = [*(listen or ()), *([f"/ip4/0.0.0.0/tcp/{port}"] if port else ())]
 
     import asyncio
 
     from mlnet.data.links import LinkPolicy
+    from mlnet.net.listening import everywhere
     from mlnet.options import NodeOptions, offered
     from mlnet.protocol.deadlines import Deadlines
     from mlnet.protocol.node import Terms
@@ -161,9 +161,10 @@ def start(
     from mlnet.terminal.directories import default_data_dir
     from mlnet.wire import WireOptions
 
+    addresses = (*(listen or ()), *(everywhere(port) if port is not None else ()))
     options = NodeOptions(
         data_dir=data_dir or default_data_dir("node"),
-        wire=WireOptions(tuple(addresses) or WireOptions().listen, tuple(peer or ()), tools),
+        wire=WireOptions(addresses or WireOptions().listen, tuple(peer or ()), tools),
         terms=Terms(
             offered(memory >> 20 if memory else None, threads),
             tasks,

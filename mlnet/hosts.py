@@ -16,7 +16,13 @@ ANY = ("0.0.0.0", "::")  # noqa: S104 - ports that others are to reach
 """All addresses of this machine, by family."""
 LOOPBACK = ("127.0.0.1", "::1")
 FAMILY_MISSING = frozenset(
-    {errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EADDRNOTAVAIL}
+    {
+        errno.EAFNOSUPPORT,
+        errno.EPFNOSUPPORT,
+        errno.EPROTONOSUPPORT,
+        errno.ESOCKTNOSUPPORT,
+        errno.EADDRNOTAVAIL,
+    }
 )
 """What a system answers that lacks the family of ``0.0.0.0`` or ``::``."""
 MAX_PORT = 65_535
@@ -77,7 +83,9 @@ def split(address: str, option: str) -> tuple[str, int]:
         raise ConfigError(f"{option} {address!r}: for all addresses of this machine, write [::]:{port}")
     inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if inner == host and ":" in host:
-        raise ConfigError(f"{option} {address!r}: an IPv6 address goes in brackets, as in {join(host, int(port))}")
+        raise ConfigError(
+            f"{option} {address!r}: an IPv6 address goes in brackets, as in {join(host, int(port))}"
+        )
     if inner != host and not is_ipv6(inner):
         raise ConfigError(f"{option} {address!r}: {inner!r} is no IPv6 address")
     return inner, int(port)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from random import SystemRandom
 
 from mlnet import store
 from mlnet.errors import StoreError, TransportError
+from mlnet.hosts import is_ipv6, is_loopback
+from mlnet.net import addresses
 from mlnet.net.interface import REDIS_PROTOCOL, DialBack
 from mlnet.options import NodeOptions
 from mlnet.protocol.commands import MeasurePings, Replicate
@@ -59,16 +63,22 @@ class TaskRedis:
         return await self._dialled_back(port), port
 
     async def _dialled_back(self, port: int) -> DialBack:
-        """Ask several peers; one that sees this node at another address than loopback knows best."""
-        network = self._wire.network
+        """Ask several peers, those on other machines first."""
+        network, own = self._wire.network, addresses.own_ips()
         peers = network.connected_peers()
         SystemRandom().shuffle(peers)
+        peers.sort(key=lambda peer: _is_here(network.remote_ips(peer), own))
         timeout = self._options.deadlines.pings / 1000
-        asked = [network.dial_back(peer, port, timeout) for peer in peers[:DIALLERS]]
-        answers = await asyncio.gather(*asked)
+        asked = peers[:DIALLERS]
+        answers = await asyncio.gather(*(network.dial_back(peer, port, timeout) for peer in asked))
         if not answers:
             return DialBack(False, "", "no peer is connected that could dial the port back")
-        return max(answers, key=lambda answer: (answer.open, not answer.host.startswith("127.")))
+        return best(
+            [
+                (answer, _is_here(network.remote_ips(peer), own))
+                for peer, answer in zip(asked, answers, strict=True)
+            ]
+        )
 
     async def stop(self) -> None:
         """Close the ways to others, and end the server."""
@@ -171,3 +181,25 @@ class TaskRedis:
         path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self._task} {purpose}")
         self._forwards.append(path)
         return path
+
+
+def best(answers: Sequence[tuple[DialBack, bool]]) -> DialBack:
+    """The answer that says most about where others reach this node: an open port, seen from another machine,
+    at the address that most of them saw, with IPv4 before IPv6.
+
+    Args:
+        answers: at least one, each with whether it comes from this very machine.
+    """
+    votes = Counter(answer.host for answer, here in answers if answer.open and not here)
+
+    def worth(found: tuple[DialBack, bool]) -> tuple[bool, bool, bool, int, bool]:
+        answer, here = found
+        host = answer.host
+        return answer.open, not is_loopback(host), not here, votes[host], not is_ipv6(host)
+
+    return max(answers, key=worth)[0]
+
+
+def _is_here(ips: Iterable[str], own: Container[str]) -> bool:
+    """Whether a peer with these addresses is on this machine."""
+    return all(is_loopback(ip) or ip in own for ip in ips)

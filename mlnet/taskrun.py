@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from mlnet import files, task_schema
+from mlnet import files, hosts, task_schema
 from mlnet.errors import LocalProtocolError, MlnetError
+from mlnet.net import addresses
 from mlnet.net.interface import DialBack
 from mlnet.options import NodeOptions
 from mlnet.protocol.commands import (
@@ -58,7 +59,7 @@ class TaskRun:
     ) -> None:
         self.task = task
         self.client = client
-        self._wire = wire
+        self._wire, self._options = wire, options
         self._runtime = runtime
         self._tell = tell
         self._redis = TaskRedis(task, client, wire, options, runtime)
@@ -167,19 +168,12 @@ class TaskRun:
             await self._training.start(os.environ | {"TMPDIR": str(self._runtime)})
             found, port = await self._redis.start()
         except (MlnetError, OSError) as error:
-            found, port = DialBack(False, self._own_host(), f"no Redis server: {error}"), 0
-        self._tell(
-            RedisPrepared(
-                found.open, found.host or self._own_host(), port, self._wire.addresses(), found.reason
-            )
-        )
-
-    def _own_host(self) -> str:
-        for address in self._wire.addresses():
-            parts = address.split("/")
-            if len(parts) > 2 and parts[1] in ("ip4", "ip6"):
-                return parts[2]
-        return "127.0.0.1"
+            found, port = DialBack(False, "", f"no Redis server: {error}"), 0
+        wire = self._wire
+        host = found.host or next(map(addresses.host_of, wire.addresses()), hosts.loopback())
+        # Behind an address translation, no socket of this machine can have the address that others see.
+        tunnel = self._options.tunnel_training or not addresses.is_own(host)
+        self._tell(RedisPrepared(found.open, host, port, wire.addresses(), found.reason, tunnel))
 
     async def _measure_pings(self, command: MeasurePings) -> None:
         self._tell(await self._redis.measure_pings(command))

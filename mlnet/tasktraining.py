@@ -148,7 +148,7 @@ class TaskTraining:
             world=len(plan.nodes),
             segments=segments,
             inputs=plan.inputs,
-            host=detour.address(self._task, attempt, rank) if self._options.tunnel_training else plan.host,
+            host=detour.listening(self._task, attempt, rank, plan.hosts),
             detour=str(await self._open_detours(attempt, plan.nodes)),
             endpoints=tuple([str(await self._redis.endpoint(peer)) for peer in (plan.master, plan.slave)]),
             task=self._task,

@@ -124,13 +124,28 @@ class Mission:
         return started
 
     async def start_one(
-        self, *arguments: str, data_dir: Path | None = None, prefix: Sequence[str] = (), listen: str = LOCAL
+        self,
+        *arguments: str,
+        data_dir: Path | None = None,
+        prefix: Sequence[str] = (),
+        listen: str | None = LOCAL,
+        peers: Sequence[str] | None = None,
     ) -> NodeProcess:
+        """Start a node.
+
+        Args:
+            arguments: more of the command line.
+            data_dir: another one than a new one.
+            prefix: what goes before the command.
+            listen: where it listens; None for where nodes do by default.
+            peers: whom it joins, in place of the first node.
+        """
         number = uuid.uuid4().hex[:6]
         data_dir = data_dir or self.base / f"n{number}"
         log = self.base / f"n{number}.log"
-        peers = [argument for peer in self.peers for argument in ("--peer", peer)]
-        options = ["--listen", listen, "--threads", "1", "--data-dir", str(data_dir), *peers]
+        joined = [argument for peer in peers or self.peers for argument in ("--peer", peer)]
+        where = [] if listen is None else ["--listen", listen]
+        options = [*where, "--threads", "1", "--data-dir", str(data_dir), *joined]
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *prefix,

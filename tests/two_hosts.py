@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
-LISTEN = "/ip4/0.0.0.0/tcp/0"
+USELESS = "10.0.2.15"
+"""What each host has at a second interface that leads nowhere, as guests of a VirtualBox have it."""
+_NAMES = Path("/etc/netns")
 _subnets = count(os.getpid() % 200)
 
 
@@ -22,9 +25,22 @@ def on(host: str) -> tuple[str, ...]:
     return ("ip", "netns", "exec", host)
 
 
+def address(number: int, side: int, family: int) -> str:
+    """The IP address of a side, 1 or 2, of the pair with a number."""
+    return f"10.203.{number}.{side}" if family == 4 else f"fd5b:203:{number:x}::{side}"
+
+
 @contextmanager
-def two_hosts() -> Iterator[list[str]]:
-    """Their names; what runs on one reaches the other and nothing else.
+def two_hosts(
+    families: Sequence[int] = (4,), *, useless: bool = False, names: Sequence[str] = ()
+) -> Iterator[tuple[list[str], int]]:
+    """Their names, and the number with which :func:`address` gives their addresses; what runs on one reaches
+    the other and nothing else.
+
+    Args:
+        families: those of the addresses at which they reach each other: 4, 6 or both.
+        useless: each has a second interface, whose address is the same on both.
+        names: of the first and the second, which both know.
 
     Raises:
         Unavailable: without ip(8), or without the right to make network namespaces.
@@ -32,29 +48,54 @@ def two_hosts() -> Iterator[list[str]]:
     if shutil.which("ip") is None or os.geteuid() != 0:
         raise Unavailable("needs ip(8) and the right to make network namespaces")
     number = next(_subnets)
-    names = [f"mlnet-{number}-{side}" for side in "ab"]
+    hosts = [f"mlnet-{number}-{side}" for side in "ab"]
     try:
         try:
-            _join(names, number)
-        except subprocess.CalledProcessError as error:
-            reason = error.stderr.decode().strip()
-            raise Unavailable(f"network namespaces cannot be made here: {reason}") from error
-        yield names
+            _join(hosts, number, families)
+            if useless:
+                _add_useless(hosts)
+            if names:
+                _name(hosts, number, families, names)
+        except (subprocess.CalledProcessError, OSError) as error:
+            words = getattr(error, "stderr", b"") or str(error).encode()
+            raise Unavailable(f"network namespaces cannot be made here: {words.decode().strip()}") from error
+        yield hosts, number
     finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+        for host in hosts:
+            subprocess.run(["ip", "netns", "delete", host], check=False, capture_output=True)
+            shutil.rmtree(_NAMES / host, ignore_errors=True)
 
 
-def _join(names: list[str], number: int) -> None:
+def _join(hosts: list[str], number: int, families: Sequence[int]) -> None:
     links = [f"mv{number}{letter}" for letter in "ab"]
-    for name in names:
-        _ip("netns", "add", name)
-    peer = ["type", "veth", "peer", "name", links[1], "netns", names[1]]
-    _ip("link", "add", links[0], "netns", names[0], *peer)
-    for side, (name, link) in enumerate(zip(names, links, strict=True), start=1):
-        _ip("-n", name, "addr", "add", f"10.203.{number}.{side}/24", "dev", link)
-        _ip("-n", name, "link", "set", link, "up")
-        _ip("-n", name, "link", "set", "lo", "up")
+    for host in hosts:
+        _ip("netns", "add", host)
+    peer = ["type", "veth", "peer", "name", links[1], "netns", hosts[1]]
+    _ip("link", "add", links[0], "netns", hosts[0], *peer)
+    for side, (host, link) in enumerate(zip(hosts, links, strict=True), start=1):
+        for family in families:
+            length, more = ("24", ()) if family == 4 else ("64", ("nodad",))
+            _ip("-n", host, "addr", "add", f"{address(number, side, family)}/{length}", "dev", link, *more)
+        _ip("-n", host, "link", "set", link, "up")
+        _ip("-n", host, "link", "set", "lo", "up")
+
+
+def _add_useless(hosts: list[str]) -> None:
+    for host in hosts:
+        _ip("-n", host, "link", "add", "nat0", "type", "dummy")
+        _ip("-n", host, "addr", "add", f"{USELESS}/24", "dev", "nat0")
+        _ip("-n", host, "link", "set", "nat0", "up")
+
+
+def _name(hosts: list[str], number: int, families: Sequence[int], names: Sequence[str]) -> None:
+    lines = [
+        f"{address(number, side, family)} {name}\n"
+        for side, name in enumerate(names, start=1)
+        for family in families
+    ]
+    for host in hosts:
+        (_NAMES / host).mkdir(parents=True, exist_ok=True)
+        (_NAMES / host / "hosts").write_text("127.0.0.1 localhost\n" + "".join(lines))
 
 
 def _ip(*arguments: str) -> None:

@@ -22,7 +22,7 @@ _FORM = re.compile(
 )
 _BRIDGES = ("docker", "br-", "virbr", "cni")
 _MOST = (3, 3, 1, 1)
-"""Addresses of each rank and family that others are told: a machine may have dozens, most of them for a day."""
+"""Addresses of each rank and family that others are told: a machine may have dozens."""
 
 
 class Place(NamedTuple):
@@ -184,6 +184,11 @@ def interface_addresses() -> list[tuple[str, str]]:
 def own_ips() -> frozenset[str]:
     """The IP addresses of this machine."""
     return frozenset(host for _, host in interface_addresses())
+
+
+def is_own(host: str) -> bool:
+    """Whether an IP address is one of this machine."""
+    return hosts.is_loopback(host) or host in own_ips()
 
 
 def advertised(

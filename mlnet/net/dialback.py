@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 
+from mlnet.hosts import is_ipv6_link_local
 from mlnet.net.interface import DialBack
 from mlnet.rpc import mlnet_pb2 as pb
 
@@ -44,6 +45,9 @@ async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackReply:
     """Dial back whoever asks, at the address ``ip`` from which the request came."""
     if not LOWEST_PORT <= request.port <= HIGHEST_PORT:
         return pb.DialBackReply(host=ip, reason=f"the port must be {LOWEST_PORT} to {HIGHEST_PORT}")
+    if is_ipv6_link_local(ip):
+        # It means nothing to the other members, who are told it.
+        return pb.DialBackReply(host=ip, reason=f"{ip} holds on one link only; connect by another address")
     timeout = min(max(request.timeout_ms / 1000, 0.1), MAX_SECONDS)
     reason = await probe(ip, request.port, timeout)
     return pb.DialBackReply(open=not reason, host=ip, reason=reason)

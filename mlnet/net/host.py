@@ -118,10 +118,8 @@ class Host:
     # --- the asyncio side
 
     def advertised(self) -> list[str]:
-        """Full multiaddrs for others; those at which we were reached first, then those at which peers see us."""
-        return addressing.advertised(
-            self.listen_addresses, str(self._id), preference=self.reach.standing
-        )
+        """Full multiaddrs for others: first those at which we were reached, then those at which we are seen."""
+        return addressing.advertised(self.listen_addresses, str(self._id), preference=self.reach.standing)
 
     async def start(self) -> None:
         """Listen.
@@ -376,6 +374,4 @@ class Host:
             await wellknown.serve_ping(stream)
         else:
             addresses = [address.partition("/p2p/")[0] for address in self.advertised()]
-            await wellknown.serve_identify(
-                stream, self._keys.public_key.serialize(), addresses, protocols
-            )
+            await wellknown.serve_identify(stream, self._keys.public_key.serialize(), addresses, protocols)

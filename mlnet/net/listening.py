@@ -13,7 +13,7 @@ from mlnet.net.addresses import Place, parse
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel caps it."""
-Listeners = dict[str, list[trio.SocketListener]]
+Listeners = dict[str, Sequence[trio.SocketListener]]
 
 
 def everywhere(port: int = 0) -> tuple[str, ...]:
@@ -44,8 +44,8 @@ async def open_all(listen: Sequence[str]) -> Listeners:
                     raise _refused(address, place, error) from error
                 missing[address] = error
         if missing and not opened:
-            address, error = next(iter(missing.items()))
-            raise _refused(address, places[address], error)
+            address, reason = next(iter(missing.items()))
+            raise _refused(address, places[address], reason)
     except BaseException:
         close(opened)
         raise
@@ -59,7 +59,7 @@ def close(opened: Listeners) -> None:
             listener.socket.close()
 
 
-async def _open(place: Place, shared: int) -> list[trio.SocketListener]:
+async def _open(place: Place, shared: int) -> Sequence[trio.SocketListener]:
     if place.port == 0 and place.host in hosts.ANY and shared:
         try:
             return await trio.open_tcp_listeners(shared, host=place.host, backlog=BACKLOG)
@@ -82,4 +82,6 @@ def _refused(address: str, place: Place, error: OSError) -> ConfigError:
             f"cannot listen on {address}: the port is in use{half}; choose another, or 0 for a free one"
         )
     reason = error.strerror or str(error)
-    return ConfigError(f"cannot listen on {address}: {reason}; use /ip4/ADDRESS/tcp/PORT with a local address")
+    return ConfigError(
+        f"cannot listen on {address}: {reason}; use /ip4/ADDRESS/tcp/PORT with a local address"
+    )

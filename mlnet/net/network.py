@@ -163,8 +163,8 @@ class Network:
         return None if self._server is None else self._server.tools_port
 
     def addresses(self) -> list[str]:
-        """Full multiaddrs with ``/p2p/ID``: first those at which peers have reached us, then those at which they
-        see us; global addresses before private ones, loopback last."""
+        """Full multiaddrs with ``/p2p/ID``: first those at which peers have reached us, then those at which
+        they see us; global addresses before private ones, loopback last."""
         return self._host.advertised()
 
     def standing(self, address: str) -> int:

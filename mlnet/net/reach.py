@@ -8,7 +8,7 @@ machine has, so that a lie can do no more than change their order.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from mlnet import hosts
 from mlnet.net import addresses
@@ -16,45 +16,48 @@ from mlnet.net import addresses
 MAX_PEERS = 64
 """Peers whose views are remembered, and addresses of ours that were reached."""
 REACHED, SEEN, UNKNOWN = 0, 1, 2
+Own = Callable[[], Container[str]]
 
 
 class Reach:
-    """What others have shown of our addresses."""
+    """What others have shown of our addresses. Any thread may ask for a standing."""
 
     def __init__(self) -> None:
         self._reached: dict[tuple[str, int], None] = {}
         self._views: dict[str, str] = {}
+        self._seen: frozenset[str] = frozenset()
 
-    def on_inbound(self, remote: str, host: str, port: int, own: Container[str]) -> bool:
+    def on_inbound(self, remote: str, host: str, port: int, own: Own) -> bool:
         """A peer's connection has come in; whether that was news.
 
         Args:
             remote: the IP address that it came from.
             host: the IP address that was dialled.
             port: its TCP port.
-            own: the IP addresses of this machine.
+            own: gives the IP addresses of this machine.
         """
         known = (host, port) in self._reached or len(self._reached) >= MAX_PEERS
-        if known or hosts.is_loopback(remote) or remote in own:
+        if known or hosts.is_loopback(remote) or remote in own():
             return False
         self._reached[host, port] = None
         return True
 
-    def on_view(self, peer: str, host: str, own: Container[str]) -> bool:
+    def on_view(self, peer: str, host: str, own: Own) -> bool:
         """A peer sees us at this IP address; whether that was news.
 
         Args:
             peer: its id.
             host: the IP address.
-            own: the IP addresses of this machine.
+            own: gives the IP addresses of this machine.
         """
-        if hosts.is_loopback(host) or host not in own or self._views.get(peer) == host:
+        if hosts.is_loopback(host) or self._views.get(peer) == host or host not in own():
             return False
-        news = host not in self._views.values()
+        news = host not in self._seen
         self._views.pop(peer, None)
         self._views[peer] = host
         while len(self._views) > MAX_PEERS:
             del self._views[next(iter(self._views))]
+        self._seen = frozenset(self._views.values())
         return news
 
     def standing(self, address: str) -> int:
@@ -62,4 +65,4 @@ class Reach:
         _, host, port, _ = addresses.parse(address)
         if (host, port) in self._reached:
             return REACHED
-        return SEEN if host in self._views.values() else UNKNOWN
+        return SEEN if host in self._seen else UNKNOWN

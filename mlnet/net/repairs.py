@@ -131,7 +131,7 @@ def repair_inbound(
     """Give an inbound connection's slot back when it ends.
 
     libp2p keeps the slot, and a task, of every inbound connection until the host stops: after some 250 of
-    them it accepts no more. ``serve(session, the address that was dialled)`` runs as long as the connection is
+    them it accepts no more. ``serve(session, address that was dialled)`` runs as long as the connection is
     wanted; the SwarmException makes libp2p leave its barrier.
     """
     upgrade = swarm.upgrade_inbound_raw_conn

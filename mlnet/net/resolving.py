@@ -60,7 +60,11 @@ async def _hosts(place: Place) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise Unresolved(f"{place.host!r} is no name of a host: {error}") from error
     four, six = (
-        [f"/ip{version}/{at[0]}/tcp/{place.port}" for one, *_, at in found if one == family and is_dialable(str(at[0]))]
+        [
+            f"/ip{version}/{at[0]}/tcp/{place.port}"
+            for one, *_, at in found
+            if one == family and is_dialable(str(at[0]))
+        ]
         for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6))
     )
     mixed = [one for one in chain.from_iterable(zip_longest(four, six)) if one is not None]

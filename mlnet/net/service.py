@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import grpc
 
+from mlnet import hosts
 from mlnet.envelope import Envelope
-from mlnet.errors import ConfigError, PortInUse
 from mlnet.net import blobs, dialback
 from mlnet.net.channel import SERVER_OPTIONS
 from mlnet.net.exchange import MAX_CARRIED, Exchange
@@ -160,27 +159,11 @@ class RpcServer:
         """
         self._server.add_insecure_port(f"unix:{self._socket}")
         if self._tools_address is not None:
-            await self._check_tools_address(self._tools_address)
+            # The server itself only says that it failed, not why.
+            for probe in hosts.listening(self._tools_address, "--tools"):
+                probe.close()
             self.tools_port = self._server.add_insecure_port(self._tools_address)
         await self._server.start()
-
-    async def _check_tools_address(self, address: str) -> None:
-        """The server itself only says that it failed, not why."""
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError(f"the tools address {address!r} is not HOST:PORT")
-        try:
-            probe = await asyncio.get_running_loop().create_server(
-                asyncio.Protocol, host.strip("[]"), int(port), reuse_address=True
-            )
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(
-                    f"the tools address {address} is in use; choose another port, or 0"
-                ) from error
-            raise ConfigError(f"cannot listen on the tools address {address}: {error.strerror}") from error
-        probe.close()
-        await probe.wait_closed()
 
     async def stop(self) -> None:
         """End all calls and close the sockets."""

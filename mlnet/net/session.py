@@ -101,9 +101,7 @@ class Session(IMuxedConn):
         end_reason: the same in words.
     """
 
-    def __init__(
-        self, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None
-    ) -> None:
+    def __init__(self, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None) -> None:
         self.secured_conn = conn
         self.peer_id = peer_id
         self._remote = remote

@@ -1,4 +1,4 @@
-"""Learns at which of our addresses others reach us: from the connections that come in, and by asking peers."""
+"""Learns at which of our addresses others reach us: from connections that come in, and by asking peers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Views:
 
     def on_reached(self, remote: str, host: str, port: int) -> None:
         """A peer's connection has come in from an IP address, at this one of ours and this TCP port."""
-        if self._host.reach.on_inbound(remote, host, port, addresses.own_ips()):
+        if self._host.reach.on_inbound(remote, host, port, addresses.own_ips):
             self._tell()
 
     def on_peer(self, peer: str) -> None:
@@ -57,7 +57,7 @@ class Views:
     async def _ask(self, peer: str) -> None:
         with contextlib.suppress(TransportError, ValueError):
             seen = addresses.parse((await self._host.identify(peer)).observed).host
-            if self._host.reach.on_view(peer, seen, addresses.own_ips()):
+            if self._host.reach.on_view(peer, seen, addresses.own_ips):
                 self._tell()
 
     def _tell(self) -> None:

@@ -105,7 +105,8 @@ class Plan(msgspec.Struct, frozen=True):
         links: where each can be had.
         inputs: features of a row.
         outputs: columns of the labels; the number of classes for a classifier.
-        host: the address at which the other members reach this node.
+        hosts: by rank, the IP address at which the others reach it; empty for one that they reach by way of
+            its libp2p connections.
     """
 
     digest: str
@@ -116,7 +117,7 @@ class Plan(msgspec.Struct, frozen=True):
     links: tuple[str, ...]
     inputs: int
     outputs: int
-    host: str
+    hosts: tuple[str, ...]
 
 
 class StartTraining(Command, frozen=True):

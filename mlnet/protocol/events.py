@@ -37,6 +37,7 @@ class RedisPrepared(Event, frozen=True, tag="redis-prepared"):
     port: int
     addresses: tuple[str, ...]
     reason: str = ""
+    tunnel: bool = False
 
 
 class PingsMeasured(Event, frozen=True, tag="pings-measured"):

@@ -40,6 +40,7 @@ def answer(member: Member) -> Wait | Phase:
             redis.addresses,
             member.resources,
             _commitments(member) if _sealed(member) else (),
+            redis.tunnel,
         )
         member.say(body, [member.client], until=member.deadline, gossip=True)
     return Wait("CLUSTER_MEMBERS", (member.client,))

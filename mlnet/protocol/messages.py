@@ -113,6 +113,8 @@ class InitCluster(Body, frozen=True):
         addresses: multiaddrs of the node.
         resources: what it offers.
         commitments: to its votes, one a cycle, when they are sealed; see :mod:`mlnet.protocol.sealedvotes`.
+        tunnel: whether its gradients come by way of its libp2p connections, because ``redis.host`` is of no
+            use to it or to its operator's liking.
     """
 
     redis: Redis
@@ -120,6 +122,7 @@ class InitCluster(Body, frozen=True):
     addresses: Addresses
     resources: Resources
     commitments: Annotated[tuple[Digest, ...], Meta(max_length=MAX_CYCLES)] = ()
+    tunnel: bool = False
 
 
 class ClusterMembers(Body, frozen=True):

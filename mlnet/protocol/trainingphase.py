@@ -239,8 +239,7 @@ def _wrong_links(member: Member, bodies: list[DatasetSegment]) -> str:
 
 
 def _plan(member: Member, bodies: list[DatasetSegment]) -> Plan:
-    ready, redis = decided(member), member.redis
-    assert redis is not None
+    ready = decided(member)
     return Plan(
         digest=member.bound,
         nodes=ready.nodes,
@@ -250,8 +249,14 @@ def _plan(member: Member, bodies: list[DatasetSegment]) -> Plan:
         links=tuple(body.link for body in bodies),
         inputs=bodies[0].inputs,
         outputs=bodies[0].outputs,
-        host=redis.host,
+        hosts=tuple(_host(member, peer) for peer in ready.nodes),
     )
+
+
+def _host(member: Member, peer: str) -> str:
+    """Where a rank is reached without the tunnel; empty for nowhere."""
+    cluster = member.attempted
+    return "" if peer not in cluster.inits or cluster.init(peer).tunnel else cluster.init(peer).redis.host
 
 
 def _rewards(member: Member) -> list[Message]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlnet import errors, processes, task
+from mlnet import errors, hosts, processes, task
 from mlnet.errors import MlnetError, TaskError
 from mlnet.result import Result
 from mlnet.terminal import console
@@ -31,7 +31,6 @@ START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 CLEAN_SECONDS = 10.0
 LOG_LINES = 12
-LISTEN = "/ip4/127.0.0.1/tcp/0"
 _ADDRESS = re.compile(rb"--peer (/\S+/p2p/\S+)")
 
 # Removes the directory once every process that holds the other end of its standard input has ended, whatever
@@ -45,6 +44,12 @@ _CLEANER = (
     "        break\n"
     "    time.sleep(0.1)\n"
 )
+
+
+def local() -> str:
+    """The multiaddr to listen on for this machine alone, at any free port."""
+    host = hosts.loopback()
+    return f"/{'ip6' if hosts.is_ipv6(host) else 'ip4'}/{host}/tcp/0"
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,14 @@ class LocalNetwork:
         log = self.directory / f"node-{number + 1}.log"
         argv = [
             *(sys.executable, "-m", "mlnet", "start", "--parent", str(os.getpid())),
-            *("--listen", LISTEN, "--threads", "1", "--data-dir", str(self.directory / f"node-{number + 1}")),
+            *(
+                "--listen",
+                local(),
+                "--threads",
+                "1",
+                "--data-dir",
+                str(self.directory / f"node-{number + 1}"),
+            ),
             *(argument for peer in peers for argument in ("--peer", peer)),
         ]
         with log.open("wb") as stderr:
@@ -238,7 +250,7 @@ async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls
         from mlnet.terminal.submitting import submit
         from mlnet.wire import WireOptions
 
-        wire = WireOptions(listen=(LISTEN,), peers=network.addresses)
+        wire = WireOptions(listen=(local(),), peers=network.addresses)
         options = ClientOptions(network.directory / "client", wire)
         result = await submit(options, replace(job, enough=nodes), display, controls)
         if result.state == "completed" and result.code:

@@ -6,7 +6,6 @@ import json as encoding
 import os
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Literal
 import typer
 
 import mlnet
+from mlnet import hosts
 from mlnet.errors import ConfigError, NoRedisBinary
 
 Status = Literal["ok", "warn", "fail"]
@@ -185,26 +185,16 @@ def output(command: Sequence[str]) -> str | None:
 def ports(wanted: tuple[int, int] | None) -> Finding:
     """Where Redis servers may listen."""
     if wanted is None:
-        if is_free(0):
-            return Finding("ports", "ok", "any free one for Redis servers")
+        if hosts.free_port():
+            families = " and ".join(hosts.families())
+            return Finding("ports", "ok", f"any free one for Redis servers, {families}")
         return Finding("ports", "fail", "no port can be opened", "let this user listen on TCP ports")
     low, high = wanted
-    free = sum(is_free(port) for port in range(low, high + 1))
+    free = sum(hosts.free_port(port) > 0 for port in range(low, high + 1))
     found = f"{free} of {high - low + 1} are free from {low} to {high}"
     if not free:
         return Finding("ports", "fail", found, "choose other --redis-ports")
     return Finding("ports", "ok", found)
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen at a port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 def descriptors(limit: int) -> Finding:

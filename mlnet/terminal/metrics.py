@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -14,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import mlnet
-from mlnet.errors import ConfigError, PortInUse, TransportError
+from mlnet import hosts
+from mlnet.errors import TransportError
 from mlnet.kernels import IMPLEMENTATION
 from mlnet.net.metrics import Metrics
 
@@ -38,7 +37,7 @@ class MetricsServer:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connections = 0
         self.url = ""
 
@@ -49,29 +48,18 @@ class MetricsServer:
             PortInUse: the port is taken.
             ConfigError: the address is malformed, or not one of this machine.
         """
-        host, _, port = self._address.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError(f"--metrics {self._address!r} is not HOST:PORT, such as 127.0.0.1:9464")
-        try:
-            self._server = await asyncio.start_server(
-                self._serve, host.strip("[]"), int(port), limit=MAX_REQUEST
-            )
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(
-                    f"--metrics {self._address}: the port is in use; choose another, or 0 for a free one"
-                ) from error
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise ConfigError(
-                f"cannot listen at --metrics {self._address}: {reason}; use a local address"
-            ) from error
-        self.url = f"http://{host}:{self._server.sockets[0].getsockname()[1]}/metrics"
+        sockets = hosts.listening(self._address, "--metrics")
+        port = sockets[0].getsockname()[1]
+        self._servers = [
+            await asyncio.start_server(self._serve, sock=one, limit=MAX_REQUEST) for one in sockets
+        ]
+        self.url = f"http://{hosts.join(hosts.split(self._address, '--metrics')[0], port)}/metrics"
 
     async def stop(self) -> None:
         """Close the port."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mlnet.hosts import join
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.messages import (
     DatasetSegment,
@@ -114,7 +115,7 @@ def _heard(message: Message) -> str:
 def _said(message: Message) -> str:
     match message.body:
         case InitCluster(redis=redis):
-            port = f"open at {redis.host}:{redis.port}" if redis.open else f"closed, {redis.reason}"
+            port = f"open at {join(redis.host, redis.port)}" if redis.open else f"closed, {redis.reason}"
             return f"answered; Redis port {port}"
         case TrainingCompleted(accuracy=accuracy):
             return "trained" if accuracy is None else f"trained; validation accuracy {share(accuracy)}"

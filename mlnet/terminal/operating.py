@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from mlnet import node
 from mlnet.errors import TransportError
+from mlnet.hosts import is_loopback
+from mlnet.net.addresses import host_of
 from mlnet.net.metrics import Metrics
+from mlnet.net.reach import REACHED, SEEN, UNKNOWN
 from mlnet.options import NodeOptions
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.messages import Message
@@ -19,6 +22,8 @@ from mlnet.terminal.nodelog import NodeLog
 
 JOIN = f"{console.NAME} start --peer "
 """How the line begins with which another machine joins; the address follows."""
+VIEW_SECONDS = 1.5
+"""How long a node that has several addresses waits for its peers to show which one they can use."""
 
 
 class Operation:
@@ -36,6 +41,7 @@ class Operation:
         self._traffic = traffic.observer(_write_error) if show_messages else traffic.ignore
         self._server: node.NodeServer | None = None
         self._log: NodeLog | None = None
+        self._joined_by = ""
         self._leave = asyncio.Event()
         self._abandon: Callable[[], object] = self._leave.set
 
@@ -57,16 +63,39 @@ class Operation:
                     ) as self._server,
                 ):
                     self._log = NodeLog(self._server.peer_id, _write_error)
-                    _write(welcome(self._server.peer_id, self._server.wire.addresses()))
+                    await self._welcome(self._server)
+                    news = asyncio.ensure_future(self._tell_reach(self._server))
                     await self._leave.wait()
+                    news.cancel()
         except asyncio.CancelledError:
             if not self._leave.is_set():
                 raise
             return console.INTERRUPTED
         return 0
 
-    def _running(self) -> AbstractAsyncContextManager[node.NodeServer]:
-        return node.running(self._options, self._observe, self._on_message, self._notice)
+    async def _welcome(self, server: node.NodeServer) -> None:
+        """Say by which address others join: at once where there is nothing to choose, else as soon as a peer
+        has shown which one it can use."""
+        network, addresses = server.wire.network, server.wire.addresses()
+        is_guess = len(_for_others(addresses)) > 1 and network.standing(addresses[0]) == UNKNOWN
+        if is_guess and self._options.wire.peers:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(VIEW_SECONDS):
+                    await network.reach_changed()
+            addresses = server.wire.addresses()
+        self._joined_by = addresses[0] if addresses else ""
+        standing = network.standing(self._joined_by) if addresses else UNKNOWN
+        _write(welcome(server.peer_id, addresses, standing))
+
+    async def _tell_reach(self, server: node.NodeServer) -> None:
+        """Say it again when peers show another address, and when one has reached this node."""
+        network = server.wire.network
+        while not self._joined_by or network.standing(self._joined_by) != REACHED:
+            await network.reach_changed()
+            best = server.wire.addresses()[0]
+            if best != self._joined_by or network.standing(best) == REACHED:
+                _write_error(reached(best, network.standing(best)))
+            self._joined_by = best
 
     @asynccontextmanager
     async def _measured(self) -> AsyncIterator[None]:
@@ -113,8 +142,14 @@ class Operation:
         self._traffic(incoming, peer, message)
 
 
-def welcome(peer: str, addresses: tuple[str, ...]) -> str:
-    """What a node says once it listens: who it is, and how others reach it."""
+def welcome(peer: str, addresses: tuple[str, ...], standing: int) -> str:
+    """What a node says once it listens: who it is, and how others reach it.
+
+    Args:
+        peer: its id.
+        addresses: its own, the best one first.
+        standing: what others have shown of that one, see :mod:`mlnet.net.reach`.
+    """
     best = addresses[0] if addresses else ""
     others = ", ".join(address.partition("/p2p/")[0] for address in addresses[1:])
     lines = [
@@ -126,13 +161,24 @@ def welcome(peer: str, addresses: tuple[str, ...]) -> str:
     ]
     if others:
         lines.append(f"also listens at {others}")
-    if not _reachable(best):
+    if not _for_others(addresses):
         lines.append("(from this machine only: there is no other address)")
+    elif standing == UNKNOWN:
+        lines.append("(the address is a guess: no peer has reached this node yet)")
+    elif standing == SEEN:
+        lines.append("(peers see this node at that address; none has dialled it yet)")
     return "\n".join(lines) + "\n"
 
 
-def _reachable(address: str) -> bool:
-    return bool(address) and not address.startswith(("/ip4/127.", "/ip6/::1/"))
+def reached(address: str, standing: int) -> str:
+    """What a node says when peers have shown by which address others join."""
+    if standing == REACHED:
+        return f"a peer has reached this node; another machine joins with {JOIN}{address}"
+    return f"peers see this node at another address; another machine joins with {JOIN}{address}"
+
+
+def _for_others(addresses: Sequence[str]) -> list[str]:
+    return [address for address in addresses if not is_loopback(host_of(address))]
 
 
 def _write(text: str) -> None:

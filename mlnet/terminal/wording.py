@@ -9,7 +9,7 @@ NAME_LENGTH = 6
 """Last characters of a peer id that name a node; the first ones are the same for all."""
 TASK_LENGTH = 12
 MAX_TEXT = 500
-_PEER_ID = re.compile(r"\b12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\b")
+_PEER_ID = re.compile(r"(?<!/p2p/)\b12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\b")
 _ELLIPSIS = "…"
 
 
@@ -24,7 +24,8 @@ def shorts(peers: object) -> str:
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """One line of text that is safe on a terminal, whoever wrote it; peer ids in it become names.
+    """One line of text that is safe on a terminal, whoever wrote it; peer ids in it become names, but for
+    those in an address, which somebody may want to copy.
 
     Args:
         text: any.

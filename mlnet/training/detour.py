@@ -15,10 +15,11 @@ import contextlib
 import errno
 import hashlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mlnet.errors import TrainingError
+from mlnet.hosts import is_ipv6
 
 MAX_RANKS = 250
 MESSAGE_BYTES = 64
@@ -36,6 +37,25 @@ def address(task: str, attempt: int, rank: int) -> str:
         raise TrainingError(f"at most {MAX_RANKS} members can train by way of the tunnel")
     one, two = hashlib.sha256(f"{task} {attempt}".encode()).digest()[:2]
     return f"127.{64 + one % 128}.{two}.{rank + 1}"
+
+
+def listening(task: str, attempt: int, rank: int, hosts: Sequence[str]) -> str:
+    """The address on which gloo listens for a rank.
+
+    Gloo wants the addresses of all ranks to be of one family. So all are IPv6 when every rank is reached by
+    it; else all are IPv4, and a rank without such an address is reached by way of the tunnel.
+
+    Args:
+        task: id of the task.
+        attempt: of the cluster.
+        rank: whose address.
+        hosts: by rank, where the others reach it; empty for one that is reached by way of the tunnel.
+
+    Raises:
+        TrainingError: there are too many ranks for the tunnel.
+    """
+    direct = hosts[rank] and (not is_ipv6(hosts[rank]) or all(map(is_ipv6, hosts)))
+    return hosts[rank] if direct else address(task, attempt, rank)
 
 
 class Detour:

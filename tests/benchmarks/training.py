@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from benchmarks.measure import machine
 from mission import Mission, mission
-from two_hosts import LISTEN, Unavailable, on, two_hosts
+from two_hosts import Unavailable, on, two_hosts
 
 from mlnet import yaml12
 
@@ -80,7 +80,7 @@ async def step(way: str, model: Model, *, quick: bool) -> float:
     with two_hosts() as hosts:
         async with mission(0) as net:
             for host in hosts:
-                await net.start_one(*WAYS[way], prefix=on(host), listen=LISTEN)
+                await net.start_one(*WAYS[way], prefix=on(host), listen=None)
             short = await seconds(net, hosts[1], model, few)
             long = await seconds(net, hosts[1], model, many)
     return (long - short) / (steps(many) - steps(few)) * 1e3

