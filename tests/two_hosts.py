@@ -82,9 +82,10 @@ def _join(hosts: list[str], number: int, families: Sequence[int]) -> None:
 
 def _add_useless(hosts: list[str]) -> None:
     for host in hosts:
-        _ip("-n", host, "link", "add", "nat0", "type", "dummy")
+        _ip("-n", host, "link", "add", "nat0", "type", "veth", "peer", "name", "nat1")
         _ip("-n", host, "addr", "add", f"{USELESS}/24", "dev", "nat0")
-        _ip("-n", host, "link", "set", "nat0", "up")
+        for end in ("nat0", "nat1"):
+            _ip("-n", host, "link", "set", end, "up")
 
 
 def _name(hosts: list[str], number: int, families: Sequence[int], names: Sequence[str]) -> None:

@@ -16,8 +16,8 @@ from mlnet.net.addresses import Place, is_dialable, parse
 
 MAX_ADDRESSES = 16
 """Addresses of one name that are dialled."""
-MAX_DEPTH = 3
-"""Records that lead to further names, one after the other."""
+MAX_QUESTIONS = 16
+"""Names that the records of a ``dnsaddr`` may lead to."""
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 _KINDS = {"dns": "IP", "dns4": "IPv4", "dns6": "IPv6"}
 _PREFIX = "dnsaddr="
@@ -44,7 +44,7 @@ async def resolve(address: str, peer: str, seconds: float) -> list[str]:
         return [address]
     try:
         with trio.fail_after(seconds):
-            found = await (_records(place, peer, 0) if place.family == "dnsaddr" else _hosts(place))
+            found = await (_Records(peer).of(place) if place.family == "dnsaddr" else _hosts(place))
     except trio.TooSlowError:
         raise Unresolved(f"the name {place.host} was not resolved within {seconds:g} s") from None
     return list(dict.fromkeys(found))[:MAX_ADDRESSES]
@@ -83,45 +83,63 @@ def _why(place: Place, error: socket.gaierror) -> str:
     return f"the name {place.host} cannot be looked up: {error.strerror}"
 
 
-async def _records(place: Place, peer: str, depth: int) -> list[str]:
-    """What the TXT records of a ``dnsaddr`` give for a peer."""
+class _Records:
+    """Follows the records of a ``dnsaddr``.
+
+    Args:
+        peer: about whom they are to be.
+    """
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+        self._asked: set[str] = set()
+
+    async def of(self, place: Place) -> list[str]:
+        """What the TXT records of a name give for the peer.
+
+        Raises:
+            Unresolved: nothing.
+        """
+        name = f"_dnsaddr.{place.host}"
+        if name in self._asked or len(self._asked) >= MAX_QUESTIONS:
+            raise Unresolved(f"the records of {name} lead from name to name without an end")
+        self._asked.add(name)
+        reason, found = f"no record of {name} is about that peer", list[str]()
+        for text in (await _texts(name))[: 4 * MAX_ADDRESSES]:
+            try:
+                found += await self._follow(text)
+            except Unresolved as error:
+                reason = str(error)
+        if not found:
+            raise Unresolved(reason)
+        return found
+
+    async def _follow(self, text: str) -> list[str]:
+        if not text.startswith(_PREFIX):
+            return []
+        try:
+            place = parse(text.removeprefix(_PREFIX))
+        except ValueError:
+            return []  # of another transport, or of a kind of peer that we do not know
+        if place.peer not in ("", self._peer):
+            return []
+        if place.family == "dnsaddr":
+            return await self.of(place)
+        if place.is_name:
+            return await _hosts(place)
+        return [f"/{place.family}/{place.host}/tcp/{place.port}"] if is_dialable(place.host) else []
+
+
+async def _texts(name: str) -> list[str]:
+    """The TXT records of a name."""
     import dns.asyncresolver
     import dns.exception
     import dns.resolver
 
-    name = f"_dnsaddr.{place.host}"
-    if depth >= MAX_DEPTH:
-        raise Unresolved(f"the records of {name} lead from name to name without an end")
     try:
         answer = await dns.asyncresolver.resolve(name, "TXT", raise_on_no_answer=False)
     except dns.resolver.NXDOMAIN:
         raise Unresolved(f"the DNS has no name {name}") from None
     except (dns.exception.DNSException, OSError) as error:
         raise Unresolved(f"the DNS does not answer for {name}: {error}") from error
-    texts = [b"".join(record.strings).decode("utf-8", "replace") for record in answer.rrset or ()]
-    found: list[str] = []
-    reason = f"no record of {name} is about that peer"
-    for text in texts[: 4 * MAX_ADDRESSES]:
-        try:
-            found += await _record(text, peer, depth)
-        except Unresolved as error:
-            reason = str(error)
-    if not found:
-        raise Unresolved(reason)
-    return found
-
-
-async def _record(text: str, peer: str, depth: int) -> list[str]:
-    if not text.startswith(_PREFIX):
-        return []
-    try:
-        place = parse(text.removeprefix(_PREFIX))
-    except ValueError:
-        return []  # of another transport, or of a kind of peer that we do not know
-    if place.peer not in ("", peer):
-        return []
-    if place.family == "dnsaddr":
-        return await _records(place, peer, depth + 1)
-    if place.is_name:
-        return await _hosts(place)
-    return [f"/{place.family}/{place.host}/tcp/{place.port}"] if is_dialable(place.host) else []
+    return [b"".join(record.strings).decode("utf-8", "replace") for record in answer.rrset or ()]

@@ -77,7 +77,7 @@ async def seconds(net: Mission, host: str, model: Model, epochs: int) -> float:
 async def step(way: str, model: Model, *, quick: bool) -> float:
     """Milliseconds of a step."""
     few, many = (1, 3) if quick else (model.few, model.many)
-    with two_hosts() as hosts:
+    with two_hosts() as (hosts, _):
         async with mission(0) as net:
             for host in hosts:
                 await net.start_one(*WAYS[way], prefix=on(host), listen=None)
