@@ -72,7 +72,7 @@ def _check_ip(family: str, host: str) -> None:
         raise ValueError(f"{host!r} is no IP address; write a name as /dns/{host}/tcp/PORT")
     if (":" in host) != (family == "ip6"):
         raise ValueError(f"{host} is no IPv{family[-1]} address")
-    if hosts.is_ipv6_link_local(host):
+    if "%" in host or hosts.is_ipv6_link_local(host):
         raise ValueError(f"{host} means nothing beyond one network cable; give a global or private address")
 
 

@@ -118,7 +118,7 @@ class Host:
     # --- the asyncio side
 
     def advertised(self) -> list[str]:
-        """Full multiaddrs for others: those at which we were reached, those at which we are seen, the rest."""
+        """Full multiaddrs for others: where we were reached, then where we are seen, then the rest."""
         return addressing.advertised(self.listen_addresses, str(self._id), preference=self.reach.standing)
 
     async def start(self) -> None:

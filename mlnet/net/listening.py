@@ -41,6 +41,7 @@ async def open_all(listen: Sequence[str]) -> Listeners:
                 opened[address] = await _open(place, shared)
             except OSError as error:
                 if place.host not in hosts.ANY or error.errno not in hosts.FAMILY_MISSING:
+                    close(opened)  # else the port would be taken in the other family, too: by us
                     raise _refused(address, place, error) from error
                 missing[address] = error
         if missing and not opened:

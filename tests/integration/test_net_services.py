@@ -13,7 +13,7 @@ import grpc
 import pytest
 from net_support import SECONDS, Node, join, nodes, running
 
-from mlnet.errors import DataError, LocalProtocolError, PortInUse, TransportError
+from mlnet.errors import DataError, LocalProtocolError, PeerUnreachable, PortInUse, TransportError
 from mlnet.identity import Identity
 from mlnet.net.interface import CHUNK_BYTES, REDIS_PROTOCOL, Limits
 from mlnet.net.network import Network
@@ -362,8 +362,35 @@ async def test_a_taken_tools_address_is_named(tmp_path: Path) -> None:
         node = Node()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         network = Network(node.identity, node.handlers(), runtime_dir=tmp_path / "run", tools_address=address)
-        with pytest.raises(PortInUse, match="tools address"):
+        with pytest.raises(PortInUse, match=f"--tools {address}: the port is in use"):
             await network.start()
+
+
+async def test_tools_call_by_ipv6() -> None:
+    async with running(Node(), tools_address="[::1]:0") as node:
+        async with grpc.aio.insecure_channel(f"[::1]:{node.network.tools_port}") as channel:
+            async with asyncio.timeout(SECONDS):
+                await channel.channel_ready()
+
+
+async def test_two_nodes_know_each_other_by_ipv6() -> None:
+    async with running(Node(), listen=("/ip6/::1/tcp/0",)) as a, running(Node(), peers=(a.address,)) as b:
+        await b.until_connected(a)
+        assert b.network.remote_ips(a.id) == {"::1"}
+        assert (await b.network.identify(a.id)).observed.startswith("/ip6/::1/tcp/")
+        server = await asyncio.start_server(answering(b"+PONG\r\n"), "::1", 0)
+        async with server:
+            found = await b.network.dial_back(a.id, server.sockets[0].getsockname()[1], SECONDS)
+        assert (found.open, found.host, found.reason) == (True, "::1", "")
+
+
+async def test_a_name_is_dialled_at_all_its_addresses() -> None:
+    async with running(Node(), listen=("/ip6/::1/tcp/0",)) as a, running(Node()) as b:
+        number = a.address.split("/")[4]
+        with pytest.raises(PeerUnreachable, match=r"there is no host named nobody_1\.invalid"):
+            await b.network.connect(f"/dns/nobody_1.invalid/tcp/{number}/p2p/{a.id}")
+        await b.network.connect(f"/dns/localhost/tcp/{number}/p2p/{a.id}")
+        await b.until_connected(a)
 
 
 async def test_the_tools_address_is_off_unless_given() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from store_support import MEMORY, NAMESPACE, OTHER_TASK, TASK, ask, running, start, stranger
 
+from mlnet import hosts
 from mlnet.errors import PortInUse, StoreError
 from mlnet.store import RedisServer, find_binary, ping, resp
 
@@ -295,6 +296,18 @@ async def test_pings_are_microseconds(server: RedisServer) -> None:
     times = await ping("127.0.0.1", server.port, samples=5, timeout=5)
     assert len(times) == 5
     assert all(1 <= time < 5_000_000 for time in times)
+
+
+async def test_a_server_is_reached_at_all_addresses_of_both_families() -> None:
+    with tempfile.TemporaryDirectory(prefix="mlnet-") as directory:
+        server = await RedisServer.start(
+            find_binary(None), Path(directory), task=TASK, ports=None, max_memory=MEMORY
+        )
+        try:
+            for host in hosts.LOOPBACK:
+                assert len(await ping(host, server.port, samples=2, timeout=5)) == 2
+        finally:
+            await server.stop()
 
 
 async def test_a_closed_port_cannot_be_pinged() -> None:

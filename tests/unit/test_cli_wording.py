@@ -61,5 +61,7 @@ def test_names_counts_and_shares() -> None:
     assert short(peer) == "JD9wro"
     assert shorts((peer, "short")) == "JD9wro short"
     assert clean(f"{peer}: gone, says {peer}.") == "JD9wro: gone, says JD9wro."
+    typed = f"is a node running at /ip4/10.0.0.1/tcp/4001/p2p/{peer}?"
+    assert clean(typed) == typed, "what somebody typed, or may copy, stays whole"
     assert (count(1, "node"), count(1797, "row")) == ("1 node", "1,797 rows")
     assert (share(0.9375), share(None)) == ("93.75 %", "none")

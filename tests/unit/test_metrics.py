@@ -122,6 +122,20 @@ async def test_an_address_that_cannot_be_used_is_named(address: str, hint: str) 
         await MetricsServer(address, some).start()
 
 
+async def test_metrics_by_ipv6() -> None:
+    server = MetricsServer("[::1]:0", some)
+    await server.start()
+    try:
+        assert server.url.startswith("http://[::1]:")
+        number = int(server.url.rpartition(":")[2].partition("/")[0])
+        reader, writer = await asyncio.open_connection("::1", number)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert b"200 OK" in await reader.read()
+        writer.close()
+    finally:
+        await server.stop()
+
+
 async def test_a_taken_port_is_named() -> None:
     async with serving() as server:
         with pytest.raises(PortInUse, match="in use"):

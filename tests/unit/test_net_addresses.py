@@ -10,7 +10,18 @@ PEER = Identity.from_seed(bytes(32)).peer_id
 OTHER = Identity.from_seed(b"\1" * 32).peer_id
 
 
-@pytest.mark.parametrize("host", ["/ip4/192.0.2.7", "/ip6/2001:db8::1", "/dns/node.example.org", "/dns4/a.b"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "/ip4/192.0.2.7",
+        "/ip6/2001:db8::1",
+        "/dns/node.example.org",
+        "/dns4/a.b",
+        "/dns6/a",
+        "/dns4/node_1",
+        "/dns/bücher",
+    ],
+)
 def test_an_operators_address_is_split(host: str) -> None:
     assert addresses.split_full(f"{host}/tcp/4001/p2p/{PEER}") == (f"{host}/tcp/4001", PEER)
 
@@ -25,6 +36,8 @@ def test_an_operators_address_is_split(host: str) -> None:
         (f"/ip4/192.0.2.7/tcp/65536/p2p/{PEER}", "no port 65536"),
         (f"/ip4/192.0.2.300/tcp/1/p2p/{PEER}", "192.0.2.300"),
         (f"/ip4/::1/tcp/1/p2p/{PEER}", "no IPv4"),
+        (f"/ip6/fe80::1%eth0/tcp/1/p2p/{PEER}", "fe80::1%eth0 means nothing beyond one network cable"),
+        (f"/ip4/node_1/tcp/1/p2p/{PEER}", "write a name as /dns/node_1/tcp/PORT"),
         ("/ip4/192.0.2.7/tcp/4001/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", "Ed25519"),
         (f"/ip4/192.0.2.7/tcp/4001/p2p/{PEER}/p2p-circuit", "not of the form"),
     ],
@@ -32,6 +45,11 @@ def test_an_operators_address_is_split(host: str) -> None:
 def test_a_bad_address_of_the_operators_is_named(address: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         addresses.split_full(address)
+
+
+def test_a_dnsaddr_has_no_port() -> None:
+    address = "/dnsaddr/bootstrap.example.org"
+    assert addresses.split_full(f"{address}/p2p/{PEER}") == (address, PEER)
 
 
 @pytest.mark.parametrize("address", ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/4001"])
@@ -61,6 +79,9 @@ def test_an_address_from_the_network_may_name_its_own_peer_only() -> None:
         "/ip4/1.2.3.4/tcp/0",
         "/ip6/::/tcp/1",
         "/dns/evil.example/tcp/1",
+        "/dnsaddr/evil.example",
+        "/ip6/fe80::1/tcp/1",
+        "/ip6/fd00::1%eth0/tcp/1",
         "/unix/tmp/x",
         "/ip4/1.2.3.4/tcp/1/ws",
         "/ip4/1.2.3.4/tcp/1\n",

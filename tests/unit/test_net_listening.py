@@ -63,7 +63,7 @@ def test_a_family_that_the_machine_lacks_is_left_out(
 def test_what_was_asked_for_alone_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     without(6, monkeypatch)
     for listen in (["/ip6/::/tcp/0"], ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"]):
-        with pytest.raises(ConfigError, match="cannot listen on /ip6/.*: Address family not supported"):
+        with pytest.raises(ConfigError, match=r"cannot listen on /ip6/.*: Address family not supported"):
             opened(listen)
 
 

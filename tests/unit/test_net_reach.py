@@ -7,8 +7,11 @@ import pytest
 from mlnet.identity import Identity
 from mlnet.net import addresses
 from mlnet.net.interface import DialBack
+from mlnet.net import dialback
 from mlnet.net.reach import MAX_PEERS, REACHED, SEEN, UNKNOWN, Reach
+from mlnet.rpc.mlnet_pb2 import DialBackRequest
 from mlnet.taskredis import best
+from mlnet.training.detour import address, listening
 
 PEER = Identity.from_seed(bytes(32)).peer_id
 USELESS, GOOD = "10.0.2.15", "192.168.56.3"
@@ -64,6 +67,26 @@ def test_many_addresses_leave_room_for_each_family_and_for_loopback() -> None:
     found = addresses.advertised(["/ip4/0.0.0.0/tcp/1", "/ip6/::/tcp/1"], PEER, many)
     hosts = [addresses.host_of(address) for address in found]
     assert hosts == ["2a00:1450::1", "2a00:1450::10", "2a00:1450::11", "10.0.0.5", "127.0.0.1", "::1"]
+
+
+def test_gloo_listens_on_addresses_of_one_family() -> None:
+    def hosts(*reached: str) -> list[str]:
+        return [listening("0" * 64, 1, rank, reached) for rank in range(len(reached))]
+
+    assert hosts("10.0.0.1", "10.0.0.2") == ["10.0.0.1", "10.0.0.2"]
+    assert hosts("fd00::1", "fd00::2") == ["fd00::1", "fd00::2"]
+    for mixed in (("10.0.0.1", "fd00::2", ""), ("fd00::1", "fd00::2", "")):
+        for rank, host in enumerate(hosts(*mixed)):
+            if mixed[rank].startswith("10."):
+                assert host == mixed[rank]
+            else:
+                assert host == address("0" * 64, 1, rank)
+
+
+async def test_a_link_local_address_is_not_dialled_back() -> None:
+    reply = await dialback.serve(DialBackRequest(port=7000, timeout_ms=100), "fe80::1")
+    assert not reply.open
+    assert "connect by another address" in reply.reason
 
 
 def test_the_dial_back_that_says_most() -> None:
