@@ -367,10 +367,9 @@ async def test_a_taken_tools_address_is_named(tmp_path: Path) -> None:
 
 
 async def test_tools_call_by_ipv6() -> None:
-    async with running(Node(), tools_address="[::1]:0") as node:
+    async with running(Node(), tools_address="[::1]:0") as node, asyncio.timeout(SECONDS):
         async with grpc.aio.insecure_channel(f"[::1]:{node.network.tools_port}") as channel:
-            async with asyncio.timeout(SECONDS):
-                await channel.channel_ready()
+            await channel.channel_ready()
 
 
 async def test_two_nodes_know_each_other_by_ipv6() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mlnet.identity import Identity
-from mlnet.net import addresses
+from mlnet.net import addresses, dialback
 from mlnet.net.interface import DialBack
-from mlnet.net import dialback
 from mlnet.net.reach import MAX_PEERS, REACHED, SEEN, UNKNOWN, Reach
 from mlnet.rpc.mlnet_pb2 import DialBackRequest
 from mlnet.taskredis import best
