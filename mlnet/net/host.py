@@ -300,29 +300,29 @@ class Host:
         reasons: list[str] = []
         async with trio.open_nursery() as nursery:
 
-            async def attempt(address: str, failed: trio.Event) -> None:
+            async def attempt(address: str, name: str, failed: trio.Event) -> None:
                 try:
                     found = await resolving.resolve(address, peer, self._limits.dial_seconds)
                 except resolving.Unresolved as error:
                     reasons.append(f"{address}: {error}")
                 else:
                     if found == [address]:
-                        await dial(address)
+                        await dial(address, name)
                     else:
-                        await race(found)
+                        await race(found, f"{address} is ")
                 failed.set()
 
-            async def dial(address: str) -> None:
+            async def dial(address: str, name: str) -> None:
                 reason = await self._dial_one(peer, address)
                 if reason is None:
                     nursery.cancel_scope.cancel()
                 else:
-                    reasons.append(f"{address}: {reason}")
+                    reasons.append(f"{name}{address}: {reason}")
 
-            async def race(among: Sequence[str]) -> None:
+            async def race(among: Sequence[str], name: str = "") -> None:
                 for address in among:
                     failed = trio.Event()
-                    nursery.start_soon(attempt, address, failed)
+                    nursery.start_soon(attempt, address, name, failed)
                     with trio.move_on_after(HEAD_START_SECONDS):
                         await failed.wait()
 

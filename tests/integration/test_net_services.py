@@ -367,9 +367,11 @@ async def test_a_taken_tools_address_is_named(tmp_path: Path) -> None:
 
 
 async def test_tools_call_by_ipv6() -> None:
-    async with running(Node(), tools_address="[::1]:0") as node, asyncio.timeout(SECONDS):
-        async with grpc.aio.insecure_channel(f"[::1]:{node.network.tools_port}") as channel:
+    async with running(Node(), tools_address="[::1]:0") as node:
+        channel = grpc.aio.insecure_channel(f"[::1]:{node.network.tools_port}")
+        async with asyncio.timeout(SECONDS):
             await channel.channel_ready()
+        await channel.close(None)
 
 
 async def test_two_nodes_know_each_other_by_ipv6() -> None:
@@ -384,7 +386,7 @@ async def test_two_nodes_know_each_other_by_ipv6() -> None:
 
 
 async def test_a_name_is_dialled_at_all_its_addresses() -> None:
-    async with running(Node(), listen=("/ip6/::1/tcp/0",)) as a, running(Node()) as b:
+    async with nodes(2) as (a, b):
         number = a.address.split("/")[4]
         with pytest.raises(PeerUnreachable, match=r"there is no host named nobody_1\.invalid"):
             await b.network.connect(f"/dns/nobody_1.invalid/tcp/{number}/p2p/{a.id}")

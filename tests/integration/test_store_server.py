@@ -167,8 +167,8 @@ async def test_the_relay_admits_our_own_server_only(server: RedisServer) -> None
     from mlnet.store import splice
 
     relay = splice.relay(server.gate_path("replica"), "replica", "right", 4)
-    port = await relay.listen_loopback()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    host, port = await relay.listen_loopback()
+    reader, writer = await asyncio.open_connection(host, port)
     writer.write(resp.command("PING") + resp.command("AUTH", "replica", "wrong") + resp.command("PING"))
     async with asyncio.timeout(5):
         assert await reader.read() == b"+PONG\r\n"
