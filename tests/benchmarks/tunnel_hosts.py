@@ -62,6 +62,9 @@ class Ours(Way):
     def on_link(self, peer: str, ip: str, up: bool) -> None:
         """See HostEvents."""
 
+    def on_reached(self, remote: str, host: str, port: int) -> None:
+        pass
+
     def on_missing_link(self, peer: str) -> None:
         """See HostEvents."""
 
