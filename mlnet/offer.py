@@ -37,7 +37,7 @@ def check(options: NodeOptions) -> None:
 
 def check_ports(ports: tuple[int, int] | None) -> None:
     """Raise PortInUse if no Redis server could listen at any of these ports."""
-    if ports is not None and next(store.free_ports("0.0.0.0", ports), None) is None:  # noqa: S104 - tried only
+    if ports is not None and next(store.free_ports(None, ports), None) is None:
         raise PortInUse(
             f"none of the ports {ports[0]}-{ports[1]} can be used for a task's Redis server: "
             "they are taken, or this user may not; choose others with --redis-ports"
