@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlnet import capacity
 from mlnet.data.links import LinkPolicy
-from mlnet.errors import ConfigError
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.messages import Resources
 from mlnet.protocol.node import Terms
@@ -16,10 +14,9 @@ from mlnet.wire import WireOptions
 
 
 def offered(memory: int | None = None, threads: int | None = None) -> Resources:
-    """What this machine offers a task unless told otherwise: half of its memory (MiB), all processors that it
-    may use."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    return Resources(memory or pages // 2, threads or len(os.sched_getaffinity(0)))
+    """What this machine offers a task unless told otherwise: half of the memory (MiB) and all processors that
+    this process may use."""
+    return Resources(memory or max(1, capacity.memory() >> 21), threads or capacity.processors())
 
 
 @dataclass(frozen=True)
@@ -64,25 +61,3 @@ class ClientOptions:
     wire: WireOptions = field(default_factory=WireOptions)
     deadlines: Deadlines = field(default_factory=Deadlines)
     allowed: frozenset[str] | None = None
-
-
-def runtime_dir(peer_id: str) -> Path:
-    """A private directory for sockets, its name short enough for them, and the same each time for one
-    identity.
-
-    Raises:
-        ConfigError: somebody else owns it.
-    """
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    path = Path(base) / f"mlnet-{peer_id[-16:]}"
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        status = path.stat(follow_symlinks=False)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be used for sockets: {error.strerror}; set XDG_RUNTIME_DIR"
-        ) from error
-    if status.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
-        raise ConfigError(f"{path} belongs to somebody else; remove it or set XDG_RUNTIME_DIR")
-    path.chmod(0o700)
-    return path

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,39 @@ WRAPPER = (
     "    sys.exit(1)\n"
     "os.execv(sys.argv[2], sys.argv[2:])\n"
 )
+
+
+_FOREIGN = re.compile(
+    # What torchrun, mpirun and the like leave for the processes that they start, and how these are to meet.
+    r"(MASTER_|LOCAL_|GROUP_|ROLE_|TORCHELASTIC_|OMPI_|PMI_|PMIX_|GLOO_|TP_|NCCL_)\w+|RANK|WORLD_SIZE"
+    # Threads that are bound to processors are bound to the same ones in each trainer of a machine.
+    r"|(OMP|GOMP|KMP|MKL|OPENBLAS)_\w+"
+    r"|(TORCH|PYTORCH)_\w+"
+    # Interpreters that stop for questions or at a warning, or write to our pipes.
+    r"|PYTHON(INSPECT|STARTUP|WARNINGS|OPTIMIZE|PROFILEIMPORTTIME|VERBOSE|DEBUG|IOENCODING)"
+)
+
+
+def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a child in Python: without what is meant for other programs and would change
+    what ours does, and with nothing imported from the current directory.
+
+    Args:
+        given: where it comes from; None for this process's own.
+    """
+    whole = os.environ if given is None else given
+    kept = {name: value for name, value in whole.items() if not _FOREIGN.fullmatch(name)}
+    if "PYTHONPATH" in kept:
+        # An empty part, such as that of ``$PYTHONPATH:/more``, means the current directory.
+        kept["PYTHONPATH"] = os.pathsep.join(part for part in kept["PYTHONPATH"].split(os.pathsep) if part)
+    # Libraries ask for the user's name, which need not have one.
+    kept.setdefault("USER", str(os.getuid()))
+    return kept
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours with this interpreter; see :func:`environment`."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def die_with_parent(parent: int | None = None) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlnet import files
+from mlnet import files, sockets
 from mlnet.errors import ConfigError
 from mlnet.identity import Identity
-from mlnet.options import runtime_dir
 
 TASK_ID_LENGTH = 64
 """Characters of a task's id."""
@@ -26,17 +25,25 @@ class State:
         identity: its key.
         tasks: a directory a task, with its journal and files.
         ledger: receipts.
-        runtime: sockets; gone when the process is.
     """
 
-    def __init__(self, data_dir: Path, identity: Identity, runtime: Path) -> None:
+    def __init__(self, data_dir: Path, identity: Identity, runtime: sockets.Directory) -> None:
         self.directory = data_dir
         self.identity = identity
         self.tasks = data_dir / "tasks"
         self.ledger = data_dir / "ledger"
         self._begun = data_dir / "ended"  # named by an earlier version, which wrote it at the end of a task
         self._transcripts = data_dir / "transcripts"
-        self.runtime = runtime
+        self._runtime = runtime
+
+    @property
+    def runtime(self) -> Path:
+        """A private directory for sockets that exists; gone when the process is.
+
+        Raises:
+            ConfigError: it was removed, and sockets can be made nowhere else.
+        """
+        return self._runtime.path
 
     def task(self, task: str) -> Path:
         """The directory of a task."""
@@ -109,9 +116,10 @@ def opened(data_dir: Path) -> Iterator[State]:
     """Take hold of a party's directory.
 
     Raises:
-        ConfigError: it cannot be used, or another process has it.
+        ConfigError: it cannot be used, another process has it, or one has a copy of it on this machine.
     """
     try:
+        data_dir = data_dir.absolute()
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -126,14 +134,19 @@ def opened(data_dir: Path) -> Iterator[State]:
                 f"another mlnet process uses {data_dir}; stop it, or choose another directory with --data-dir"
             )
             raise ConfigError(message) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{data_dir} cannot be locked: {error.strerror}; choose a directory on another file system "
+                "with --data-dir"
+            ) from error
         identity = Identity.load_or_create(data_dir / "identity.key")
-        _drop_unbegun(data_dir / "tasks")
-        runtime = runtime_dir(identity.peer_id)
-        _empty(runtime)
-        try:
-            yield State(data_dir, identity, runtime)
-        finally:
-            shutil.rmtree(runtime, ignore_errors=True)
+        with sockets.alone(identity.derive(b"mlnet-lock-1").hex(), str(data_dir)):
+            _drop_unbegun(data_dir / "tasks")
+            runtime = sockets.Directory(last=data_dir)
+            try:
+                yield State(data_dir, identity, runtime)
+            finally:
+                runtime.close()
     finally:
         os.close(lock)
 
@@ -143,11 +156,3 @@ def _drop_unbegun(tasks: Path) -> None:
     for directory in tasks.iterdir() if tasks.is_dir() else ():
         if not (directory / "journal").exists():
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def _empty(directory: Path) -> None:
-    for entry in directory.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)

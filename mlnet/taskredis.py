@@ -109,7 +109,7 @@ class TaskRedis:
         }
         if self._server is None or not may.get(purpose, False):
             return None
-        return self._server.gate_path(purpose)
+        return self._server.gate_way(purpose)
 
     # ------------------------------------------------------------------------------- the servers of others
 

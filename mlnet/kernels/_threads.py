@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from mlnet import capacity
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-THREADS = min(_CORES, 8)
-"""As many as there are cores, within reason: a few saturate the memory."""
+THREADS = min(capacity.processors(), 8)
+"""As many as this process may use, within reason: a few saturate the memory."""

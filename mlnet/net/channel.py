@@ -8,12 +8,14 @@ import os
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 # grpc reports each lost connection on standard error, which belongs to the user.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
+from mlnet import sockets
 from mlnet.net.interface import MAX_ENVELOPE_BYTES
 from mlnet.rpc import mlnet_pb2_grpc
 
@@ -87,14 +89,22 @@ def _look_at(operation: asyncio.Future[Any]) -> None:
         operation.exception()
 
 
+def unix_target(path: str | Path) -> str:
+    """What grpc calls a unix socket: a URI, in which odd characters are percent-encoded."""
+    return f"unix:{quote(os.fsencode(path))}"
+
+
 class Channel:
     """An HTTP/2 connection to a peer by way of the unix socket of a tunnel."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
-        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS)
+        # grpc connects again by the name that it was given, which may have been removed meanwhile.
+        self._way = sockets.Way(socket)
+        self._channel = grpc.aio.insecure_channel(unix_target(self._way.address), options=CHANNEL_OPTIONS)
         self.stub = mlnet_pb2_grpc.MlnetStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         """End the connection and the calls on it."""
         await self._channel.close(None)
+        self._way.close()

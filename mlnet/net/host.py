@@ -211,11 +211,13 @@ class Host:
         self._outbound.start(nursery)
         opened = await listening.open_all(self._listen)
         try:
+            self._inbound.start()
             async with open_muxing(self._limits) as muxing:
                 self._muxing = muxing
                 swarm = self._make_swarm(repairs.Tcp(self._door, opened), muxing)
                 await self._serve(swarm, list(opened), started)
         finally:
+            self._inbound.close()
             listening.close(opened)
 
     async def _serve(self, swarm: Swarm, listen: Sequence[str], started: Callable[[], None]) -> None:

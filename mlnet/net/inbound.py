@@ -17,6 +17,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
+from mlnet import sockets
 from mlnet.net import tunnel, wellknown
 from mlnet.net.addresses import block
 from mlnet.net.interface import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits, Target
@@ -81,6 +82,7 @@ class Inbound:
         serve_wellknown: ServeWellknown,
     ) -> None:
         self._limits, self._runtime, self._rpc_socket = limits, runtime, rpc_socket
+        self._rpc_way: sockets.Way | None = None
         self._admit, self._serve_wellknown = admit, serve_wellknown
         self._bounds = {
             Kind.NAMELESS: limits.nameless_streams_per_peer,
@@ -98,10 +100,20 @@ class Inbound:
         self.refused = 0
         self.failed = 0
 
+    def start(self) -> None:
+        """Find the gRPC server, which listens by now; it is reached though its name be removed later."""
+        self._rpc_way = sockets.Way(self._rpc_socket)
+
+    def close(self) -> None:
+        """Let go of the gRPC server."""
+        if self._rpc_way is not None:
+            self._rpc_way.close()
+            self._rpc_way = None
+
     def source(self, grpc_peer: str) -> Source | None:
         """Who is behind a gRPC call, by its ``context.peer()``: the unix socket's address is one that only
         we could bind."""
-        return self._sources.get(grpc_peer.removeprefix("unix:"))
+        return self._sources.get(_caller(grpc_peer))
 
     async def serve(self, net_stream: INetStream) -> None:
         """Serve a stream to its end; libp2p calls this in a task of its own."""
@@ -171,12 +183,19 @@ class Inbound:
         return str(protocol)
 
     async def _serve_rpc(self, peer: str, stream: Stream) -> None:
-        name = self._runtime.name("c")
-        self._sources[str(name)] = Source(peer, stream.muxed_conn.remote_ip)
+        if self._rpc_way is None:
+            raise MuxedStreamError("the host has stopped")
+        name = self._runtime.caller()
+        self._sources[_caller(name)] = Source(peer, stream.muxed_conn.remote_ip)
         try:
-            await stream.splice(await tunnel.connect_named(self._rpc_socket, name))
+            try:
+                sock = await tunnel.connect_named(self._rpc_way.address, name)
+            except OSError as error:
+                logger.error("this node cannot be called: %s: %s", self._rpc_socket, error.strerror)
+                raise
+            await stream.splice(sock)
         finally:
-            del self._sources[str(name)]
+            del self._sources[_caller(name)]
 
     async def _serve_splice(self, peer: str, protocol: str, stream: Stream) -> None:
         target = await self._admit(peer, protocol, await tunnel.read_preamble(stream))
@@ -184,3 +203,9 @@ class Inbound:
             await stream.splice(await trio.open_unix_socket(str(target)))
         elif target is not None:
             await stream.splice(await trio.open_tcp_stream(*target))
+
+
+def _caller(address: str) -> str:
+    """The last part of the name of a calling end: letters, digits and dots. What stands before it differs,
+    since grpc writes ``unix:`` or ``unix-abstract:`` and percent-encodes directories."""
+    return address.replace(":", "/").replace("\0", "/").rpartition("/")[2]

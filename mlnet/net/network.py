@@ -149,6 +149,7 @@ class Network:
             await _within(STOP_SECONDS, "the gRPC server", self._server.stop())
         await self._host.stop()
         await self._intake.stop()
+        self._runtime.close()
 
     # --- peers
 

@@ -14,7 +14,7 @@ import grpc
 from mlnet import hosts
 from mlnet.envelope import Envelope
 from mlnet.net import blobs, dialback
-from mlnet.net.channel import SERVER_OPTIONS
+from mlnet.net.channel import SERVER_OPTIONS, unix_target
 from mlnet.net.exchange import MAX_CARRIED, Exchange
 from mlnet.net.inbound import Source
 from mlnet.net.intake import Intake
@@ -157,7 +157,7 @@ class RpcServer:
             PortInUse: ``tools_address`` is taken.
             ConfigError: it cannot be listened on.
         """
-        self._server.add_insecure_port(f"unix:{self._socket}")
+        self._server.add_insecure_port(unix_target(self._socket))
         if self._tools_address is not None:
             # The server itself only says that it failed, not why.
             for probe in hosts.listening(self._tools_address, "--tools"):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import secrets
 import socket
 import stat
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
 
+from mlnet import sockets
 from mlnet.errors import ConfigError
 from mlnet.net.interface import MAX_PREAMBLE_BYTES
 from mlnet.net.listening import BACKLOG
@@ -19,17 +22,23 @@ from mlnet.net.session import Stream
 
 logger = logging.getLogger(__name__)
 _LONGEST_NAME = 24
-_LONGEST_SOCKET_PATH = 107
 PREAMBLE_SECONDS = 10.0
 """Time for the first bytes of a spliced stream."""
 
 
 class RuntimeDir:
-    """A private directory of unix sockets, with names that never come twice."""
+    """A private directory of unix sockets, with names that never come twice.
+
+    Attributes:
+        path: of the directory; another one once somebody has removed it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._numbers = itertools.count()
+        self._secret = secrets.token_hex(8)
+        self._prepared = False
+        self._instead: sockets.Directory | None = None
 
     def prepare(self) -> None:
         """Make the directory.
@@ -37,10 +46,10 @@ class RuntimeDir:
         Raises:
             ConfigError: it cannot be made, is not private, or its path is too long for a unix socket.
         """
-        if len(os.fsencode(self.path)) + 1 + _LONGEST_NAME > _LONGEST_SOCKET_PATH:
+        if len(os.fsencode(self.path)) + 1 + _LONGEST_NAME > sockets.LONGEST_PATH:
             raise ConfigError(
                 f"the runtime directory {self.path} is too long for a unix socket; choose one of at most "
-                f"{_LONGEST_SOCKET_PATH - _LONGEST_NAME - 1} bytes"
+                f"{sockets.LONGEST_PATH - _LONGEST_NAME - 1} bytes"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -52,16 +61,51 @@ class RuntimeDir:
                 f"the runtime directory {self.path} is not private; "
                 f"run: chmod 700 {self.path}, or choose another"
             )
+        self._prepared = True
 
     def name(self, prefix: str) -> Path:
-        """An unused path; ``prefix`` is one letter."""
+        """An unused path; ``prefix`` is one letter.
+
+        When somebody has removed the directory, as logind does at logout, the path lies in a new one.
+
+        Raises:
+            ConfigError: there is no place for a new one.
+        """
+        if self._instead is not None:
+            self.path = self._instead.path
+        elif self._prepared and not self.path.is_dir():
+            self._instead = sockets.Directory(_LONGEST_NAME + 1)
+            logger.warning(
+                "%s was removed while in use; new sockets lie in %s", self.path, self._instead.path
+            )
+            self.path = self._instead.path
         return self.path / f"{prefix}{os.getpid():x}.{next(self._numbers):x}"
 
+    def caller(self) -> str:
+        """A name for the calling end of a connection, by which the other end knows it.
 
-async def connect_named(target: Path, name: Path) -> trio.SocketStream:
+        On Linux it is one of the kernel's abstract names, which need no directory. Nobody else can use it
+        against us: who listens lies in a directory that only this user may enter.
+        """
+        if sys.platform == "linux":
+            return f"\0mlnet-{self._secret}-{next(self._numbers):x}"
+        return str(self.name("c"))
+
+    def close(self) -> None:
+        """Remove what was made in place of a directory that was removed."""
+        if self._instead is not None:
+            self._instead.close()
+            self._instead = None
+
+
+async def connect_named(target: str, name: str) -> trio.SocketStream:
     """Connect to a unix socket from a socket bound to ``name``, which the other side sees as our address.
 
-    The name is gone from the file system when this returns: who accepts has it already.
+    A name in the file system is gone when this returns: who accepts has it already.
+
+    Args:
+        target: path of the socket.
+        name: from :meth:`RuntimeDir.caller`.
 
     Raises:
         OSError: nobody listens at ``target``.
@@ -69,18 +113,19 @@ async def connect_named(target: Path, name: Path) -> trio.SocketStream:
     # Bound without a checkpoint, so that no cancellation leaves a name behind.
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        plain.bind(str(name))
+        plain.bind(name)
     except BaseException:
         plain.close()
         raise
     sock = trio.socket.from_stdlib_socket(plain)
     try:
-        await sock.connect(str(target))
+        await sock.connect(target)
     except BaseException:
         sock.close()
         raise
     finally:
-        unlink(name)
+        if not name.startswith("\0"):
+            unlink(Path(name))
     return trio.SocketStream(sock)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
+from mlnet import capacity
 from mlnet.simulation.scenario import Outcome, Run, Scenario
 
 AT_A_TIME = 16
@@ -71,7 +71,7 @@ def outcomes(
         range(start, min(start + AT_A_TIME, first + seeds))
         for start in range(first, first + seeds, AT_A_TIME)
     ]
-    workers = min(processes or len(os.sched_getaffinity(0)), len(chunks))
+    workers = min(processes or capacity.processors(), len(chunks))
     if workers <= 1:
         for chunk in chunks:
             for seed in chunk:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from mlnet import files, hosts
+from mlnet import files, hosts, sockets
 from mlnet.errors import PortInUse, StoreError
 from mlnet.processes import end, spawn, wrapped
 from mlnet.store import resp, settings, splice
@@ -53,6 +53,7 @@ class RedisServer:
         self._reading: asyncio.Task[None] | None = None
         self._gates: dict[str, splice.Listener] = {}
         self._relay: splice.Listener | None = None
+        self._way: sockets.Way | None = None
         self._replication = asyncio.Lock()
 
     @classmethod
@@ -87,7 +88,7 @@ class RedisServer:
         sock = directory / "redis.sock"
         if len(os.fsencode(sock)) > MAX_SOCKET_PATH:
             raise StoreError(f"the path {sock} is too long for a unix socket; use a shorter directory")
-        config = settings.Settings(task, host, sock, directory, max_memory)
+        config = settings.Settings(task, host, sock, max_memory)
         for port in free_ports(host, ports):
             server = await cls._launch(binary, config, port)
             if server is not None:
@@ -104,7 +105,7 @@ class RedisServer:
         try:
             process = await spawn(
                 wrapped([str(binary), "-"]),
-                cwd=config.directory,
+                cwd=config.unix_socket.parent,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -117,6 +118,7 @@ class RedisServer:
             if not await server._ready():
                 await server.stop()
                 return None
+            server._way = sockets.Way(config.unix_socket)
             server._reading = asyncio.get_running_loop().create_task(server._read_log())
             await server._load_functions()
         except BaseException:
@@ -176,7 +178,7 @@ class RedisServer:
         path = self.gate_path(purpose)
         if purpose not in self._gates:
             password, limit = self._config.passwords[purpose], settings.PURPOSES[purpose]
-            made = self._gates[purpose] = splice.gate(self.unix_socket, purpose, password, limit)
+            made = self._gates[purpose] = splice.gate(self._address(), purpose, password, limit)
             await made.listen_unix(path)
         return path
 
@@ -184,7 +186,17 @@ class RedisServer:
         """The path of a gate that was made."""
         if purpose not in settings.PURPOSES:
             raise StoreError(f"there is no gate for {purpose!r}, only for {', '.join(settings.PURPOSES)}")
-        return self._config.directory / f"{purpose}.sock"
+        return self.unix_socket.with_name(f"{purpose}.sock")
+
+    def gate_way(self, purpose: str) -> Path:
+        """The same for this process alone: it leads there while the gate is open, though the directory be
+        removed."""
+        path = self.gate_path(purpose)
+        gate = self._gates.get(purpose)
+        return path if gate is None or gate.way is None else Path(gate.way.address)
+
+    def _address(self) -> str:
+        return str(self.unix_socket) if self._way is None else self._way.address
 
     # -- replication
 
@@ -271,7 +283,7 @@ class RedisServer:
         """Carry out commands as administrator: the last one's reply."""
         reply: resp.Reply = None
         try:
-            async with resp.Connection.open(self.unix_socket) as connection:
+            async with resp.Connection.open(Path(self._address())) as connection:
                 login = ("AUTH", settings.ADMIN, self._config.passwords[settings.ADMIN])
                 for parts in (login, *commands):
                     reply = await connection.call(*parts, timeout=ADMIN_TIMEOUT)
@@ -291,6 +303,9 @@ class RedisServer:
             listeners.append(self._relay)
         self._gates.clear()
         self._relay = None
+        if self._way is not None:
+            self._way.close()
+            self._way = None
         async with contextlib.AsyncExitStack() as ends:  # the process first, and all, whichever fails
             for listener in listeners:
                 ends.push_async_callback(listener.close)
@@ -298,7 +313,7 @@ class RedisServer:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
-        directory = self._config.directory
+        directory = self.unix_socket.parent
         left = [self.unix_socket, *(self.gate_path(purpose) for purpose in settings.PURPOSES)]
         # A server that is killed while it receives its master's data leaves that.
         for path in (*left, *directory.glob("temp-*.rdb"), *directory.glob("*dump.rdb")):

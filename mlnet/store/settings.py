@@ -63,8 +63,7 @@ class Settings:
     Attributes:
         task: id whose keys it holds.
         host: IP address of the open port; None for all addresses of both families.
-        unix_socket: path of the socket.
-        directory: its working directory.
+        unix_socket: path of the socket, in its working directory.
         max_memory: bytes of data.
         passwords: by user.
         relay_password: with which it logs in, as ``replica``, where it replicates from.
@@ -74,7 +73,6 @@ class Settings:
     task: str
     host: str | None
     unix_socket: Path
-    directory: Path
     max_memory: int
     passwords: dict[str, str] = field(default_factory=_passwords)
     relay_password: str = field(default_factory=lambda: secrets.token_hex(32))
@@ -88,9 +86,9 @@ class Settings:
             f"bind {self.host or '* -::*'}",
             # It would answer something else than NOAUTH, and with the default user off it protects nothing.
             "protected-mode no",
-            f"unixsocket {_quoted(self.unix_socket)}",
+            # A name in its working directory: a path may hold what its configuration cannot.
+            f"unixsocket {self.unix_socket.name}",
             "unixsocketperm 700",
-            f"dir {_quoted(self.directory)}",
             "databases 1",
             "daemonize no",
             'logfile ""',
@@ -123,7 +121,3 @@ class Settings:
             digest = hashlib.sha256(self.passwords[user].encode()).hexdigest()
             lines.append(f"user {user} on #{digest} resetchannels -@all {rules.format(task=self.task)}")
         return "\n".join(lines) + "\n"
-
-
-def _quoted(path: Path) -> str:
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

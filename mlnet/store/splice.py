@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from mlnet import hosts
+from mlnet import hosts, sockets
 from mlnet.errors import StoreError
 from mlnet.store import resp
 
@@ -49,6 +49,8 @@ class Listener:
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self.way: sockets.Way | None = None
+        """Leads to its unix socket."""
         self.problem = ""
         """What went wrong with the last connection; empty when nothing did."""
 
@@ -56,6 +58,7 @@ class Listener:
         """Listen at a unix socket that this user alone may use."""
         self._server = await asyncio.start_unix_server(self._accept, path)
         os.chmod(path, 0o600)  # noqa: PTH101 - the linter takes a Path's for slow
+        self.way = sockets.Way(path)
 
     async def listen_loopback(self) -> tuple[str, int]:
         """Listen at this machine's own address: it, and the TCP port."""
@@ -71,6 +74,9 @@ class Listener:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self.way is not None:
+            self.way.close()
+            self.way = None
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= self._limit:
@@ -90,7 +96,7 @@ class Listener:
             self.problem = str(error) or type(error).__name__
 
 
-def gate(target: Path, user: str, password: str, limit: int) -> Listener:
+def gate(target: str, user: str, password: str, limit: int) -> Listener:
     """A listener whose connections reach a server as one of its users, without knowing the password."""
 
     async def serve(client: Ends) -> None:

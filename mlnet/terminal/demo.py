@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from mlnet import errors, hosts, processes, task
-from mlnet.errors import MlnetError, TaskError
+from mlnet import errors, hosts, processes, sockets, task
+from mlnet.errors import ConfigError, MlnetError, TaskError
 from mlnet.result import Result
 from mlnet.terminal import console
 from mlnet.terminal.controls import Controls, Job
@@ -33,14 +34,15 @@ CLEAN_SECONDS = 10.0
 LOG_LINES = 12
 _ADDRESS = re.compile(rb"--peer (/\S+/p2p/\S+)")
 
-# Removes the directory once every process that holds the other end of its standard input has ended, whatever
+# Removes directories once every process that holds the other end of its standard input has ended, whatever
 # ended it. A node's own children die a moment after it and may still write until then, hence the tries.
 _CLEANER = (
     "import os, shutil, sys, time\n"
     "sys.stdin.buffer.read()\n"
     "for _ in range(50):\n"
-    "    shutil.rmtree(sys.argv[1], ignore_errors=True)\n"
-    "    if not os.path.exists(sys.argv[1]):\n"
+    "    for path in sys.argv[1:]:\n"
+    "        shutil.rmtree(path, ignore_errors=True)\n"
+    "    if not any(map(os.path.exists, sys.argv[1:])):\n"
     "        break\n"
     "    time.sleep(0.1)\n"
 )
@@ -119,20 +121,17 @@ class LocalNetwork:
     async def _start(self, number: int, peers: tuple[str, ...]) -> LocalNode:
         log = self.directory / f"node-{number + 1}.log"
         argv = [
-            *(sys.executable, "-m", "mlnet", "start", "--parent", str(os.getpid())),
-            *(
-                "--listen",
-                local(),
-                "--threads",
-                "1",
-                "--data-dir",
-                str(self.directory / f"node-{number + 1}"),
-            ),
+            *processes.python("mlnet", "start", "--parent", str(os.getpid())),
+            *("--listen", local(), "--threads", "1", "--data-dir", str(self.directory / f"node-{number + 1}")),
             *(argument for peer in peers for argument in ("--peer", peer)),
         ]
         with log.open("wb") as stderr:
             process = await processes.spawn(
-                argv, stdin=self._lifeline, stdout=asyncio.subprocess.PIPE, stderr=stderr.fileno()
+                argv,
+                env=processes.environment(),
+                stdin=self._lifeline,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr.fileno(),
             )
         self._processes.append(process)
         try:
@@ -178,38 +177,58 @@ async def local_network(display: Display) -> AsyncIterator[LocalNetwork]:
     """A directory for a network on this machine; nodes and files are gone afterwards, also if this process is
     killed.
 
-    Environment variables lead all that this process and the nodes write for themselves to that directory.
+    Environment variables lead all that this process and the nodes write for themselves to that directory, but
+    their sockets, which have one of their own.
     """
-    directory = Path(tempfile.mkdtemp(prefix="mlnet-demo-"))
+    async with AsyncExitStack() as stack:
+        # Not below the other directory, whose path may be too long for sockets.
+        runtime = sockets.Directory(sockets.OUTER_ROOM)
+        stack.callback(runtime.close)
+        directory = _make_directory()
+        lifeline = await _cleaned((directory, runtime.path), stack)
+        _redirect("XDG_RUNTIME_DIR", runtime.path, stack)
+        _redirect("TMPDIR", directory / "tmp", stack)
+        network = LocalNetwork(directory, lifeline, display)
+        stack.push_async_callback(network.stop)
+        yield network
+
+
+def _make_directory() -> Path:
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="mlnet-demo-")).absolute()
+    except OSError as error:
+        raise ConfigError(f"no temporary directory can be made: {error.strerror}; set TMPDIR") from error
+    (directory / "tmp").mkdir(mode=0o700)
+    return directory
+
+
+async def _cleaned(paths: tuple[Path, ...], stack: AsyncExitStack) -> int:
+    """Have a process remove these directories once this one and the nodes have ended; the descriptor that the
+    nodes inherit for it."""
     reading, lifeline = os.pipe()
-    cleaner = None
     try:
         cleaner = await processes.spawn(
-            [sys.executable, "-I", "-S", "-c", _CLEANER, str(directory)], cwd=Path("/"), stdin=reading
+            [sys.executable, "-I", "-S", "-c", _CLEANER, *map(str, paths)], cwd=Path("/"), stdin=reading
         )
+    except OSError:
+        os.close(lifeline)
+        shutil.rmtree(paths[0], ignore_errors=True)
+        raise
     finally:
         os.close(reading)
-        if cleaner is None:
-            os.close(lifeline)
-            os.rmdir(directory)  # noqa: PTH106 - empty, and gone in no time
-    try:
-        async with AsyncExitStack() as stack:
-            _redirect(directory, stack)
-            network = LocalNetwork(directory, lifeline, display)
-            stack.push_async_callback(network.stop)
-            yield network
-    finally:
+
+    async def clean() -> None:
         os.close(lifeline)
         async with asyncio.timeout(CLEAN_SECONDS):
             await cleaner.wait()
 
+    stack.push_async_callback(clean)
+    return lifeline
 
-def _redirect(directory: Path, stack: AsyncExitStack) -> None:
-    for variable, name in (("XDG_RUNTIME_DIR", "run"), ("TMPDIR", "tmp")):
-        place = directory / name
-        place.mkdir(mode=0o700)
-        stack.callback(_restore, variable, os.environ.get(variable))
-        os.environ[variable] = str(place)
+
+def _redirect(variable: str, place: Path, stack: AsyncExitStack) -> None:
+    stack.callback(_restore, variable, os.environ.get(variable))
+    os.environ[variable] = str(place)
 
 
 def _restore(variable: str, value: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
@@ -70,15 +69,13 @@ class Trainer:
         Raises:
             TrainingError: it cannot be started.
         """
-        argv = [sys.executable, "-P", "-m", "mlnet.training.worker", str(os.getpid())]
+        argv = processes.python("mlnet.training.worker", str(os.getpid()))
         if memory is not None:
             argv.append(str(memory))
-        environment = dict(os.environ if env is None else env)
+        environment = processes.environment(env)
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         # A library in Rust that panics for want of memory would want more of it to say where.
         environment["RUST_BACKTRACE"] = "0"
-        # Without it the ranks meet when the plan says so, not at their first step.
-        environment.pop("TORCH_GLOO_LAZY_INIT", None)
         pipe = asyncio.subprocess.PIPE
         try:
             process = await processes.spawn(argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)

@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parents[2]
 
 # What every room may import: plain data, the reading of it, and small tools that know no room.
 FOUNDATION = {
+    "capacity",
     "clock",
     "envelope",
     "errors",
@@ -26,6 +27,7 @@ FOUNDATION = {
     "hosts",
     "identity",
     "processes",
+    "sockets",
     "task",
     "task_diagnosis",
     "task_fields",
