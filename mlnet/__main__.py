@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
+if not sys.flags.safe_path:
+    # ``-m`` puts the current directory first, where somebody's ``random.py`` may lie.
+    del sys.path[0]
+
 from mlnet.cli import main
 
 main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -10,7 +11,7 @@ import typer
 
 from mlnet import __version__
 from mlnet.errors import MlnetError
-from mlnet.terminal import console
+from mlnet.terminal import console, streams
 from mlnet.terminal.arguments import (
     DEFAULT_FILE,
     definition_file,
@@ -41,7 +42,7 @@ Peer = Annotated[
     Strings, typer.Option(metavar="ADDRESS", help="Of a node, as its `start` prints it; repeatable.")
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(help="For identity, journals and ledger. Default: ~/.local/share/mlnet/…")
+    Path | None, typer.Option(help="For identity, journals and ledger. Default: ~/.local/share/mlnet.")
 ]
 Output = Annotated[
     Path | None, typer.Option(help="New directory for model and result.json. Default: ./mlnet-TASK.")
@@ -62,18 +63,34 @@ RedisPorts = Annotated[
 
 def main() -> NoReturn:
     """Run the command that the arguments name, and end the process."""
+    streams.prepare()
+    # PYTHONWARNINGS=error is for those who test a library, and would end us with a remark of one that we use.
+    warnings.resetwarnings()
+    warnings.simplefilter("ignore", DeprecationWarning)
+    sys.exit(_run())
+
+
+def _run() -> int | str | None:
+    """The exit code."""
     try:
-        app(prog_name=console.NAME)
+        try:
+            app(prog_name=console.NAME)
+        except SystemExit as end:
+            sys.stdout.flush()
+            return end.code
+        return 0
     except MlnetError as error:
-        sys.exit(console.fail(error))
+        return console.fail(error)
     except KeyboardInterrupt:
-        sys.exit(console.INTERRUPTED)
+        return console.INTERRUPTED
     except BrokenPipeError:
         console.abandon_output()
-        sys.exit(1)
+        return 1
+    except streams.OutputLost as error:
+        console.lost_output(error)
+        return 1
     except Exception as error:  # noqa: BLE001 - the last resort: one line in place of a traceback
-        sys.exit(console.crashed(error))
-    sys.exit(0)
+        return console.crashed(error)
 
 
 def _version(wanted: bool) -> None:

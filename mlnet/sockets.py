@@ -17,7 +17,7 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,13 +55,16 @@ class Directory:
     Args:
         room: bytes that the paths below it need, with the slash before them.
         last: a directory to take when no other serves.
+        note: told which place that the environment names does not serve, and why.
 
     Raises:
         ConfigError: sockets can be made nowhere.
     """
 
-    def __init__(self, room: int = ROOM, last: Path | None = None) -> None:
-        self._room, self._last = room, last
+    def __init__(
+        self, room: int = ROOM, last: Path | None = None, note: Callable[[str], object] = logger.warning
+    ) -> None:
+        self._room, self._last, self._note = room, last, note
         self._made: list[tuple[Path, int]] = []
         self._make()
 
@@ -94,9 +97,7 @@ class Directory:
             except OSError as error:
                 problems.append(f"{place.path}: {error.strerror}")
                 if place.variable:
-                    logger.warning(
-                        "%s=%s is not used for sockets: %s", place.variable, place.path, error.strerror
-                    )
+                    self._note(f"{place.variable}={place.path} is not used for sockets: {error.strerror}")
                 continue
             self._made.append(made)
             return

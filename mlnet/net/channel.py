@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-# grpc reports each lost connection on standard error, which belongs to the user.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
 import grpc
 
 from mlnet import sockets

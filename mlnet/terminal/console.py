@@ -73,8 +73,14 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def lost_output(error: OSError) -> None:
+    """Say on standard error that standard output is lost, and abandon it."""
+    say(f"standard output cannot be written: {error.strerror}")
+    abandon_output()
+
+
 def abandon_output() -> None:
-    """Nobody reads standard output any more: have the interpreter's last flush succeed."""
+    """Standard output is of no use any more: have the interpreter's last flush succeed."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

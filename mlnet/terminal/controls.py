@@ -144,7 +144,7 @@ def controlled(say: Callable[[str], object]) -> Iterator[Controls]:
 @contextmanager
 def entered(handler: Callable[[], None]) -> Iterator[None]:
     """Call a handler when the user presses Enter, if standard input is a terminal that is ours to read."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield
         return
     loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()

@@ -20,6 +20,7 @@ def default_data_dir(party: str) -> Path:
             base = Path("~/.local/share").expanduser()
         except RuntimeError as error:
             raise ConfigError(
-                "this user has no home directory; set HOME or XDG_DATA_HOME, or choose a directory with --data-dir"
+                "this user has no home directory; set HOME or XDG_DATA_HOME, or choose a directory with "
+                "--data-dir"
             ) from error
     return base / "mlnet" / party

@@ -132,7 +132,7 @@ class Display:
             markup=False,
         )
         drawn = terminal and not self._console.is_dumb_terminal if live is None else live
-        self._spinner = Spinner("dots")
+        self._spinner = Spinner("line" if self._console.options.ascii_only else "dots")
         self._headings: set[str] = set()
         self._training = Training()
         self._phases = Phases(clock)

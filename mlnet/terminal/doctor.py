@@ -8,7 +8,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,15 +17,15 @@ from typing import Literal
 import typer
 
 import mlnet
-from mlnet import hosts
+from mlnet import capacity, hosts, processes, sockets
 from mlnet.errors import ConfigError, NoRedisBinary
 
 Status = Literal["ok", "warn", "fail"]
 PYTHONS = ((3, 11), (3, 13))
 FEWEST_DESCRIPTORS, ENOUGH_DESCRIPTORS = 256, 4096
 ENOUGH_DISK = 10 << 30
-LONGEST_RUNTIME = 57
-"""Bytes of the longest path for sockets: each of them adds fifty, and 107 is what the kernel takes."""
+LEAST_MEMORY = 2 << 30
+"""PyTorch alone takes half a gigabyte in a trainer, and a node has one beside Redis and itself."""
 COMMAND_SECONDS = 120.0
 _COMPILE = "reinstall with a C compiler and MLNET_EXTENSIONS=require"
 
@@ -86,6 +85,7 @@ def examine(data_dir: Path, redis: str | None, redis_ports: tuple[int, int] | No
         lambda: descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         lambda: directory(data_dir),
         runtime,
+        offer,
     )
     return [check() for check in checks]
 
@@ -156,7 +156,7 @@ def redis_server(option: str | None) -> Finding:
 
 def torch() -> Finding:
     """The library that trains, as a trainer's process finds it."""
-    text = output([sys.executable, "-m", "mlnet.training.about"])
+    text = output(processes.python("mlnet.training.about"))
     if text is None:
         return Finding("torch", "fail", "it cannot be imported", "pip install torch, and try: import torch")
     about = encoding.loads(text)
@@ -172,7 +172,9 @@ def output(command: Sequence[str]) -> str | None:
         result = subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            env=processes.environment(),
+            encoding="utf-8",
+            errors="replace",
             timeout=COMMAND_SECONDS,
             check=True,
             stdin=subprocess.DEVNULL,
@@ -223,11 +225,25 @@ def directory(path: Path) -> Finding:
 
 
 def runtime() -> Finding:
-    """Where sockets are made."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    fix = "set XDG_RUNTIME_DIR to a short path that is writable"
-    if not os.access(base, os.W_OK | os.X_OK):
-        return Finding("sockets", "fail", f"{base} cannot be written", fix)
-    if len(os.fsencode(base)) > LONGEST_RUNTIME:
-        return Finding("sockets", "fail", f"{base} is too long for sockets", fix)
+    """Where sockets are made, and where they should be but cannot."""
+    problems: list[str] = []
+    try:
+        made = sockets.Directory(note=problems.append)
+    except ConfigError as error:
+        return Finding("sockets", "fail", *str(error).rsplit("; ", 1))
+    base = str(made.path.parent)
+    made.close()
+    if problems:
+        fix = "set XDG_RUNTIME_DIR to a short path that is writable"
+        return Finding("sockets", "warn", f"{base}, since {'; '.join(problems)}", fix)
     return Finding("sockets", "ok", base)
+
+
+def offer() -> Finding:
+    """What tasks may have of this machine, unless the options say otherwise."""
+    processors, memory = capacity.processors(), capacity.memory() >> 20
+    found = f"{processors} processor{'' if processors == 1 else 's'}, half of {memory:,} MiB of memory"
+    if memory < LEAST_MEMORY >> 20:
+        fix = "let this user, container or service have more memory"
+        return Finding("offer", "warn", found, fix)
+    return Finding("offer", "ok", found)

@@ -46,9 +46,17 @@ def carry_out(command: Command, *, json: bool) -> int:
     else:
         code = _code(result, interrupted)
     if json:
+        _print(result)
+    return code
+
+
+def _print(result: Result) -> None:
+    """Write the document to standard output; the exit code tells of the task, not of that."""
+    try:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
         sys.stdout.flush()
-    return code
+    except OSError as error:
+        console.lost_output(error)
 
 
 async def _controlled(command: Command, display: Display) -> tuple[Result, bool]:

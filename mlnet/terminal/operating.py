@@ -182,8 +182,12 @@ def _for_others(addresses: Sequence[str]) -> list[str]:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Write to standard output; a node runs on where that cannot be."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        console.lost_output(error)
 
 
 def _write_error(text: str) -> None:

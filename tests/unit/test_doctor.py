@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlnet import cli
+from mlnet import cli, sockets
 from mlnet.errors import ConfigError
 from mlnet.terminal import doctor
 from mlnet.terminal.doctor import Finding
@@ -44,7 +44,7 @@ def test_a_whole_installation_can_run_a_node(tmp_path: Path) -> None:
     names = [line.split()[1] for line in out.splitlines()[:-1] if line[0] != " "]
     assert names == [
         *("python", "kernels", "transport", "encryption", "redis", "torch"),
-        *("ports", "descriptors", "data", "sockets"),
+        *("ports", "descriptors", "data", "sockets", "offer"),
     ]
     assert not (tmp_path / "node").exists()
 
@@ -113,7 +113,18 @@ def test_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.directory(file / "below").status == "fail"
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert doctor.directory(tmp_path).status == "fail"
-    assert doctor.runtime().status == "fail"
+
+
+def test_sockets_that_can_be_made_nowhere_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(sockets, "_default_places", lambda: (sockets.Place(Path("/missing")),))
+    finding = doctor.runtime()
+    assert finding.status == "fail"
+    assert "No such file" in finding.found
+    assert finding.fix.startswith("set XDG_RUNTIME_DIR")
 
 
 def test_little_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +137,16 @@ def test_a_long_runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     finding = doctor.runtime()
-    assert finding.status == "fail"
-    assert "too long" in finding.found
+    assert finding.status == "warn"
+    assert f"XDG_RUNTIME_DIR={long} is not used" in finding.found
+    assert list(long.iterdir()) == []
+
+
+def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlnet.capacity.memory", lambda: 1 << 30)
+    monkeypatch.setattr("mlnet.capacity.processors", lambda: 1)
+    assert doctor.offer().found == "1 processor, half of 1,024 MiB of memory"
+    assert doctor.offer().status == "warn"
 
 
 def test_pure_kernels_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
