@@ -191,7 +191,9 @@ class Wire:
         """Learn addresses; what a peer says of others counts only where nothing is known of them."""
         known = self.network.known_peers()
         for entry in body.peers:
-            if entry.peer == sender or (entry.peer != self.seal.peer_id and entry.peer not in known):
+            if entry.peer == self.seal.peer_id:
+                self.network.known_at(entry.addresses)
+            elif entry.peer == sender or entry.peer not in known:
                 self.network.add_addresses(entry.peer, entry.addresses)
 
     def _compare_clocks(self, peer: str, sent: int) -> None:
@@ -224,10 +226,11 @@ class Wire:
     def _greet(self, peer: str) -> None:
         """Give a peer our addresses, those of others, and the time by our clock."""
         known = self.network.known_peers()
+        # The peer itself is told, too, where it is known: so it learns of another process with its identity.
         others = [
             PeerAddresses(other, tuple(addresses[:MAX_ADDRESSES]))
-            for other, addresses in list(known.items())[:EXCHANGED_PEERS]
-            if other != peer and addresses
+            for other, addresses in [(peer, known.pop(peer, ())), *list(known.items())[:EXCHANGED_PEERS]]
+            if addresses
         ]
         mine = PeerAddresses(self.seal.peer_id, self.addresses())
         self._tell(peer, self.seal.seal(Peers((mine, *others)), sent=clock.wall()))

@@ -24,6 +24,7 @@ class Events:
         self.links: list[tuple[str, str, bool]] = []
         self.garbage: list[tuple[str, float]] = []
         self.reached: list[tuple[str, str]] = []
+        self.twins: list[str] = []
         self.up = 0
         self.peer = ""
         self._changed = asyncio.Event()
@@ -35,6 +36,10 @@ class Events:
 
     def on_missing_link(self, peer: str) -> None:
         pass
+
+    def on_twin(self, ip: str) -> None:
+        self.twins.append(ip)
+        self._changed.set()
 
     def on_garbage(self, peer: str, points: float) -> None:
         self.garbage.append((peer, points))
@@ -66,11 +71,12 @@ def runtime() -> Iterator[RuntimeDir]:
 
 @contextlib.asynccontextmanager
 async def hosting(
-    limits: Limits | None = None, *, in_python: bool = False
+    limits: Limits | None = None, *, in_python: bool = False, identity: Identity | None = None
 ) -> AsyncIterator[tuple[Host, Events, str]]:
-    """A bare host, its events and its peer id; ``in_python`` for one whose sessions a test can reach into."""
+    """A bare host, its events and its peer id; ``in_python`` for one whose sessions a test can reach into,
+    ``identity`` for one that is not fresh."""
     with runtime() as directory:
-        identity, events = Identity.generate(), Events()
+        identity, events = identity or Identity.generate(), Events()
         events.peer = identity.peer_id
         host = Host(
             identity.seed,

@@ -32,6 +32,7 @@ class Node:
         self.admitted: list[tuple[str, str, str]] = []
         self._changed = asyncio.Event()
         self.network: Network
+        self.runtime_dir: Path
 
     @property
     def id(self) -> str:
@@ -103,16 +104,17 @@ async def running(
     listen: tuple[str, ...] = LOOPBACK,
     limits: Limits | None = None,
     tools_address: str | None = None,
+    runtime_dir: Path | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node's network; afterwards nothing is left in its runtime directory."""
     with tempfile.TemporaryDirectory(prefix="mlnet-") as directory:
-        runtime_dir = Path(directory) / "run"
+        node.runtime_dir = runtime_dir or Path(directory) / "run"
         node.network = Network(
             node.identity,
             node.handlers(),
             listen=listen,
             peers=peers,
-            runtime_dir=runtime_dir,
+            runtime_dir=node.runtime_dir,
             tools_address=tools_address,
             limits=limits,
         )
@@ -121,7 +123,7 @@ async def running(
             yield node
         finally:
             await node.network.stop()
-            assert list(runtime_dir.iterdir()) == []
+            assert list(node.runtime_dir.glob("*")) == []
 
 
 @contextlib.asynccontextmanager

@@ -54,6 +54,8 @@ GARBAGE_POINTS = 6.0
 HEAD_START_SECONDS = 0.25
 """Time for one address to answer before the next one is dialled as well."""
 SHUTDOWN_SECONDS = 2.0
+MEET_SECONDS = 5.0
+"""Time for our own end of a connection with ourselves to appear."""
 
 
 class HostEvents(Protocol):
@@ -67,6 +69,9 @@ class HostEvents(Protocol):
 
     def on_garbage(self, peer: str, points: float) -> None:
         """A connection ended because the peer broke the rules."""
+
+    def on_twin(self, ip: str) -> None:
+        """Another process, at this address, has our identity."""
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         """The unix socket to which an inbound stream is spliced; None refuses it."""
@@ -112,6 +117,8 @@ class Host:
         self._swarm: Swarm | None = None
         self._muxing: Muxing | None = None
         self._nursery: trio.Nursery | None = None
+        self._dialling_self = trio.Lock()
+        self._met_self: trio.Event | None = None
         self.listen_addresses: list[str] = []
         self.reach = Reach()
 
@@ -263,6 +270,12 @@ class Host:
             if dialled is not None:
                 self._thread.notify(self._events.on_reached, link.ip, *dialled)
             await self._watch(link)
+        elif session.peer_id != self._id:
+            return
+        elif self._met_self is not None:
+            self._met_self.set()
+        else:
+            self._thread.notify(self._events.on_twin, session.remote_ip)
 
     async def _watch(self, link: Link) -> None:
         session = link.session
@@ -334,23 +347,51 @@ class Host:
             raise PeerUnreachable(f"peer {peer} is not reachable ({reason})", reason)
 
     async def _dial_one(self, peer: str, address: str) -> str | None:
-        if self._swarm is None or self._nursery is None:
+        if peer == str(self._id):
+            return await self._dial_self(address)
+        session = await self._open(peer, address)
+        if isinstance(session, str):
+            return session
+        link = self._add_link(session)
+        if isinstance(link, Turned):
+            await session.close()
+            return link.value
+        if self._nursery is not None:
+            self._nursery.start_soon(self._watch, link)
+        return None
+
+    async def _dial_self(self, address: str) -> str:
+        """Dial an address where our own identity is expected: who answers is this process, if its own end of
+        the connection appears as well, or one with a copy of the key."""
+        async with self._dialling_self:
+            met = self._met_self = trio.Event()
+            try:
+                session = await self._open(str(self._id), address)
+                if isinstance(session, str):
+                    return session
+                with trio.move_on_after(MEET_SECONDS):
+                    await met.wait()
+                await session.close()
+            finally:
+                self._met_self = None
+        if met.is_set():
+            return "it is this node itself"
+        self._thread.notify(self._events.on_twin, session.remote_ip)
+        return "another process answers there with the identity of this node"
+
+    async def _open(self, peer: str, address: str) -> Session | str:
+        """A connection with a peer at an address, or why there is none."""
+        if self._swarm is None:
             return "the host has stopped"
         if self._is_own(address):
             return "that is this node itself"
         try:
             with trio.fail_after(self._limits.dial_seconds):
-                session = await repairs.dial(self._swarm, ID.from_base58(peer), Multiaddr(address))
+                return await repairs.dial(self._swarm, ID.from_base58(peer), Multiaddr(address))
         except trio.TooSlowError:
             return refusals.silent(self._limits.dial_seconds)
         except (BaseLibp2pError, OSError) as error:
             return refusals.why(error)
-        link = self._add_link(session)
-        if isinstance(link, Turned):
-            await session.close()
-            return "it is this node itself" if link is Turned.ODD else link.value
-        self._nursery.start_soon(self._watch, link)
-        return None
 
     def _is_own(self, address: str) -> bool:
         """Whether nobody but this node can be found there, such as at an address that every machine has."""

@@ -37,6 +37,7 @@ from mlnet.net.listening import everywhere
 from mlnet.net.metrics import Metrics
 from mlnet.net.service import RpcServer, Service
 from mlnet.net.tunnel import RuntimeDir
+from mlnet.net.twins import Twins
 from mlnet.net.views import Views
 from mlnet.net.wellknown import Identified
 
@@ -91,6 +92,9 @@ class Network:
             events=self,
         )
         self._contacts = Contacts(identity.peer_id, self._host, self._limits, peers, handlers.on_unreachable)
+        self._twins = Twins(identity.peer_id, self._host.dial, self._is_own)
+        split = map(addressing.split_full, peers)
+        self._own_pinned = [address for address, peer in split if peer == identity.peer_id]
         self._conversations = Conversations(self._host, self._contacts, self._limits)
         self._deliveries = Deliveries(identity.peer_id, self._conversations, self._contacts.is_connected)
         self._gossip = Gossip(
@@ -135,6 +139,7 @@ class Network:
             await self.stop()
             raise
         self._contacts.start()
+        self._twins.suspect(self._own_pinned)
 
     async def stop(self) -> None:
         """End every thread, connection and socket within a few seconds; sends that wait resolve to False.
@@ -143,6 +148,7 @@ class Network:
         """
         self._running = False
         await _within(STOP_SECONDS, "the questions to peers", self._views.stop())
+        await _within(STOP_SECONDS, "the dials of our own identity", self._twins.stop())
         await _within(STOP_SECONDS, "the dials under way", self._contacts.stop())
         await _within(STOP_SECONDS, "the conversations", self._conversations.stop())
         if self._server is not None:
@@ -207,6 +213,15 @@ class Network:
         Malformed ones, names, and what exceeds the limits are ignored.
         """
         self._contacts.learn(peer, addresses)
+
+    def known_at(self, addresses: Sequence[str]) -> None:
+        """A peer says that it knows us at these addresses: see whether another process has our identity."""
+        found = (addressing.from_network(self._peer_id, address) for address in addresses)
+        if self._running:
+            self._twins.suspect(address for address in found if address is not None)
+
+    def _is_own(self, address: str) -> bool:
+        return any(own.partition("/p2p/")[0] == address for own in self.addresses())
 
     def neighbours(self) -> list[str]:
         """The connected peers to which gossip is passed, at most 16."""
@@ -388,6 +403,10 @@ class Network:
         """A stream waits for a connection with that peer."""
         if self._running:
             self._contacts.dial_soon(peer)
+
+    def on_twin(self, ip: str) -> None:
+        """Another process has our identity."""
+        self._twins.found(ip)
 
     def on_garbage(self, peer: str, points: float) -> None:
         """A connection ended because that peer broke the rules."""

@@ -68,6 +68,9 @@ class Ours(Way):
     def on_missing_link(self, peer: str) -> None:
         """See HostEvents."""
 
+    def on_twin(self, ip: str) -> None:
+        """See HostEvents."""
+
     def on_garbage(self, peer: str, points: float) -> None:
         """See HostEvents."""
 

@@ -78,6 +78,19 @@ async def test_a_host_does_not_connect_to_itself() -> None:
         with pytest.raises(PeerUnreachable):
             await host.dial(peer, host.listen_addresses)
         await events.until_up(0)
+        assert events.twins == []
+
+
+async def test_two_hosts_with_one_identity_are_both_told() -> None:
+    identity = Identity.generate()
+    async with (
+        hosting(identity=identity) as (one, first, peer),
+        hosting(identity=identity) as (other, second, _),
+    ):
+        with pytest.raises(PeerUnreachable, match="another process answers there with the identity"):
+            await other.dial(peer, one.listen_addresses)
+        await first.until(lambda: first.twins == ["127.0.0.1"])
+        await second.until(lambda: second.twins == ["127.0.0.1"])
 
 
 async def test_a_silent_address_ends_with_the_dial_deadline() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc
 import pytest
-from net_support import SECONDS, Node, join, nodes, running
+from net_support import SECONDS, Node, accepted, join, nodes, running
 
 from mlnet.errors import DataError, LocalProtocolError, PeerUnreachable, PortInUse, TransportError
 from mlnet.identity import Identity
@@ -409,3 +412,58 @@ async def test_a_stranger_at_the_unix_socket_is_nobody() -> None:
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         await channel.close(None)
         assert node.received == []
+
+
+async def test_calls_find_their_way_whatever_the_directory_is_called() -> None:
+    odd = Path(tempfile.mkdtemp(prefix="a b%20ü#?,;"))
+    one, other = Node(), Node()
+    try:
+        async with running(one), running(other, runtime_dir=odd / "run"):
+            await join(one, other)
+            assert await accepted(one.network.send(one.envelope("hello"), other.id, timeout=SECONDS))
+            assert await accepted(other.network.send(other.envelope("hello"), one.id, timeout=SECONDS))
+    finally:
+        shutil.rmtree(odd)
+
+
+async def test_a_node_whose_runtime_directory_is_removed_is_not_deaf() -> None:
+    async with running(Node()) as one, running(Node()) as other, running(Node()) as third:
+        await join(one, other)
+        assert await accepted(one.network.send(one.envelope("before"), other.id, timeout=SECONDS))
+        for node in (one, other):
+            shutil.rmtree(node.runtime_dir)
+        await join(third, other)
+        for sender, to in ((one, other), (other, one), (third, other), (other, third)):
+            assert await accepted(sender.network.send(sender.envelope(f"to {to.id}"), to.id, timeout=SECONDS))
+        path = await other.network.forward(third.id, REDIS_PROTOCOL, "nothing")
+        assert path.is_socket()
+        assert path.parent != other.runtime_dir
+        await other.network.unforward(path)
+    assert not path.parent.exists()
+
+
+class Told(logging.Handler):
+    """Counts what a logger says of twins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+        self.twice = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert "runs with this one's identity" in record.getMessage()
+        self.times += 1
+        if self.times == 2:
+            self.twice.set()
+
+
+async def test_a_copy_on_another_machine_is_told_by_what_peers_know() -> None:
+    identity, told = Identity.generate(), Told()
+    logging.getLogger("mlnet.net.twins").addHandler(told)
+    async with running(Node(identity)) as one, running(Node(identity)) as copy:
+        copy.network.known_at([one.address, "/ip4/127.0.0.1/tcp/1", "/dns4/example.org/tcp/1", "garbage"])
+        async with asyncio.timeout(SECONDS):
+            await told.twice.wait()
+        copy.network.known_at([copy.address])
+    logging.getLogger("mlnet.net.twins").removeHandler(told)
+    assert told.times == 2
