@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-latest test-oldest update simulate fuzz fuzz-session lint bench bench-tunnel bench-training soak sanitize format wheel clean
+.PHONY: help demo test circumstances test-fast test-latest test-oldest update simulate fuzz fuzz-session lint bench bench-tunnel bench-training soak sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make test-fast     run those that need no network, and compare the golden dialogues'
 	@echo 'make test-latest   run the tests with the newest versions that pyproject.toml allows, make test-oldest with the oldest'
 	@echo 'make update        renew the versions in constraints.txt'
+	@echo 'make circumstances run whole tasks in each odd directory, environment and terminal by itself'
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
 	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
 	@echo 'make soak          an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
@@ -58,6 +59,9 @@ test-oldest:
 
 update: $(UV)
 	.ci/update $(UV)
+
+circumstances: $(VENV)/.developer
+	MLNET_CIRCUMSTANCES=all $(BIN)/pytest tests/integration/test_circumstances.py $(ARGS)
 
 simulate: $(VENV)/.installed
 	$(BIN)/mlnet-node simulate --seeds 10000 $(ARGS)

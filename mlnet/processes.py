@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+ELSEWHERE = Path("/")
 LINE_LIMIT = 1 << 20
 """Bytes of the longest line that is read from a child."""
 WRAPPER = (
@@ -52,8 +53,12 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     whole = os.environ if given is None else given
     kept = {name: value for name, value in whole.items() if not _FOREIGN.fullmatch(name)}
     if "PYTHONPATH" in kept:
-        # An empty part, such as that of ``$PYTHONPATH:/more``, means the current directory.
-        kept["PYTHONPATH"] = os.pathsep.join(part for part in kept["PYTHONPATH"].split(os.pathsep) if part)
+        # An empty part, such as that of ``$PYTHONPATH:/more``, means the current directory. The child has
+        # another one: ours may be removed, and torch cannot be imported then.
+        parts = [part for part in kept["PYTHONPATH"].split(os.pathsep) if part]
+        with contextlib.suppress(FileNotFoundError):
+            parts = [os.path.abspath(part) for part in parts]  # noqa: PTH100 - a string is wanted
+        kept["PYTHONPATH"] = os.pathsep.join(parts)
     # Libraries ask for the user's name, which need not have one.
     kept.setdefault("USER", str(os.getuid()))
     return kept
@@ -95,7 +100,8 @@ async def spawn(
     stdout: int | None = asyncio.subprocess.DEVNULL,
     stderr: int | None = asyncio.subprocess.DEVNULL,
 ) -> asyncio.subprocess.Process:
-    """Start a child in a session of its own, so that a terminal's Ctrl-C reaches this process alone.
+    """Start a child in a session of its own, so that a terminal's Ctrl-C reaches this process alone, and in a
+    directory that nobody removes unless ``cwd`` names another.
 
     Call it from the main thread: the kernel ties a child to the thread that started it.
 
@@ -104,7 +110,7 @@ async def spawn(
     """
     return await asyncio.create_subprocess_exec(
         *argv,
-        cwd=cwd,
+        cwd=ELSEWHERE if cwd is None else cwd,
         env=env,
         stdin=stdin,
         stdout=stdout,

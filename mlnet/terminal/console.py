@@ -9,8 +9,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from mlnet.errors import MlnetError, TaskError
+from mlnet.errors import ConfigError, MlnetError, TaskError
 from mlnet.task_problems import MAX_PROBLEMS
 from mlnet.terminal.wording import clean
 
@@ -63,8 +64,20 @@ def crashed(error: Exception) -> int:
     """
     if os.environ.get("MLNET_DEBUG"):
         raise error
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        say("error: the current directory was removed; change to one that exists")
+        return ConfigError.exit_code
     say(f"error: unexpected {type(error).__name__}: {error} (set MLNET_DEBUG=1 for the traceback)")
     return 1
+
+
+def _is_somewhere() -> bool:
+    """Whether there is a current directory."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def say(text: str) -> None:

@@ -172,6 +172,7 @@ def output(command: Sequence[str]) -> str | None:
         result = subprocess.run(
             command,
             capture_output=True,
+            cwd=processes.ELSEWHERE,
             env=processes.environment(),
             encoding="utf-8",
             errors="replace",

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import sys
 
+from mlnet import capacity
+
 
 def main() -> None:
     """Print version, threads and whether gloo is there, as one JSON line."""
@@ -13,7 +15,11 @@ def main() -> None:
     from torch import distributed
 
     gloo = distributed.is_available() and distributed.is_gloo_available()
-    about = {"version": torch.__version__, "threads": torch.get_num_threads(), "gloo": gloo}
+    about = {
+        "version": torch.__version__,
+        "threads": min(torch.get_num_threads(), capacity.processors()),
+        "gloo": gloo,
+    }
     sys.stdout.write(json.dumps(about) + "\n")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mlnet import capacity
 from mlnet.data import idx, npz
 from mlnet.data.csv_file import read_csv
 from mlnet.data.segments import opened
@@ -49,6 +50,8 @@ def predict(model_path: str | os.PathLike[str], data_path: str | os.PathLike[str
     Raises:
         DataError: a file cannot be read, or the rows do not fit the model.
     """
+    # torch knows the processors of the machine, and a container may have a part of one.
+    torch.set_num_threads(min(torch.get_num_threads(), capacity.processors()))
     model = load_model(model_path)
     path = Path(data_path)
     inputs = model.architecture.inputs
