@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlnet.errors import MlnetError
+from mlnet.errors import MlnetError, TrainingError
 from mlnet.net.interface import GLOO_PROTOCOL
 from mlnet.training.detour import MESSAGE_BYTES, address
 
@@ -43,12 +43,19 @@ class Detours:
         self._opening: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Listen for the trainer."""
+        """Listen for the trainer.
+
+        Raises:
+            TrainingError: the directory for sockets was removed, or is full.
+        """
         server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._sockets.append(server)
-        server.bind(str(self.control))
-        self.control.chmod(0o600)
-        server.listen(1)
+        try:
+            server.bind(str(self.control))
+            self.control.chmod(0o600)
+            server.listen(1)
+        except OSError as error:
+            raise TrainingError(f"the trainer cannot be listened for at {self.control}: {error}") from error
         asyncio.get_running_loop().add_reader(server, self._accept, server)
 
     async def stop(self) -> None:

@@ -122,7 +122,14 @@ class LocalNetwork:
         log = self.directory / f"node-{number + 1}.log"
         argv = [
             *processes.python("mlnet", "start", "--parent", str(os.getpid())),
-            *("--listen", local(), "--threads", "1", "--data-dir", str(self.directory / f"node-{number + 1}")),
+            *(
+                "--listen",
+                local(),
+                "--threads",
+                "1",
+                "--data-dir",
+                str(self.directory / f"node-{number + 1}"),
+            ),
             *(argument for peer in peers for argument in ("--peer", peer)),
         ]
         with log.open("wb") as stderr:
