@@ -87,9 +87,9 @@ class RuntimeDir:
         On Linux it is one of the kernel's abstract names, which need no directory. Nobody else can use it
         against us: who listens lies in a directory that only this user may enter.
         """
-        if sys.platform == "linux":
-            return f"\0mlnet-{self._secret}-{next(self._numbers):x}"
-        return str(self.name("c"))
+        if not sys.platform.startswith("linux"):
+            return str(self.name("c"))
+        return f"\0mlnet-{self._secret}-{next(self._numbers):x}"
 
     def close(self) -> None:
         """Remove what was made in place of a directory that was removed."""

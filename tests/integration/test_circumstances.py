@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mission import EXAMPLE, LOCAL
@@ -218,7 +219,7 @@ ROWS = COMBINED | (ALONE if os.environ.get("MLNET_CIRCUMSTANCES") == "all" else 
 def definition(it: Surroundings) -> Path:
     plain = yaml12.load(EXAMPLE.read_text())
     assert isinstance(plain, dict)
-    changed = dict(plain)
+    changed: dict[str, Any] = dict(plain)
     changed["ml"]["optimizer"]["epochs"] = 1
     shutil.copy(EXAMPLE.with_name("digits.npz"), it.make("work") / "digits.npz")
     changed["ml"]["dataset"]["source"]["features"] = "digits.npz"
@@ -230,7 +231,7 @@ def definition(it: Surroundings) -> Path:
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XDG_"))}
-    return own | given
+    return own | dict(given)
 
 
 async def start(it: Surroundings, stack: contextlib.AsyncExitStack, *peers: str) -> Node:
