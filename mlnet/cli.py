@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mlnet import __version__
-from mlnet.errors import MlnetError
+from mlnet.errors import MlnetError, every_kind
 from mlnet.terminal import console, streams
 from mlnet.terminal.arguments import (
     DEFAULT_FILE,
@@ -31,6 +31,22 @@ app = typer.Typer(
     context_settings={"max_content_width": 100},
 )
 
+
+def exit_codes() -> str:
+    """The exit codes, for the help; ``\\b`` keeps its lines."""
+    lines = {0: "success", 1: "an unexpected error", 2: "wrong use of the command line"}
+    lines |= {kind.exit_code: _first_sentence(kind) for kind in every_kind() if kind is not MlnetError}
+    lines |= {console.INTERRUPTED: "interrupted by Ctrl-C"}
+    return "\b\nExit codes:\n" + "\n".join(
+        f"  {code:>3}  {meaning}" for code, meaning in sorted(lines.items())
+    )
+
+
+def _first_sentence(kind: type[MlnetError]) -> str:
+    sentence = (kind.__doc__ or "").partition(".")[0].partition(";")[0]
+    return sentence[:1].lower() + sentence[1:] if not sentence.startswith("Redis") else sentence
+
+
 Strings = list[str] | None
 Definition = Annotated[
     Path | None,
@@ -39,25 +55,38 @@ Definition = Annotated[
     ),
 ]
 Peer = Annotated[
-    Strings, typer.Option(metavar="ADDRESS", help="Of a node, as its `start` prints it; repeatable.")
+    Strings,
+    typer.Option(metavar="ADDRESS", help="Address of a node, as its `start` prints it; repeatable."),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(help="For identity, journals and ledger. Default: ~/.local/share/mlnet.")
+    Path | None,
+    typer.Option(help="Directory for identity, journals and ledger. Default: ~/.local/share/mlnet."),
 ]
 Output = Annotated[
-    Path | None, typer.Option(help="New directory for model and result.json. Default: ./mlnet-TASK.")
+    Path | None, typer.Option(help="New or empty directory for model and result.json. Default: ./mlnet-TASK.")
 ]
-WaitingPeriod = Annotated[str | None, typer.Option(help="In place of cluster.waiting-period, such as 90s.")]
-Patience = Annotated[float, typer.Option(min=0.01, max=1000.0, metavar="FACTOR", help="On all deadlines.")]
+WaitingPeriod = Annotated[
+    str | None,
+    typer.Option(
+        help="Time to wait for nodes, such as 90s. Default: cluster.waiting-period of the definition."
+    ),
+]
+Patience = Annotated[
+    float,
+    typer.Option(
+        min=0.01, max=1000.0, metavar="FACTOR", help="Factor by which all deadlines are multiplied."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 ShowMessages = Annotated[
     bool, typer.Option("--show-messages", help="Show each message as YAML on standard error.")
 ]
 Redis = Annotated[
-    str | None, typer.Option(metavar="PATH", help="Of a Redis or Valkey server. Default: the one found.")
+    str | None,
+    typer.Option(metavar="PATH", help="Redis or Valkey server program. Default: the one that is found."),
 ]
 RedisPorts = Annotated[
-    str | None, typer.Option(metavar="LOW-HIGH", help="Ports for Redis servers. Default: any free one.")
+    str | None, typer.Option(metavar="LOW-HIGH", help="Ports for Redis servers. Default: any free port.")
 ]
 
 
@@ -99,7 +128,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=ABOUT)
+@app.callback(help=ABOUT, epilog=exit_codes())
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -111,50 +140,74 @@ def root(
 @app.command(short_help="Run a node.")
 def start(
     listen: Annotated[
-        Strings, typer.Option(metavar="ADDRESS", help="Multiaddr to listen on; repeatable.")
+        Strings,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Multiaddr to listen on; repeatable. Default: a free port of all interfaces.",
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="To listen on at all addresses. Default: a free one.")
     ] = None,
     peer: Annotated[
-        Strings, typer.Option(metavar="ADDRESS", help="Of a node of the network; repeatable.")
+        Strings,
+        typer.Option(
+            metavar="ADDRESS", help="Address of a node to join, as its `start` prints it; repeatable."
+        ),
     ] = None,
     data_dir: DataDir = None,
     tools: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where tools may call this node.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve gRPC to local tools at this address.")
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Where Prometheus may ask for metrics."),
+        typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus at this address."),
     ] = None,
     memory: Annotated[
         int | None,
-        typer.Option(parser=parse_size, metavar="SIZE", help="Of a task, such as 4GiB. Default: half."),
+        typer.Option(
+            parser=parse_size,
+            metavar="SIZE",
+            help="Memory for each task, such as 4GiB. Default: half of the machine's.",
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of a task. Default: all.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads for each task. Default: all processors.")
+    ] = None,
     disk: Annotated[
-        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Of a task. Default: 10GiB.")
+        int | None,
+        typer.Option(parser=parse_size, metavar="SIZE", help="Disk space for each task. Default: 10GiB."),
     ] = None,
-    tasks: Annotated[int, typer.Option(min=1, max=64, help="Taken at once.")] = 1,
-    max_parameters: Annotated[int, typer.Option(min=1, help="Of a model that is trained.")] = 100_000_000,
+    tasks: Annotated[int, typer.Option(min=1, max=64, help="How many tasks to take at the same time.")] = 1,
+    max_parameters: Annotated[int, typer.Option(min=1, help="Largest model to train.")] = 100_000_000,
     least_payment: Annotated[
-        int | None, typer.Option(parser=parse_amount, metavar="AMOUNT", help="Of a task that is taken.")
+        int | None,
+        typer.Option(
+            parser=parse_amount, metavar="AMOUNT", help="Least payment of a task to take. Default: 0."
+        ),
     ] = None,
     allow_client: Annotated[
         Strings,
-        typer.Option(parser=parse_peer_id, metavar="PEER", help="Whose tasks are taken; repeatable."),
+        typer.Option(
+            parser=parse_peer_id,
+            metavar="PEER",
+            help="Client whose tasks are taken; repeatable. Default: all clients.",
+        ),
     ] = None,
     redis: Redis = None,
     redis_ports: RedisPorts = None,
     file_root: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Below which file:// links may read; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Directory that file:// links may read; repeatable. Default: none."),
     ] = None,
     allow_private_links: Annotated[
-        bool, typer.Option("--allow-private-links", help="Let http links lead to private addresses.")
+        bool, typer.Option("--allow-private-links", help="Allow http links to private addresses.")
     ] = False,
     tunnel_training: Annotated[
         bool,
-        typer.Option("--tunnel-training", help="Have members' gradients come by way of libp2p connections."),
+        typer.Option(
+            "--tunnel-training", help="Receive gradients through libp2p, on this node's one open port."
+        ),
     ] = False,
     patience: Patience = 1.0,
     show_messages: ShowMessages = False,
@@ -208,17 +261,22 @@ def submit(
     waiting_period: WaitingPeriod = None,
     allow_node: Annotated[
         Strings,
-        typer.Option(parser=parse_peer_id, metavar="PEER", help="Who may take part; repeatable."),
+        typer.Option(
+            parser=parse_peer_id,
+            metavar="PEER",
+            help="Node that may take part; repeatable. Default: all nodes.",
+        ),
     ] = None,
     data_dir: DataDir = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Take up a task by the start of its id.")
+        str | None,
+        typer.Option(metavar="TASK", help="Resume an unfinished task, named by the beginning of its id."),
     ] = None,
     patience: Patience = 1.0,
     json: Json = False,
     show_messages: ShowMessages = False,
 ) -> None:
-    """Have a model trained by the network, and watch. Enter ends the waiting for nodes; Ctrl-C gives up."""
+    """Have a model trained by the network, and show how. Enter ends the wait for nodes; Ctrl-C cancels."""
     if not peer and resume is None:
         raise typer.BadParameter("name a node of the network, as its `start` prints it", param_hint="--peer")
     from mlnet.terminal import ending
@@ -246,13 +304,13 @@ def submit(
 @app.command(short_help="Run a whole network on this machine for one task.")
 def demo(
     file: Definition = None,
-    nodes: Annotated[int, typer.Option(min=1, max=64, help="Processes to start.")] = 5,
+    nodes: Annotated[int, typer.Option(min=1, max=64, help="How many nodes to start, each a process.")] = 5,
     output: Output = None,
     waiting_period: WaitingPeriod = "2m",
     json: Json = False,
     show_messages: ShowMessages = False,
 ) -> None:
-    """Run a whole network on this machine, have it train one model, and end it."""
+    """Run a whole network on this machine, have it train one model, and stop it."""
     from mlnet.terminal import ending
     from mlnet.terminal.demo import demonstrate
     from mlnet.terminal.display import Display
@@ -276,7 +334,7 @@ def validate(
         typer.Option(metavar="NEW", help="With --fix: write the corrected file there; - is standard output."),
     ] = None,
 ) -> None:
-    """Check a task definition and its dataset, and say what they amount to.
+    """Check a task definition and its dataset, and show what was understood.
 
     Exit code 0 if both are right, 10 if the definition has errors (or, after --fix, has some left), 11 to 14
     if the dataset has.
@@ -294,8 +352,8 @@ def validate(
 
 @app.command(short_help="Apply a model to new rows.")
 def predict(
-    model: Annotated[Path, typer.Argument(help="model.safetensors of a finished task.")],
-    data: Annotated[Path, typer.Argument(help="Rows as NPZ or NPY, CSV, IDX images, or a segment.")],
+    model: Annotated[Path, typer.Argument(help="The model.safetensors of a finished task.")],
+    data: Annotated[Path, typer.Argument(help="Rows to classify: NPZ, NPY, CSV, IDX images, or a segment.")],
     json: Json = False,
 ) -> None:
     """Apply a model to new rows: each one's class and its probability, or the values of a regression."""
@@ -313,14 +371,14 @@ def rewards(data_dir: DataDir = None, json: Json = False) -> None:
     reading.print_rewards(data_dir or default_data_dir("node"), json=json)
 
 
-@app.command(short_help="Say what this installation will use.")
+@app.command(short_help="Check whether a node can run here.")
 def doctor(
     data_dir: DataDir = None,
     redis: Redis = None,
     redis_ports: RedisPorts = None,
     json: Json = False,
 ) -> None:
-    """Say what a node here will use, and what to do where that is not enough. Exit code 0 if one can run."""
+    """Check whether a node can run here, and say what to do if not. Exit code 0 if it can, else 3."""
     from mlnet.terminal import doctor as examination
     from mlnet.terminal.directories import default_data_dir
 
@@ -331,26 +389,32 @@ def doctor(
 @app.command(short_help="Run the protocol under faults, in virtual time.")
 def simulate(
     nodes: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="Default: 3 to 10, by the seed.")
+        int | None,
+        typer.Option(min=1, max=100_000, help="Nodes in each run. Default: 3 to 10, drawn by the seed."),
     ] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, max=64, help="At once. Default: by the faults.")] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Tasks at the same time. Default: as the fault profile says."),
+    ] = None,
     faults: Annotated[
-        str, typer.Option(metavar="PROFILE", help="Such as calm, loss, chaos, mixed.")
+        str, typer.Option(metavar="PROFILE", help="Fault profile, such as calm, loss, chaos or mixed.")
     ] = "mixed",
-    seed: Annotated[int, typer.Option(min=0, help="Of the first run.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs, each with the next seed.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs, each with the next seed.")] = 1,
     until: Annotated[
-        int | None, typer.Option(min=1, metavar="STEP", help="Show one run up to a step.")
+        int | None, typer.Option(min=1, metavar="STEP", help="Show a single run, up to this step.")
     ] = None,
     cluster: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Of the definition's cluster part; repeatable."),
+        typer.Option(metavar="KEY=VALUE", help="Key of the definition's cluster part; repeatable."),
     ] = None,
     known: Annotated[
         int | None,
-        typer.Option(min=0, metavar="NODES", help="That the client knows of. Default: all, 1024 at most."),
+        typer.Option(min=0, metavar="NODES", help="Nodes that the client knows. Default: all, at most 1024."),
     ] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="At a time. Default: all cores.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes at the same time. Default: one for each core.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run the state machines of nodes and clients under faults, and check what must always hold."""
@@ -364,10 +428,12 @@ def simulate(
 
 @app.command(short_help="Audit the transcript of a task.")
 def replay(
-    file: Annotated[Path, typer.Argument(help="transcripts/TASK.jsonl of a data directory.")],
+    file: Annotated[
+        Path, typer.Argument(help="Transcript of a task: transcripts/TASK.jsonl in a data directory.")
+    ],
     json: Json = False,
 ) -> None:
-    """Derive committee, Redis pair, segment order and rewards once more from signed messages, offline."""
+    """Derive a task's committee, Redis pair, segment order and rewards again from its signed messages."""
     from mlnet.terminal import replaying
 
     raise typer.Exit(replaying.replay(file, json=json))

@@ -230,9 +230,13 @@ class TaskClient:
         try:
             announcement = events[0][1].message  # type: ignore[attr-defined]
         except (IndexError, AttributeError) as error:
-            raise ConfigError(f"what is left of the task in {directory} is damaged: {error}") from error
+            raise ConfigError(
+                f"the files of the task in {directory} are damaged, it cannot be resumed: {error}"
+            ) from error
         if stored is None:
-            raise ConfigError(f"what is left of the task in {directory} is damaged: {STORED} cannot be read")
+            raise ConfigError(
+                f"the files of the task in {directory} are damaged, it cannot be resumed: {STORED} cannot be read"
+            )
         folder = outputs.absolute(output or Path(stored.output))
         self._check_output(folder, found)
         if output is not None:
@@ -387,9 +391,17 @@ def find_unfinished(state: State, task: str) -> str:
     """
     found = [name for name in state.unfinished() if name.startswith(task)]
     if len(found) != 1:
-        known = ", ".join(state.unfinished()) or "none"
-        raise ConfigError(f"no single unfinished task begins with {task}; unfinished tasks: {known}")
+        raise ConfigError(_no_single_task(task, found, state.unfinished()))
     return found[0]
+
+
+def _no_single_task(beginning: str, found: list[str], unfinished: list[str]) -> str:
+    if found:
+        return (
+            f"{len(found)} unfinished tasks begin with {beginning}: {', '.join(found)}; write more of the id"
+        )
+    known = f"unfinished are {', '.join(unfinished)}" if unfinished else "there is none in the data directory"
+    return f"no unfinished task begins with {beginning}; {known}"
 
 
 def _admit_nobody(*_: str) -> None:

@@ -43,4 +43,4 @@ async def watched(
 
 async def _watch(network: Network, peer: str, seconds: float) -> None:
     await network.lost(peer, seconds)
-    raise TrainingError(f"{peer} is lost: its connection broke and it was not back within {seconds:g} s")
+    raise TrainingError(f"{peer} is lost: its connection broke and was not restored within {seconds:g} s")

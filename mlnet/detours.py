@@ -119,8 +119,8 @@ class Detours:
             )
         except (MlnetError, IndexError) as error:
             listener.close()
-            logger.warning("no way to rank %d: %s", rank, error)
-            self._answer(trainer, "it has no way to that rank")
+            logger.warning("no tunnel to the trainer of rank %d: %s", rank, error)
+            self._answer(trainer, "there is no tunnel to that member")
         else:
             self._answer(trainer, "ok")
 

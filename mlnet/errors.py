@@ -1,5 +1,7 @@
 """Every error that mlnet raises on purpose, and the exit code with which ``mlnet-node`` reports it.
 
+The first sentence of each docstring is what ``mlnet-node --help`` says of the exit code.
+
 ::
 
     MlnetError                      1   anything of ours; the base
@@ -21,7 +23,7 @@
     |   |-- NoCommittee             33  too few of them have an open port
     |   `-- NodeLost                34  a node of the cluster went silent at a point where it is needed
     |-- TaskCancelled               35  the task's client cancelled it
-    `-- ProtocolError               40  a message broke the rules
+    `-- ProtocolError               40  a message violates the protocol
         |-- LocalProtocolError      41  we were about to send it: a bug of ours
         `-- RemoteProtocolError     42  it came from the network: the sender's fault, our state is unchanged
 """
@@ -39,13 +41,13 @@ class MlnetError(Exception):
 
 
 class ConfigError(MlnetError):
-    """An option, environment variable or file of the operator's is wrong."""
+    """An option, an environment variable or a file of the user is wrong."""
 
     exit_code = 3
 
 
 class PortInUse(ConfigError):
-    """An address to listen on is taken."""
+    """The address or port to listen on is in use."""
 
     exit_code = 4
 
@@ -120,13 +122,13 @@ class DataError(MlnetError):
 
 
 class HashMismatch(DataError):
-    """The bytes that arrived are not those whose hash was promised."""
+    """A file does not have the hash that was promised."""
 
     exit_code = 12
 
 
 class TooFewRows(DataError):
-    """The dataset cannot fill ten segments."""
+    """The dataset has too few rows for ten segments."""
 
     exit_code = 13
 
@@ -138,13 +140,13 @@ class LabelError(DataError):
 
 
 class TransportError(MlnetError):
-    """Bytes could not be moved."""
+    """Data could not be transferred."""
 
     exit_code = 20
 
 
 class PeerUnreachable(TransportError):
-    """No address of a peer answered.
+    """No peer can be reached.
 
     Attributes:
         why: address by address.
@@ -158,66 +160,72 @@ class PeerUnreachable(TransportError):
 
 
 class StoreError(MlnetError):
-    """The Redis server of a task failed."""
+    """The task's Redis server failed."""
 
     exit_code = 25
 
 
 class NoRedisBinary(StoreError):
-    """There is no Redis or Valkey server to start."""
+    """No Redis or Valkey server program was found."""
 
     exit_code = 26
 
 
 class TrainingError(MlnetError):
-    """The trainer process failed."""
+    """Training failed."""
 
     exit_code = 30
 
 
 class TaskFailed(MlnetError):
-    """The network ended the task without a model; the message is the reason."""
+    """The task ended without a model; the message is the reason."""
 
     exit_code = 31
 
 
 class TooFewNodes(TaskFailed):
-    """Fewer nodes answered, or were left, than the task needs."""
+    """Fewer nodes answered, or are left, than the task needs."""
 
     exit_code = 32
 
 
 class NoCommittee(TaskFailed):
-    """Too few members have an open port to seat a committee."""
+    """Too few nodes have an open port to form a committee."""
 
     exit_code = 33
 
 
 class NodeLost(TaskFailed):
-    """A node of the cluster went silent at a point where it is needed."""
+    """A node that the task needs was lost."""
 
     exit_code = 34
 
 
 class TaskCancelled(MlnetError):
-    """The task's client cancelled it."""
+    """The task was cancelled by its client."""
 
     exit_code = 35
 
 
 class ProtocolError(MlnetError):
-    """A message broke the rules of the protocol."""
+    """A message violates the protocol."""
 
     exit_code = 40
 
 
 class LocalProtocolError(ProtocolError):
-    """We were about to break them: a bug of ours."""
+    """This program was about to violate the protocol, which is a bug."""
 
     exit_code = 41
 
 
 class RemoteProtocolError(ProtocolError):
-    """The sender broke them; our state is unchanged."""
+    """Another peer violated the protocol; the state here is unchanged."""
 
     exit_code = 42
+
+
+def every_kind() -> tuple[type[MlnetError], ...]:
+    """The base and all kinds of error that derive from it, by exit code."""
+    kinds = [kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, MlnetError)]
+    return tuple(sorted(kinds, key=lambda kind: kind.exit_code))

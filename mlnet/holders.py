@@ -77,4 +77,4 @@ async def fetch_segment(
             )
         except (DataError, TransportError) as error:
             problems.append(str(error))
-    raise DataError(f"segment {segment.hash[:12]} cannot be had: {'; '.join(dict.fromkeys(problems))}")
+    raise DataError(f"segment {segment.hash[:12]} cannot be fetched: {'; '.join(dict.fromkeys(problems))}")

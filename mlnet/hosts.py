@@ -68,7 +68,7 @@ def split(address: str, option: str) -> tuple[str, int]:
     """Host, without brackets, and port of ``HOST:PORT``.
 
     Args:
-        address: as an operator gave it.
+        address: as an operator gave it; ``*`` for the host means all addresses of both families, as ``[::]`` does.
         option: what it is for, such as ``--metrics``.
 
     Raises:
@@ -80,7 +80,7 @@ def split(address: str, option: str) -> tuple[str, int]:
     if int(port) > MAX_PORT:
         raise ConfigError(f"{option} {address!r}: there is no port {port}; the last one is {MAX_PORT}")
     if host == "*":
-        raise ConfigError(f"{option} {address!r}: for all addresses of this machine, write [::]:{port}")
+        return "::", int(port)
     inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if inner == host and ":" in host:
         raise ConfigError(

@@ -8,10 +8,12 @@ The peer id is the base58 of an identity multihash over libp2p's protobuf of the
 from __future__ import annotations
 
 import contextlib
+import grp
 import hashlib
 import hmac
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -63,7 +65,8 @@ class Identity:
         Two processes that create it at the same moment end up with the same identity.
 
         Raises:
-            ConfigError: the file cannot be read or written, others can read it, or it holds no identity.
+            ConfigError: the file cannot be read or written, others can read it, or it holds no identity. A
+                group that has no name, as a container's volume has, is not others.
         """
         try:
             return cls._load(path)
@@ -76,32 +79,36 @@ class Identity:
             return cls._load(path)
         except OSError as error:
             raise ConfigError(
-                f"cannot store the identity in {path}: {error.strerror}; "
-                "choose a directory that can be written"
+                f"cannot write the identity to {path}: {error.strerror}; "
+                "choose a directory that this user may write to with --data-dir"
             ) from error
 
     @classmethod
     def _load(cls, path: Path) -> Identity:
         try:
             with path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
+                status = os.fstat(file.fileno())
                 content = file.read(256)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise ConfigError(
-                f"cannot read the identity {path}: {error.strerror}; check its owner and its mode"
+                f"cannot read the identity {path}: {error.strerror}; check the owner and the mode of the file"
             ) from error
-        if mode & 0o077:
-            raise ConfigError(f"others can read the identity {path}; run: chmod 600 {path}")
+        if status.st_mode & 0o077 and not _is_ours_alone(status, path.parent):
+            raise ConfigError(
+                f"others can read the identity {path} (mode {stat.S_IMODE(status.st_mode):04o}); "
+                f"run: chmod 600 {path}. If every start sets that mode anew, as fsGroup of Kubernetes does, "
+                "set fsGroupChangePolicy: OnRootMismatch, or copy the file to a private directory first"
+            )
         try:
             if not content.startswith(_HEADER):
                 raise ValueError("no header")
             return cls(bytes.fromhex(content[len(_HEADER) :].decode("ascii").strip()))
         except ValueError as error:
             raise ConfigError(
-                f"{path} holds no mlnet identity; restore it from a copy, "
-                "or move it away to start as a new node"
+                f"{path} is not an identity of mlnet; restore it from a backup, "
+                "or move it away to start with a new identity"
             ) from error
 
     def _store(self, path: Path) -> None:
@@ -141,6 +148,23 @@ class Identity:
         return f"Identity({self._peer_id})"
 
 
+def _is_ours_alone(file: os.stat_result, directory: Path) -> bool:
+    """Whether a file with permissions for its group is this process's own all the same.
+
+    A container's volume with an ``fsGroup`` makes every file readable by a group that only exists there: it
+    has no name, so no account belongs to it, and whoever started this process gave it to it. A group with a
+    name may have members, now or later.
+    """
+    mine = {os.getegid(), *os.getgroups()}
+    if file.st_mode & 0o007 or file.st_gid not in mine or directory.stat().st_mode & 0o002:
+        return False
+    try:
+        grp.getgrgid(file.st_gid)
+    except KeyError:
+        return True
+    return False
+
+
 def parse_peer_id(text: str) -> bytes:
     """The 32-byte public key that a peer id contains.
 
@@ -148,10 +172,13 @@ def parse_peer_id(text: str) -> bytes:
         ValueError: it is not the peer id of an Ed25519 key in its one canonical form.
     """
     if len(text) != PEER_ID_LENGTH or not text.isascii():
-        raise ValueError(f"not an Ed25519 peer id: {text[:64]!r}")
-    raw = base58.b58decode(text)
+        raise ValueError(f"{text[:64]!r} is not an Ed25519 peer id (52 characters that begin with 12D3KooW)")
+    try:
+        raw = base58.b58decode(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an Ed25519 peer id: {str(error).lower()}") from None
     if len(raw) != len(_PREFIX) + _KEY_BYTES or not raw.startswith(_PREFIX):
-        raise ValueError(f"not an Ed25519 peer id: {text!r}")
+        raise ValueError(f"{text!r} is not an Ed25519 peer id, but of another kind of key")
     return raw[len(_PREFIX) :]
 
 

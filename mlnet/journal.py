@@ -92,7 +92,7 @@ def replay(path: Path, open_: Callable[[Envelope], Message]) -> Iterator[tuple[i
             record = msgspec.json.decode(payload, type=_Record)
         except (ValueError, msgspec.MsgspecError) as error:
             raise ConfigError(
-                f"{path}:{number} is damaged; move the file away to give the task up"
+                f"{path}, line {number}: the journal is damaged; move the file away to give the task up"
             ) from error
         if record.envelope is not None:
             yield record.now, Received(open_(record.envelope.envelope))

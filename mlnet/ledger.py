@@ -76,4 +76,4 @@ class Ledger:
         try:
             return msgspec.json.decode(path.read_bytes(), type=Receipt)
         except msgspec.MsgspecError as error:
-            raise ConfigError(f"{path} is not a receipt: {error}; move it away") from error
+            raise ConfigError(f"{path} is not a valid receipt: {error}; move it out of the ledger") from error

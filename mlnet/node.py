@@ -166,7 +166,7 @@ class NodeServer:
     def _muted(self, step: Step, error: OSError) -> list[Command]:
         """What is done of a step that is not on the disk. The reason is said freely where the journal is
         gone, else in the words of a restarted node, which may follow."""
-        logger.error("the journal of task %s is not written: %s", step.task[:12], files.why(error))
+        logger.error("the journal of task %s cannot be written: %s", step.task[:12], files.why(error))
         book = self._books.get(step.task)
         if step.member is not None and step.member.result_said:
             return self.node.abandon(step, Restarted().reason)
@@ -249,7 +249,7 @@ class NodeServer:
         except (OSError, ConfigError) as error:
             self._unrecorded[receipt.task] = receipt
             logger.error(
-                "the receipt of task %s is not written: %s; the next start of this node tries again",
+                "the receipt of task %s cannot be written: %s; the next start of this node tries again",
                 *(receipt.task[:12], error),
             )
             return False

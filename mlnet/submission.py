@@ -162,7 +162,7 @@ class Submission:
         if self.gathering and others != self.machine.others:
             self._dispatch(OthersWait(others))
 
-    def cancel(self, reason: str = "cancelled by its user") -> None:
+    def cancel(self, reason: str = "cancelled by the user") -> None:
         """Give the task up."""
         self._dispatch(CancelRequested(reason))
 
@@ -392,7 +392,7 @@ class Submission:
                 )
             except (HashMismatch, DataError, TransportError) as error:
                 problems.append(str(error))
-        raise DataError("; ".join(problems) or "no member holds it")
+        raise DataError("; ".join(problems) or "no member of the cluster has it")
 
     def _document(self, end: End) -> Result:
         machine = self.machine

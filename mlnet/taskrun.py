@@ -158,8 +158,8 @@ class TaskRun:
             logger.error("task %s cannot go on: %s", self.task[:12], reason)
             self._tell(Restarted(f"the node cannot go on: {reason}"))
             return
-        logger.error("an effect of task %s broke", self.task[:12], exc_info=error)
-        self._tell(Restarted(f"the node has a bug: {type(error).__name__}: {error}"))
+        logger.error("internal error in task %s", self.task[:12], exc_info=error)
+        self._tell(Restarted(f"internal error of this node: {type(error).__name__}: {error}"))
 
     async def _prepare_redis(self) -> None:
         try:
@@ -168,7 +168,7 @@ class TaskRun:
             await self._training.start(os.environ | {"TMPDIR": str(self._runtime)})
             found, port = await self._redis.start()
         except (MlnetError, OSError) as error:
-            found, port = DialBack(False, "", f"no Redis server: {error}"), 0
+            found, port = DialBack(False, "", f"this node's Redis server failed: {error}"), 0
         wire = self._wire
         host = found.host or next(map(addresses.host_of, wire.addresses()), hosts.loopback())
         # Behind an address translation, no socket of this machine can have the address that others see.

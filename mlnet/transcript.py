@@ -115,15 +115,17 @@ def read(path: Path, open_: Callable[[Envelope], Message]) -> list[Message]:
             chain = next_link(chain or first_link(message.task), message.envelope)
             if chain != line.chain:
                 raise DataError(
-                    f"{path}:{number} does not follow from the lines before it: the file was changed"
+                    f"{path}, line {number} does not follow from the lines before it; the file was changed"
                 )
             messages.append(message)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except RemoteProtocolError as error:
-        raise DataError(f"{path}:{len(messages) + 1} holds no genuine message: {error}") from error
+        raise DataError(
+            f"{path}, line {len(messages) + 1} is not a validly signed message: {error}"
+        ) from error
     if not messages:
-        raise DataError(f"{path} is no transcript of a task")
+        raise DataError(f"{path} is not the transcript of a task")
     return messages
 
 

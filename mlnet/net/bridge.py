@@ -132,7 +132,7 @@ class TrioThread:
         """
         token = self._token
         if token is None:
-            raise TransportError("the network does not run")
+            raise TransportError("the network is not running")
 
         async def work() -> T:
             return await function(*args)

@@ -153,7 +153,9 @@ class Contacts:
         """Score a peer down; one with too many points is disconnected and shut out for a while. Tools never
         are."""
         if peer != TOOL and self._scores.add(peer, points):
-            logger.warning("peer %s is shut out for %g s: it broke the rules", peer, self._limits.ban_seconds)
+            logger.warning(
+                "peer %s is banned for %g s: it violated the protocol", peer, self._limits.ban_seconds
+            )
             self._bans += 1
             self._spawn(self._host.disconnect(peer, self._limits.ban_seconds))
 
@@ -175,6 +177,6 @@ class Contacts:
             "known": len(self._book.known()),
         }
         return [
-            Metric("mlnet_peers", "Peers by what they are to this node.", peers, "state"),
-            single("mlnet_peer_bans_total", "Peers that were shut out.", self._bans),
+            Metric("mlnet_peers", "Peers that this node knows, by their state.", peers, "state"),
+            single("mlnet_peer_bans_total", "Peers banned so far.", self._bans),
         ]

@@ -226,10 +226,14 @@ class Conversations:
         resent = self._resent + sum(outbox.resent for outbox in outboxes)
         waiting = sum(len(outbox) for outbox in outboxes)
         return [
-            single("mlnet_conversations", "Peers that this node sends to.", len(outboxes)),
+            single("mlnet_conversations", "Peers that this node has envelopes for.", len(outboxes)),
             single("mlnet_envelopes_resent_total", "Envelopes sent again after a lost connection.", resent),
             single("mlnet_envelopes_waiting", "Envelopes that are not acknowledged yet.", waiting),
-            single("mlnet_envelopes_waiting_bytes", "Their bytes.", self._budget.used),
+            single(
+                "mlnet_envelopes_waiting_bytes",
+                "Bytes of envelopes that are not acknowledged yet.",
+                self._budget.used,
+            ),
         ]
 
     def _end_idle(self) -> None:

@@ -28,7 +28,7 @@ async def probe(host: str, port: int, timeout: float) -> str:
     except TimeoutError:
         return f"no answer within {timeout:g} s"
     except ValueError:
-        return "the answer is no pong"
+        return "something else than a Redis server answered"
     except ConnectionRefusedError:
         return "the connection was refused"
     except OSError as error:
@@ -38,7 +38,11 @@ async def probe(host: str, port: int, timeout: float) -> str:
             writer.transport.abort()
     if answer.startswith(_PONGS):
         return ""
-    return "the answer is no pong" if answer else "closed without an answer"
+    return (
+        "something else than a Redis server answered"
+        if answer
+        else "the connection was closed without an answer"
+    )
 
 
 async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackReply:

@@ -48,8 +48,8 @@ class Failure(enum.Enum):
 
     GARBAGE = "it does not speak the protocol"
     EXPIRED = "it took too long"
-    EVICTED = "it had to make room"
-    GONE = "it has gone"
+    EVICTED = "it was dropped to make room for others"
+    GONE = "it closed the connection"
 
     @property
     def points(self) -> float:
@@ -60,7 +60,7 @@ class Failure(enum.Enum):
 class Refusal(enum.Enum):
     """Why an inbound connection was closed at once."""
 
-    BANNED = "its address is shut out"
+    BANNED = "its address is banned"
     RATE = "too many connections a second from its address"
 
 

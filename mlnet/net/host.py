@@ -311,7 +311,7 @@ class Host:
         if self._links.session(peer) is not None:
             return
         if self.is_banned(peer):
-            raise PeerUnreachable(f"peer {peer} is shut out for a while, because it sent garbage")
+            raise PeerUnreachable(f"peer {peer} is banned for a while because it violated the protocol")
         reasons: list[str] = []
         async with trio.open_nursery() as nursery:
 
@@ -343,8 +343,10 @@ class Host:
 
             await race(addresses)
         if self._links.session(peer) is None:
-            reason = "; ".join(reasons) or ("it hung up at once" if addresses else "no address is known")
-            raise PeerUnreachable(f"peer {peer} is not reachable ({reason})", reason)
+            reason = "; ".join(reasons) or (
+                "it closed the connection at once" if addresses else "no address is known"
+            )
+            raise PeerUnreachable(f"peer {peer} cannot be reached ({reason})", reason)
 
     async def _dial_one(self, peer: str, address: str) -> str | None:
         if peer == str(self._id):

@@ -74,6 +74,18 @@ class _Rates:
         return True
 
 
+def _unfit(envelope: Envelope) -> str:
+    """What is wrong with an envelope that nobody needs to look into; empty when nothing is."""
+    signature = len(envelope.signature)
+    if not signature:
+        return f"the envelope is not signed; a signature is Ed25519, {MAX_SIGNATURE_BYTES} bytes"
+    if signature != MAX_SIGNATURE_BYTES:
+        return f"the signature has {signature} bytes; an Ed25519 signature has {MAX_SIGNATURE_BYTES}"
+    if envelope.size > MAX_ENVELOPE_BYTES:
+        return f"the envelope has {envelope.size} bytes; at most {MAX_ENVELOPE_BYTES} are accepted"
+    return ""
+
+
 class Intake:
     """Decides about inbound envelopes.
 
@@ -129,11 +141,31 @@ class Intake:
     def metrics(self) -> list[Metric]:
         """What came in."""
         return [
-            single("mlnet_envelopes_received_total", "Envelopes for this node or everybody.", self.received),
-            single("mlnet_envelopes_repeated_total", "Of these, sent before and no gossip.", self.repeated),
-            single("mlnet_envelopes_refused_total", "Of these, garbage.", self.refused),
-            single("mlnet_envelopes_slowed_total", "Envelopes that had to wait for their rate.", self.slowed),
-            single("mlnet_envelopes_oversized_total", "Envelopes and frames beyond a bound.", self.oversized),
+            single(
+                "mlnet_envelopes_received_total",
+                "Envelopes received for this node or for everybody.",
+                self.received,
+            ),
+            single(
+                "mlnet_envelopes_repeated_total",
+                "Received envelopes other than gossip that had been sent before.",
+                self.repeated,
+            ),
+            single(
+                "mlnet_envelopes_refused_total",
+                "Received envelopes that were refused as invalid.",
+                self.refused,
+            ),
+            single(
+                "mlnet_envelopes_slowed_total",
+                "Envelopes delayed because their sender exceeded its rate.",
+                self.slowed,
+            ),
+            single(
+                "mlnet_envelopes_oversized_total",
+                "Envelopes and frames that exceeded a size limit.",
+                self.oversized,
+            ),
         ]
 
     def on_oversized(self, source: str) -> None:
@@ -148,13 +180,10 @@ class Intake:
     def screen(self, envelope: Envelope, source: str, route: Route) -> Verdict | None:
         """What becomes of an envelope without a look into it; None for one that is to be opened."""
         self.received += 1
-        if envelope.size > MAX_ENVELOPE_BYTES or len(envelope.signature) != MAX_SIGNATURE_BYTES:
+        if reason := _unfit(envelope):
             self.on_oversized(source)
             self.refused += 1
-            return Verdict(
-                Outcome.REFUSED,
-                f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes, its signature {MAX_SIGNATURE_BYTES}",
-            )
+            return Verdict(Outcome.REFUSED, reason)
         if route.hops:
             return None if self._gossip.admits(envelope, source) else _UNWANTED
         # Counted by the signature alone, which costs nothing; the user decides what a repetition means.
@@ -195,12 +224,14 @@ class Intake:
     async def carry(self, envelope: Envelope, source: str, route: Route) -> Verdict:
         """Hand an envelope to the peer it is meant for, and say what that peer said."""
         if source == TOOL or route.relayed or route.hops:
-            return Verdict(Outcome.REFUSED, "an envelope is carried for a peer, one hop, and not as gossip")
+            return Verdict(
+                Outcome.REFUSED, "an envelope is passed on only for a peer, by one hop, and never as gossip"
+            )
         if not self._relay_rates[source].try_take():
-            return Verdict(Outcome.UNREACHABLE, "too many envelopes to carry")
+            return Verdict(Outcome.UNREACHABLE, "this peer has too many envelopes passed on; try again later")
         future = self._relay(envelope, route.to, RELAY_SECONDS)
         if future is None:
-            return Verdict(Outcome.UNREACHABLE, "no connection with that peer")
+            return Verdict(Outcome.UNREACHABLE, "not connected with that peer")
         outcome = await future
         if outcome is Outcome.ACCEPTED:
             return Verdict(outcome)

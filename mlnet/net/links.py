@@ -23,10 +23,10 @@ OUTBOUND_SHARE = 8
 class Turned(enum.Enum):
     """Why a peer that has proved its identity is told to go away."""
 
-    BANNED = "the peer is shut out"
+    BANNED = "the peer is banned"
     FULL = "there are too many connections"
     ADDRESS = "there are too many connections from its address"
-    ODD = "its identity is not one that we accept, or our own"
+    ODD = "its identity is this node's own, or of a kind that is not accepted"
 
 
 @dataclass(eq=False, slots=True)

@@ -77,13 +77,18 @@ def of_connections(links: Links, endings: Counter[Ending]) -> list[Metric]:
         ),
         Metric(
             "mlnet_connections_turned_away_total",
-            "Connections of proven peers that were told to go away.",
+            "Connections refused after the peer had proved its identity, by reason.",
             _by(Turned, links.turned),
             "reason",
         ),
-        Metric("mlnet_connections_ended_total", "Connections that are over.", _by(Ending, endings), "reason"),
-        single("mlnet_banned_peers", "Peers that are shut out at present.", links.banned),
-        single("mlnet_streams", "Open streams of both sides.", _streams(live)),
+        Metric(
+            "mlnet_connections_ended_total",
+            "Connections that have ended, by reason.",
+            _by(Ending, endings),
+            "reason",
+        ),
+        single("mlnet_banned_peers", "Peers banned at present.", links.banned),
+        single("mlnet_streams", "Open streams, whichever side opened them.", _streams(live)),
     ]
 
 
@@ -107,8 +112,8 @@ def of_door(door: Door) -> list[Metric]:
             _by(Refusal, door.refused),
             "reason",
         ),
-        single("mlnet_banned_addresses", "Addresses shut out or slowed down at present.", door.banned),
-        single("mlnet_address_bans_total", "How often an address was.", door.bans),
+        single("mlnet_banned_addresses", "Addresses banned or slowed down at present.", door.banned),
+        single("mlnet_address_bans_total", "How often an address was banned or slowed down.", door.bans),
     ]
 
 
@@ -121,7 +126,11 @@ def of_streams(inbound: Inbound) -> list[Metric]:
             _by(Kind, inbound.open),
             "kind",
         ),
-        single("mlnet_inbound_streams_refused_total", "Streams beyond a bound, reset.", inbound.refused),
+        single(
+            "mlnet_inbound_streams_refused_total",
+            "Streams reset because the peer had too many open.",
+            inbound.refused,
+        ),
         single("mlnet_inbound_streams_failed_total", "Streams that ended in an error.", inbound.failed),
     ]
 
@@ -136,8 +145,8 @@ def of_transport(counters: Mapping[str, int]) -> list[Metric]:
         if key in counters
     ]
     return [
-        Metric("mlnet_transport_bytes_total", "Bytes of all connections.", bytes_, "direction"),
-        Metric("mlnet_transport_events_total", "What the transport counts.", others, "event"),
+        Metric("mlnet_transport_bytes_total", "Bytes moved over all connections.", bytes_, "direction"),
+        Metric("mlnet_transport_events_total", "Counters of the transport.", others, "event"),
         *gauges,
     ]
 

@@ -39,7 +39,7 @@ _REASONS: Final = {
     4: (Ending.GONE, "the peer closed the connection"),
     5: (Ending.GONE, "the connection broke"),
     6: (Ending.PROTOCOL, "a message that the peer did not seal"),
-    7: (Ending.PROTOCOL, "a frame against the rules of yamux"),
+    7: (Ending.PROTOCOL, "a frame that violates yamux"),
     8: (Ending.SILENT, "no answer to a ping"),
     9: (Ending.FLOOD, "too many frames of no use, or answers that the peer does not read"),
     11: (Ending.GONE, "the peer said goodbye"),

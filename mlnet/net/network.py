@@ -299,7 +299,9 @@ class Network:
     def _check(self, envelope: Envelope) -> None:
         size = envelope.size
         if size > MAX_ENVELOPE_BYTES:
-            raise LocalProtocolError(f"an envelope of {size} bytes; at most {MAX_ENVELOPE_BYTES} can be sent")
+            raise LocalProtocolError(
+                f"an envelope has {size} bytes; at most {MAX_ENVELOPE_BYTES} can be sent"
+            )
 
     # --- other services of peers
 

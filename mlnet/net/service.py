@@ -75,7 +75,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
     async def _peer(self, context: Any) -> Source:
         source = await self._source(context)
         if source.peer == TOOL:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this call is for peers")
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "only peers may make this call, not tools")
         return source
 
     @contextlib.asynccontextmanager
@@ -83,7 +83,10 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         self, slots: dict[str, int], source: Source, limit: int, context: Any
     ) -> AsyncIterator[None]:
         if slots.get(source.peer, 0) >= limit:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls of this kind at a time")
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "too many calls of this kind at a time; try again when one has ended",
+            )
         slots[source.peer] = slots.get(source.peer, 0) + 1
         try:
             yield
@@ -118,7 +121,9 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         """Dial the caller back, at the address that its connection has."""
         source = await self._peer(context)
         if not source.ip or not self._dial_backs[source.peer].try_take():
-            return pb.DialBackReply(host=source.ip, reason="too many requests to dial back")
+            return pb.DialBackReply(
+                host=source.ip, reason="this peer asked for too many dial-backs; try again in a minute"
+            )
         return await dialback.serve(request, source.ip)
 
     async def Fetch(self, request: pb.BlobRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:  # noqa: N802
@@ -126,10 +131,14 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         source = await self._peer(context)
         async with self._slot(self._fetches, source, self._limits.fetches_per_peer, context):
             if not blobs.is_digest(request.digest):
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a digest is lower-case hex")
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, "a digest is 64 lower-case hexadecimal digits"
+                )
             path = self._find_blob(source.peer, request.digest)
             if path is None:
-                await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such blob for this peer")
+                await context.abort(
+                    grpc.StatusCode.NOT_FOUND, "this node has no blob with that digest for this peer"
+                )
                 return
             try:
                 async for chunk in blobs.read(path, request.offset):
@@ -162,7 +171,8 @@ class RpcServer:
             # The server itself only says that it failed, not why.
             for probe in hosts.listening(self._tools_address, "--tools"):
                 probe.close()
-            self.tools_port = self._server.add_insecure_port(self._tools_address)
+            place = hosts.join(*hosts.split(self._tools_address, "--tools"))
+            self.tools_port = self._server.add_insecure_port(place)
         await self._server.start()
 
     async def stop(self) -> None:

@@ -31,9 +31,9 @@ class Ending(enum.Enum):
     """Why a session is over."""
 
     CLOSED = "closed by us"
-    GONE = "the peer has gone"
+    GONE = "the peer closed the connection"
     SILENT = "the peer does not answer pings"
-    PROTOCOL = "the peer broke the rules"
+    PROTOCOL = "the peer violated the protocol"
     FLOOD = "the peer sent more than it may, or does not read"
 
     @property

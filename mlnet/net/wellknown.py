@@ -152,7 +152,7 @@ async def ask(
     """
     stream = await open_stream(peer, protocol, None)
     if stream is None:
-        raise PeerUnreachable(f"peer {peer} takes no stream of {protocol}")
+        raise PeerUnreachable(f"peer {peer} does not speak {protocol}")
     try:
         with trio.fail_after(ANSWER_SECONDS):
             return await question(stream)

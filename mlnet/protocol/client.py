@@ -196,7 +196,9 @@ class Client(Machine):
         chosen = clientforming.choose(self)
         least = self.definition.cluster.min_nodes
         if self.attempt == MAX_ATTEMPTS:
-            return self.fail(f"no cluster after {MAX_ATTEMPTS} attempts; the last: {reason}", "NodeLost")
+            return self.fail(
+                f"no cluster was formed in {MAX_ATTEMPTS} attempts; the last failure: {reason}", "NodeLost"
+            )
         if self.attempt:
             self.report("retry", attempt=self.attempt + 1, without=tuple(without), reason=reason)
         if len(chosen) < least:
@@ -235,22 +237,24 @@ class Client(Machine):
             if self.cluster is None or message.sender not in self.members or message.attempt != self.attempt:
                 return
             if self.evidence.add(message) is Verdict.EQUIVOCATION:
-                self._drop(message.sender, "signed two different messages for one purpose")
+                self._drop(message.sender, "signed two messages that contradict each other")
         elif message.type in ("CLUSTER_MEMBERS", "DATASET_SELECTION", "DATASET_SEGMENT", "CANCEL_TASK"):
-            raise RemoteProtocolError(f"{message.type} of our own task comes from {message.sender}")
+            raise RemoteProtocolError(
+                f"{message.type} must come from the task's client, not from {message.sender}"
+            )
 
     def _answered(self, message: Message, body: InitCluster) -> None:
         if message.attempt != 0:
-            raise RemoteProtocolError("an INIT_CLUSTER has no attempt")
+            raise RemoteProtocolError(f"INIT_CLUSTER must have attempt 0, not {message.attempt}")
         peer = message.sender
         if self.allowed is not None and peer not in self.allowed:
             if len(self.notes) < clientforming.MAX_ANSWERS:
-                self.notes[peer] = "not on the client's list of allowed nodes"
+                self.notes[peer] = "not one of the nodes that the client allows (--allow-node)"
             return
         if len(self.answers) >= clientforming.MAX_ANSWERS and peer not in self.answers:
             return
         if self.evidence.add(message) is Verdict.EQUIVOCATION:
-            self._drop(peer, "answered twice, differently")
+            self._drop(peer, "sent two different answers to one announcement")
         elif peer in self.dropped:
             return
         elif peer not in self.answers and self.phase is Stage.GATHERING:

@@ -67,7 +67,9 @@ def choose(client: Client) -> tuple[str, ...]:
 def shortage(client: Client, left: int) -> str:
     """Why there are too few nodes, with the reasons known."""
     least = client.definition.cluster.min_nodes
-    counts = f"{left} of at least {least} nodes" + (" are left" if client.attempt else " answered")
+    nodes = "1 node" if left == 1 else f"{left} nodes"
+    verb = ("is" if left == 1 else "are") + " left" if client.attempt else "answered"
+    counts = f"{nodes} {verb}; the task needs at least {least}"
     groups: dict[str, list[str]] = {}
     for peer in sorted({**client.notes, **client.dropped}):
         groups.setdefault(why(client, peer), []).append(peer)
@@ -130,7 +132,7 @@ def measure(client: Client) -> Wait | Stage:
         reason=ranking.reason,
     )
     if not ranking.master:
-        return client.fail(f"no Redis pair: {ranking.reason}", "NoCommittee")
+        return client.fail(f"no Redis master and slave could be elected: {ranking.reason}", "NoCommittee")
     return Stage.READY
 
 
@@ -166,7 +168,7 @@ def without_unmeasured(client: Client) -> Stage | None:
     """The deadline of the pings has come."""
     if _pass_on(client, client.attempted.unmeasured()):
         return None
-    return client.name_members(client.attempted.unmeasured(), "sent no ping times in time")
+    return client.name_members(client.attempted.unmeasured(), "did not send its ping times in time")
 
 
 def without_unready(client: Client) -> Stage | None:
@@ -175,8 +177,10 @@ def without_unready(client: Client) -> Stage | None:
     if _pass_on(client, missing):
         return None
     if slave in missing:
-        return client.name_members([slave], "did not replicate the master in time")
-    return client.name_members(missing, "did not announce the decision that follows from the evidence")
+        return client.name_members([slave], "its Redis server did not replicate the master in time")
+    return client.name_members(
+        missing, "did not announce the decision that follows from the messages, in time"
+    )
 
 
 def replication_failed(client: Client, peer: str, reason: str) -> Stage:
@@ -186,7 +190,7 @@ def replication_failed(client: Client, peer: str, reason: str) -> Stage:
     if peer != decided.slave or peer in client.complained:
         return client.name_members([peer], reason)
     client.complained.add(peer)
-    return client.name_members([decided.master], f"its Redis cannot be replicated ({reason})")
+    return client.name_members([decided.master], f"its Redis server cannot be replicated ({reason})")
 
 
 def gathering_limit(client: Client) -> int:

@@ -34,7 +34,7 @@ def second_round(client: Client) -> Stage:
     """The deadline of the ballots has come: name those that are here, and they count."""
     held = client.attempted.ballots()
     if not held:
-        return client.fail("no committee member opened its ballot", "NodeLost")
+        return client.fail("no committee member sent its ballot in time", "NodeLost")
     signed = tuple(Signed.of(message.envelope) for message in held.values())
     data = client.dataset
     selection = DatasetSelection(client.bound, data.segments, data.inputs, data.outputs, 2, signed)
@@ -100,7 +100,10 @@ def train(client: Client) -> Wait | Stage:
         return (
             Stage.SCORING
             if client.winner
-            else client.fail("the members hold different models", "TrainingError")
+            else client.fail(
+                "the members trained different models: none is held by more than half of them",
+                "TrainingError",
+            )
         )
     left = client.evidence.of("TASK_FAILED", client.attempt)
     if client.winner and all(peer in left for peer in missing):
@@ -114,7 +117,7 @@ def stalled(client: Client) -> Stage:
     """No step for too long, unless a majority is done."""
     if client.winner:
         return Stage.SCORING
-    return client.fail(f"no step of training for {client.deadlines.step // 1000} s", "NodeLost")
+    return client.fail(f"training made no progress for {client.deadlines.step // 1000} s", "NodeLost")
 
 
 def fail(client: Client) -> Wait | Stage:
@@ -127,9 +130,9 @@ def failed(client: Client) -> Stage:
     """End the task, naming the silent if there are any, else the first reason."""
     told = client.evidence.of("TASK_FAILED", client.attempt)
     reasons = [message.body.reason for message in told.values() if isinstance(message.body, TaskFailed)]
-    first = reasons[0] if reasons else "a member contradicted itself"
+    first = reasons[0] if reasons else "a member signed two messages that contradict each other"
     if silent := _silent(client):
-        return client.fail(f"no word from {', '.join(silent)}; the others say: {first}", "NodeLost")
+        return client.fail(f"no message from {', '.join(silent)}; the others report: {first}", "NodeLost")
     return client.fail(f"training failed: {first}", "TrainingError")
 
 
@@ -143,7 +146,7 @@ def score(client: Client) -> Wait | Stage:
         client.report("trained", accuracy=body.accuracy, metrics=body.metrics, sha256=body.model.sha256)
         client.emit(FetchModel(body.model.sha256, body.model.size, holders, client.held_out))
     if client.refused:
-        return client.fail(f"the model is unusable: {client.refused}", "DataError")
+        return client.fail(f"the trained model cannot be used: {client.refused}", "DataError")
     if client.scored is None:
         return Wait("the model")
     client.report(
@@ -154,7 +157,7 @@ def score(client: Client) -> Wait | Stage:
 
 def unfetched(client: Client) -> Stage:
     """The model did not come in time."""
-    return client.fail("no holder delivered the model in time", "TransportError")
+    return client.fail("no member delivered the model in time", "TransportError")
 
 
 def reward(client: Client) -> Wait | Stage:
@@ -210,7 +213,7 @@ def _count(client: Client, held: dict[str, Message]) -> Stage:
     hashes = tuple(segment.hash for segment in client.dataset.segments)
     secrets = client.attempted.secrets(held, hashes)
     if not secrets:
-        return client.fail("no ballot opens its commitment", "NodeLost")
+        return client.fail("no ballot matches its commitment", "NodeLost")
     client.order, client.paid = segments.order(secrets, hashes), tuple(sorted(secrets))
     void = tuple(peer for peer in client.committee if peer not in secrets)
     client.report("ballots", counted=client.paid, void=void)

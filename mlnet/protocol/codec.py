@@ -162,7 +162,7 @@ def _plain_body(kind: str, body: Body | dict[str, Any]) -> Any:
     """The body as plain values, its optional keys left out, the keys of its mappings in order."""
     expected = BODIES.get(kind)
     if expected is None:
-        raise _Malformed("there is no such type")
+        raise _Malformed("unknown type")
     if isinstance(body, dict):
         body = _convert(body, expected)
     elif type(body) is not expected:
@@ -192,7 +192,7 @@ def _size(text: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise _Malformed("it holds half of a surrogate pair") from None
+        raise _Malformed("it contains an unpaired surrogate") from None
 
 
 def _check_size(kind: str, size: int) -> None:
@@ -290,7 +290,7 @@ def _check_scalar(value: Any) -> None:
         if not abs(value) <= MAX_DECIMAL or round(value, PLACES) != value:
             raise _Malformed(f"a decimal beyond {PLACES} places or {MAX_DECIMAL:.0f}")
     else:
-        raise _Malformed("null is not a value")
+        raise _Malformed("null is not allowed")
 
 
 def _check_header(mapping: dict[str, Any]) -> _Mapping:

@@ -73,7 +73,7 @@ def poll(
     """
     remaining = tuple(sorted(candidates))
     if len(remaining) < least:
-        return Poll((), (), (), f"{len(remaining)} candidates with an open port, {least} needed")
+        return Poll((), (), (), f"open ports: {len(remaining)}; the committee needs {least}")
     cycles: list[Cycle] = []
     digest = b""
     for number in range(MAX_CYCLES):

@@ -59,7 +59,7 @@ def rank(pings: Mapping[str, Mapping[str, Sequence[int]]]) -> Ranking:
     common = (members, rows, tuple(int(point) for point in points), ranked, tuple(sorted(cut_off)))
     if len(eligible) < 2:
         return Ranking(
-            *common, "", "", f"{len(eligible)} of {size} committee members can be reached, 2 needed"
+            *common, "", "", f"{len(eligible)} of {size} committee members can be reached; 2 are needed"
         )
     return Ranking(*common, eligible[0], eligible[1], "first and second of the Borda count")
 

@@ -57,7 +57,7 @@ def vote(member: Member) -> Wait | Phase:
     if poll.voters:
         return Wait(f"the votes of cycle {poll.cycle}", member.attempted.silent_voters())
     if not poll.committee:
-        return Wait(f"the client's word, since there is no committee ({poll.reason})", (member.client,))
+        return Wait(f"the client's decision, since there is no committee ({poll.reason})", (member.client,))
     if member.once("seated"):
         member.report("committee", committee=poll.committee, reason=poll.reason)
     return Phase.MEASURING if member.seated else Phase.FOLLOWING
@@ -79,7 +79,7 @@ def measure(member: Member) -> Wait | Phase:
     if missing:
         return Wait("CLUSTER_DATABASE_SELECTION", missing)
     if not cluster.ranking().master:
-        return Wait(f"the client's word ({cluster.ranking().reason})", (member.client,))
+        return Wait(f"the client's decision ({cluster.ranking().reason})", (member.client,))
     return Phase.REPLICATING
 
 
@@ -95,13 +95,13 @@ def replicate(member: Member) -> Wait | Phase:
     if member.me != decided.slave:
         if member.attempted.ready().get(decided.slave) == decided.digest:
             return Phase.READY
-        return Wait("the READY of the slave, once it replicates the master", (decided.slave,))
+        return Wait("CLUSTER_READY of the slave, once it replicates the master", (decided.slave,))
     if member.replicated is None:
         return Wait("replication", (decided.master,))
     if member.replicated.reason:
         note = TaskFailed(member.replicated.reason, "StoreError")
         member.say(note, [member.client], until=member.deadline, via=member.others)
-        return Wait("the client's word, since replication failed", (member.client,))
+        return Wait("the client's decision, since replication failed", (member.client,))
     return Phase.READY
 
 
@@ -114,7 +114,9 @@ def ready(member: Member) -> Wait | Phase:
         return Wait("DATASET_SELECTION", (member.client,))
     assert isinstance(chosen.body, DatasetSelection)
     if chosen.body.digest != decided.digest:
-        return member.withdraw("the client bound another decision than this node's", "ProtocolError")
+        return member.withdraw(
+            "the client's decision differs from the one that this node computed", "ProtocolError"
+        )
     member.bound, member.selection = decided.digest, chosen.body
     return Phase.BALLOTS
 
@@ -139,7 +141,7 @@ def give_up(member: Member) -> Phase:
     """The deadline came without the client's word: nobody guesses, this node leaves."""
     if member.phase is Phase.ANSWERED and not member.once("closed"):
         return member.finish("released", "the client has enough nodes")
-    return member.withdraw(f"waited in vain for {member.waiting}", "NodeLost")
+    return member.withdraw(f"gave up waiting for {member.waiting}", "NodeLost")
 
 
 def rest(_: Member) -> Phase:

@@ -215,7 +215,7 @@ class Member(Machine):
             return
         if message.type in FROM_CLIENT and message.sender != self.client:
             raise RemoteProtocolError(
-                f"{message.type} of task {self.task[:12]} comes from {message.sender}, not its client"
+                f"{message.type} must come from the task's client, not from {message.sender}"
             )
         if isinstance(body, NewMlTask):
             if self.phase is Phase.PREPARING and self.once("announced"):
@@ -245,7 +245,7 @@ class Member(Machine):
     def _closed(self, body: ClusterMembers) -> None:
         """The waiting period is over: who has not answered is not needed, the others will soon know."""
         if body.members:
-            raise RemoteProtocolError("CLUSTER_MEMBERS of attempt 0 names members")
+            raise RemoteProtocolError("CLUSTER_MEMBERS of attempt 0 must name no members")
         if self.phase is Phase.PREPARING:
             self.heard = True
             self.enter(self.finish("released", "the client has enough nodes"))
@@ -277,21 +277,26 @@ class Member(Machine):
         fault."""
         assert isinstance(message.body, ClusterMembers)
         if not 1 <= message.attempt <= MAX_ATTEMPTS:
-            raise RemoteProtocolError(f"attempt {message.attempt} is not within 1 to {MAX_ATTEMPTS}")
+            raise RemoteProtocolError(
+                f"CLUSTER_MEMBERS of attempt {message.attempt}: 1 to {MAX_ATTEMPTS} are allowed"
+            )
         members: dict[str, Message] = {}
         for signed in message.body.members:
             init = self.seal.open(signed.envelope)
             if not isinstance(init.body, InitCluster) or init.task != self.task or init.sender in members:
                 raise RemoteProtocolError(
-                    "CLUSTER_MEMBERS holds something else than one INIT_CLUSTER a member"
+                    "CLUSTER_MEMBERS must hold one INIT_CLUSTER of this task for each member and nothing else"
                 )
             members[init.sender] = init
         terms = self.definition.cluster
         if not terms.min_nodes <= len(members) <= terms.max_nodes:
-            raise RemoteProtocolError(f"CLUSTER_MEMBERS names {len(members)} members")
+            raise RemoteProtocolError(
+                f"CLUSTER_MEMBERS names {len(members)} members; "
+                f"{terms.min_nodes} to {terms.max_nodes} are allowed"
+            )
         mine = self.evidence.get("INIT_CLUSTER", 0, "", self.me)
         if self.me in members and (mine is None or members[self.me].envelope != mine.envelope):
-            raise RemoteProtocolError("CLUSTER_MEMBERS holds an INIT_CLUSTER of ours that we did not write")
+            raise RemoteProtocolError("CLUSTER_MEMBERS holds an INIT_CLUSTER that this node did not send")
         return members
 
     def _join(self, message: Message, members: Mapping[str, Message]) -> None:
@@ -329,7 +334,7 @@ class Member(Machine):
         self.report("equivocation", peer=sender)
         if sender == self.client:
             self.enter(
-                self.withdraw("the client signed two different messages for one purpose", "ProtocolError")
+                self.withdraw("the client signed two messages that contradict each other", "ProtocolError")
             )
             return
         for message in self.evidence.proofs[sender]:

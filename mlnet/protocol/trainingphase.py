@@ -30,7 +30,7 @@ def ballots(member: Member) -> Wait | Phase:
     assert selection is not None
     hashes = tuple(segment.hash for segment in selection.segments)
     if len(set(hashes)) != len(hashes):
-        return member.withdraw("the client's segments are not ten different ones", "ProtocolError")
+        return member.withdraw("the client named one segment twice", "ProtocolError")
     rest = tuple(peer for peer in member.committee if peer != member.me)
     secret = ballot_secret(member)
     ballot = HashVotes(member.bound, "ballot", segments.ballot(secret, hashes), secret.hex())
@@ -41,7 +41,7 @@ def ballots(member: Member) -> Wait | Phase:
         return Wait("the ballots", missing)
     secrets = member.attempted.secrets(counted, hashes)
     if not secrets:
-        return member.withdraw("no ballot opens its commitment", "TaskFailed")
+        return member.withdraw("no ballot matches its commitment", "TaskFailed")
     member.order, member.paid = segments.order(secrets, hashes), tuple(sorted(secrets))
     member.round = number
     member.report("order", order=member.order)
@@ -154,7 +154,7 @@ def offer(member: Member) -> None:
 
 def stalled(member: Member) -> Phase:
     """No step for too long."""
-    member.failure = f"no step of training for {member.deadlines.step // 1000} s"
+    member.failure = f"training made no progress for {member.deadlines.step // 1000} s"
     return Phase.FAILING
 
 
@@ -165,7 +165,7 @@ def failed(member: Member) -> Phase:
 
 def forgotten(member: Member) -> Phase:
     """The offer has run out."""
-    return member.finish("completed", "the client never fetched the model")
+    return member.finish("completed", "the client did not fetch the model in time")
 
 
 def ballots_limit(member: Member) -> int:

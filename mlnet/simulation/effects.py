@@ -188,7 +188,7 @@ class Effects:
         held = party.segments.setdefault(task, set())
         for segment in command.plan.segments:
             if not self._has_source(party, task, segment.hash, command.plan):
-                reason = f"segment {segment.hash[:12]} cannot be had"
+                reason = f"segment {segment.hash[:12]} cannot be fetched"
                 self._tell(party, task, command, TrainingStopped(command.attempt, reason))
                 return
             content = segment.hash

@@ -21,7 +21,7 @@ def parse_size(text: str) -> int:
 
     size = size_bytes(text) or 0
     if size < 1 << 20:
-        raise typer.BadParameter(f"{text!r} is no size of 1MiB or more; write it such as 4GiB")
+        raise typer.BadParameter(f"{text!r} is not a size of at least 1MiB; write it like 4GiB")
     return size
 
 
@@ -30,7 +30,9 @@ def parse_amount(text: str) -> int:
     from mlnet.task_fields import amount_micro
 
     if not _AMOUNT.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is no amount; write at most six decimals, such as 12.5")
+        raise typer.BadParameter(
+            f"{text!r} is not an amount; write a number with at most six decimals, such as 12.5"
+        )
     return amount_micro(text)
 
 
@@ -41,7 +43,7 @@ def parse_peer_id(text: str) -> str:
     try:
         identity.parse_peer_id(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{error}; `mlnet-node start` prints that of a node") from None
+        raise typer.BadParameter(f"{error}; `mlnet-node start` prints the peer id of a node") from None
     return text
 
 
@@ -50,7 +52,7 @@ def parse_ports(text: str) -> tuple[int, int]:
     found = _PORTS.fullmatch(text)
     low, high = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= low <= high <= MAX_PORT:
-        raise typer.BadParameter(f"{text!r} is no range of ports; write LOW-HIGH, such as 7000-7099")
+        raise typer.BadParameter(f"{text!r} is not a range of ports; write LOW-HIGH, such as 7000-7099")
     return low, high
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 5.0
 """For the second Ctrl-C that cancels a task whose training is under way."""
-BY_USER = "cancelled by its user"
+BY_USER = "cancelled by the user"
 LINE_BYTES = 4096
 
 
@@ -81,14 +81,14 @@ class Controls:
         now = asyncio.get_running_loop().time()
         if submission.training and number == signal.SIGINT and now > self._asked_until:
             self._asked_until = now + ASK_SECONDS
-            self._say(f"the nodes are at work; Ctrl-C again within {ASK_SECONDS:.0f} s gives the task up")
+            self._say(f"training is under way; press Ctrl-C again within {ASK_SECONDS:.0f} s to cancel it")
             return
         self.interrupted = True
         submission.cancel(BY_USER)
         if submission.training:  # that is, still: the machine did not agree
-            self._say("too late to cancel: the model is being settled; Ctrl-C again leaves")
+            self._say("too late to cancel: training is over; press Ctrl-C again to leave")
         else:
-            self._say("cancelled; telling the nodes (Ctrl-C again does not wait for that)")
+            self._say("cancelled; telling the nodes (press Ctrl-C again to leave at once)")
 
     def on_enter(self) -> None:
         """End the waiting period, if enough nodes have answered."""
@@ -97,7 +97,7 @@ class Controls:
             return
         answers, least = len(submission.machine.answers), submission.machine.definition.cluster.min_nodes
         if answers < least:
-            self._say(f"{count(answers, 'node')} answered and the task needs {least}: still waiting")
+            self._say(f"{count(answers, 'node')} answered and the task needs {least}; still waiting")
         else:
             submission.hurry()
 
@@ -138,7 +138,7 @@ def controlled(say: Callable[[str], object]) -> Iterator[Controls]:
         if submission is None or submission.machine.ended:
             raise Interrupted(BY_USER) from None
         resume = submission.resume_command
-        raise Interrupted(f"left by its user; `{resume}` takes the task up again") from None
+        raise Interrupted(f"left by the user; `{resume}` takes the task up again") from None
 
 
 @contextmanager

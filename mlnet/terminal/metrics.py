@@ -15,6 +15,7 @@ import mlnet
 from mlnet import hosts
 from mlnet.errors import TransportError
 from mlnet.kernels import IMPLEMENTATION
+from mlnet.net import hostport
 from mlnet.net.metrics import Metrics
 
 MAX_REQUEST = 8192
@@ -80,13 +81,17 @@ class MetricsServer:
         method, _, rest = request.partition(b"\r\n")[0].partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if method not in (b"GET", b"HEAD"):
-            return response("405 Method Not Allowed", "text/plain", b"only GET\n", head=False)
+            return response(
+                "405 Method Not Allowed", "text/plain", b"only GET and HEAD are answered\n", head=False
+            )
         if path != b"/metrics":
-            return response("404 Not Found", "text/plain", b"see /metrics\n", head=method == b"HEAD")
+            return response(
+                "404 Not Found", "text/plain", b"the metrics are at /metrics\n", head=method == b"HEAD"
+            )
         try:
             body = generate_latest(self._registry) + exposition(await self._collect())
         except TransportError:
-            return response("503 Service Unavailable", "text/plain", b"the node does not run\n", head=False)
+            return response("503 Service Unavailable", "text/plain", b"the node is not running\n", head=False)
         return response("200 OK", CONTENT_TYPE_LATEST, body, head=method == b"HEAD")
 
 

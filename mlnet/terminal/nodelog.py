@@ -81,7 +81,7 @@ class NodeLog:
             case "note":
                 return f"{short(data['peer'])} says: {data['reason']}"
             case "equivocation":
-                return f"{short(data['peer'])} signed two different messages for one purpose"
+                return f"{short(data['peer'])} signed two messages that contradict each other"
             case "receipt":
                 return f"reward {amount(data['amount'])}, {data['state']}"
             case _:
@@ -105,7 +105,7 @@ class NodeLog:
 def _heard(message: Message) -> str:
     match message.body:
         case NewMlTask():
-            return f"heard of from client {short(message.sender)}"
+            return f"announced by client {short(message.sender)}"
         case DatasetSegment(count=segments):
             return f"trains on its share of {count(segments, 'segment')}"
         case _:
@@ -120,6 +120,6 @@ def _said(message: Message) -> str:
         case TrainingCompleted(accuracy=accuracy):
             return "trained" if accuracy is None else f"trained; validation accuracy {share(accuracy)}"
         case TaskFailed(reason=reason) if message.attempt:
-            return f"told: {reason}"
+            return f"reported: {reason}"
         case _:
             return ""

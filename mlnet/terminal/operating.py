@@ -115,7 +115,7 @@ class Operation:
 
     async def _measure(self) -> Metrics:
         if self._server is None:
-            raise TransportError("the node does not run yet")
+            raise TransportError("the node is not running yet")
         return await self._server.wire.network.metrics()
 
     def _on_signal(self, _: signal.Signals) -> None:
@@ -124,7 +124,7 @@ class Operation:
             self._abandon()
             return
         self._leave.set()
-        console.say("leaving; Ctrl-C again does not wait for the farewell")
+        console.say("leaving the network; press Ctrl-C again to end at once")
 
     def _observe(self, task: str, report: Report | End) -> None:
         if self._log is not None:

@@ -20,8 +20,11 @@ BAR = 30
 INDENT = 3
 
 TITLES = {
-    "gathering": ("Gather", "free nodes answer; each starts a Redis server whose port another node dials"),
-    "voting": ("Committee", "who votes with the minority stays, until as many are left as there are seats"),
+    "gathering": (
+        "Gather",
+        "free nodes answer; each starts a Redis server and has another node test its port",
+    ),
+    "voting": ("Committee", "the minority of each vote stays, until there are no more nodes than seats"),
     "measuring": ("Database", "the committee pings each other's Redis; a Borda count elects the pair"),
     "ready": ("Ready", "the slave replicates the master, and every member signs the same decision"),
     "ballots": ("Dataset", "secret ballots order the ten segments; the first train, the last are held back"),
@@ -191,7 +194,7 @@ def rewards(data: Mapping[str, Any], roles: Mapping[str, str]) -> RenderableType
         table.add_row(short(peer), roles.get(peer, "worker"), amount(micro), part)
     table.add_row("sum", "", amount(sum(split.values())), "", style="bold")
     settled = "settled: signed by the client and more than half of the committee"
-    claimed = "signed by the client; the committee's signatures are still under way"
+    claimed = "signed by the client; the committee's signatures have not all arrived yet"
     return _indented(Group(table, Text(settled if data["settled"] else claimed, "dim")))
 
 

@@ -24,8 +24,8 @@ def shorts(peers: object) -> str:
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """One line of text that is safe on a terminal, whoever wrote it; peer ids in it become names, but for
-    those in an address, which somebody may want to copy.
+    """One line of text that is safe on a terminal, whoever wrote it; peer ids in it become names,
+    except in addresses, which are shown as they were typed.
 
     Args:
         text: any.

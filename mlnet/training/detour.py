@@ -34,7 +34,7 @@ def address(task: str, attempt: int, rank: int) -> str:
         TrainingError: there are more ranks than that.
     """
     if rank >= MAX_RANKS:
-        raise TrainingError(f"at most {MAX_RANKS} members can train by way of the tunnel")
+        raise TrainingError(f"at most {MAX_RANKS} members can train through the tunnel")
     one, two = hashlib.sha256(f"{task} {attempt}".encode()).digest()[:2]
     return f"127.{64 + one % 128}.{two}.{rank + 1}"
 
@@ -138,9 +138,8 @@ class Detour:
         except OSError as error:
             raise TrainingError(f"the node did not answer its trainer: {error}") from error
         if answer != b"ok":
-            raise TrainingError(
-                f"the node does not open the way: {answer.decode(errors='replace') or 'it is gone'}"
-            )
+            reason = answer.decode(errors="replace") or "the node has ended"
+            raise TrainingError(f"this node cannot reach another member for its trainer: {reason}")
 
     def close(self) -> None:
         """Let go of the node."""

@@ -94,7 +94,7 @@ async def test_a_node_that_is_killed_before_the_first_step_ends_the_task_by_name
         assert not watch.of("progress")
         assert result.state == "failed"
         assert result.code == "NodeLost"
-        assert f"no word from {victim.peer_id}" in result.reason
+        assert f"no message from {victim.peer_id}" in result.reason
         assert f"{victim.peer_id} is lost" in result.reason
         await free_again(net)
 

@@ -104,7 +104,7 @@ async def test_nodes_ping_and_identify_each_other() -> None:
 
 async def test_a_peer_that_cannot_be_reached_cannot_be_asked() -> None:
     async with nodes(1, Limits(dial_seconds=0.2)) as (a,):
-        with pytest.raises(PeerUnreachable, match="takes no stream"):
+        with pytest.raises(PeerUnreachable, match="does not speak"):
             await a.network.ping(Identity.generate().peer_id)
 
 

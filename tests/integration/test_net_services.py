@@ -98,7 +98,7 @@ async def test_nobody_to_dial_back_is_a_reason_not_an_error() -> None:
     async with nodes(1) as (a,):
         found = await a.network.dial_back(Identity.generate().peer_id, 5000, 1.0)
         assert not found.open
-        assert "not reachable" in found.reason
+        assert "cannot be reached" in found.reason
 
 
 async def test_dial_backs_are_bounded_in_rate() -> None:

@@ -87,7 +87,7 @@ async def test_before_training_ctrl_c_cancels_and_again_leaves() -> None:
     task = Task("measuring")
     hand = Hand(task)
     hand.interrupt()
-    assert task.told == ["cancel: cancelled by its user"]
+    assert task.told == ["cancel: cancelled by the user"]
     assert (hand.left, hand.controls.interrupted) == (0, True)
     hand.interrupt()
     assert len(task.told) == 1
@@ -102,7 +102,7 @@ async def test_during_training_ctrl_c_asks_once_more() -> None:
     assert "again within 5 s" in hand.words[0]
     assert not hand.controls.interrupted
     hand.interrupt()
-    assert task.told == ["cancel: cancelled by its user"]
+    assert task.told == ["cancel: cancelled by the user"]
     assert hand.left == 0
 
 
@@ -125,7 +125,7 @@ async def test_a_request_to_terminate_is_not_asked_about() -> None:
     task = Task("training")
     hand = Hand(task)
     hand.interrupt(signal.SIGTERM)
-    assert task.told == ["cancel: cancelled by its user"]
+    assert task.told == ["cancel: cancelled by the user"]
 
 
 async def test_a_model_that_is_being_settled_cannot_be_cancelled_but_left() -> None:
@@ -151,7 +151,7 @@ def test_enter_ends_the_waiting_once_enough_have_answered() -> None:
     hand = Hand(task)
     hand.controls.on_enter()
     assert task.told == []
-    assert hand.words == ["1 node answered and the task needs 2: still waiting"]
+    assert hand.words == ["1 node answered and the task needs 2; still waiting"]
     task.answers = 2
     hand.controls.on_enter()
     assert task.told == ["hurry"]
@@ -189,10 +189,10 @@ async def test_a_signal_reaches_the_controls_and_leaving_is_told_from_an_end() -
             await asyncio.create_task(leaves(task))
         return str(end.value)
 
-    resumable = "left by its user; `mlnet-node submit --resume abababababab` takes the task up again"
-    assert await left(None) == "cancelled by its user"
+    resumable = "left by the user; the same command with --resume abababababab takes the task up again"
+    assert await left(None) == "cancelled by the user"
     assert await left(Task("scoring")) == resumable
-    assert await left(Task("ended")) == "cancelled by its user"
+    assert await left(Task("ended")) == "cancelled by the user"
 
 
 async def test_a_cancellation_of_another_origin_stays_one() -> None:

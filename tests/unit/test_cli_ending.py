@@ -76,11 +76,11 @@ def test_a_failed_task_ends_with_the_code_of_its_failure(
 
 
 def test_a_task_that_its_user_cancels_ends_with_130(capfd: pytest.CaptureFixture[str]) -> None:
-    cancelled = Result(task="ab" * 32, state="cancelled", reason="cancelled by its user")
+    cancelled = Result(task="ab" * 32, state="cancelled", reason="cancelled by the user")
     assert carry_out(ends(cancelled, interrupted=True), json=True) == 130
     out, err = capfd.readouterr()
     assert json.loads(out)["state"] == "cancelled"
-    assert err.splitlines()[-1] == "mlnet-node: cancelled by its user"
+    assert err.splitlines()[-1] == "mlnet-node: cancelled by the user"
 
 
 def test_a_task_that_completes_although_its_user_gave_up_is_success() -> None:
@@ -102,10 +102,10 @@ def test_a_task_that_never_began_has_a_document_too(
 
 
 def test_a_user_who_left_gets_130_and_a_document(capfd: pytest.CaptureFixture[str]) -> None:
-    assert carry_out(breaks(Interrupted("left by its user")), json=True) == 130
+    assert carry_out(breaks(Interrupted("left by the user")), json=True) == 130
     out, err = capfd.readouterr()
-    assert json.loads(out)["reason"] == "left by its user"
-    assert err.splitlines() == ["mlnet-node: left by its user"]
+    assert json.loads(out)["reason"] == "left by the user"
+    assert err.splitlines() == ["mlnet-node: left by the user"]
 
 
 def test_a_bug_is_not_taken_for_a_failed_task() -> None:

@@ -56,7 +56,7 @@ def test_a_node_tells_its_part_from_the_first_word_to_the_reward() -> None:
     ]
     seats = " ".join(map(short, sorted(decided.committee)))
     assert lines == [
-        f"heard of from client {short(client)}",
+        f"announced by client {short(client)}",
         "answered; Redis port open at 127.0.0.1:7000",
         "in a cluster of 3 nodes, attempt 1",
         f"seated on the committee of {seats}",
@@ -81,7 +81,7 @@ def test_why_a_task_failed() -> None:
     world = World(1)
     world.submit()
     world.run()
-    assert log(world, "node0")[-1].startswith("over, failed: 1 of at least 2 nodes answered")
+    assert log(world, "node0")[-1].startswith("over, failed: 1 node answered; the task needs at least 2")
 
 
 def test_text_of_others_cannot_move_the_cursor() -> None:

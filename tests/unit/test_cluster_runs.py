@@ -49,7 +49,7 @@ def test_too_few_answers_fail_with_the_counts() -> None:
     world.submit()
     world.run()
     assert world.ends["client"].code == "TooFewNodes"
-    assert world.ends["client"].reason == "1 of at least 2 nodes answered"
+    assert world.ends["client"].reason == "1 node answered; the task needs at least 2"
     assert world.ends["node0"].state == "failed"
 
 

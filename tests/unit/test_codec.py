@@ -217,7 +217,7 @@ def test_64_of_the_largest_answers_fit_into_a_member_list() -> None:
 @pytest.mark.parametrize(
     ("kind", "body", "changes", "reason"),
     [
-        ("NOTHING", {}, {}, "no such type"),
+        ("NOTHING", {}, {}, "NOTHING cannot be sent: unknown type"),
         ("CANCEL_TASK", CommitteeVoting(1, 0), {}, "CancelTask"),
         ("CANCEL_TASK", {"reasons": "x"}, {}, "unknown field"),
         ("CANCEL_TASK", CancelTask("x" * 2001), {}, "length"),

@@ -134,7 +134,7 @@ def test_a_new_attempt_names_who_is_left_out_and_the_sections_come_again() -> No
     world.submit()
     world.run()
     text = shown(course(world))
-    assert f"!  attempt 2, without {short(victim)}: sent no ping times in time" in text
+    assert f"!  attempt 2, without {short(victim)}: did not send its ping times in time" in text
     assert "cluster of 3 nodes (attempt 2)" in text
     assert text.count("2  Committee") == 2
     assert text.count("1  Gather") == 1

@@ -45,7 +45,7 @@ def test_a_peer_id_contains_the_public_key_that_verifies() -> None:
     ],
 )
 def test_anything_else_is_no_peer_id(peer_id: str) -> None:
-    with pytest.raises(ValueError, match=r"Ed25519 peer id|Invalid character"):
+    with pytest.raises(ValueError, match="Ed25519 peer id"):
         parse_peer_id(peer_id)
     assert not verify(peer_id, b"", bytes(64))
 
@@ -97,7 +97,7 @@ def test_a_corrupt_key_file_is_an_error_and_stays(tmp_path: Path, content: bytes
     path = tmp_path / "identity"
     path.write_bytes(content)
     path.chmod(0o600)
-    with pytest.raises(ConfigError, match="holds no mlnet identity"):
+    with pytest.raises(ConfigError, match="is not an identity of mlnet"):
         Identity.load_or_create(path)
     assert path.read_bytes() == content
 

@@ -75,7 +75,7 @@ def test_damage_in_the_middle_is_named(tmp_path: Path, seal: Seal) -> None:
     data = bytearray(path.read_bytes())
     data[20] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ConfigError, match="journal:1 is damaged"):
+    with pytest.raises(ConfigError, match="line 1: the journal is damaged"):
         list(replay(path, seal.open))
 
 

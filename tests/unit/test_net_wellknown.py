@@ -233,7 +233,7 @@ async def nowhere(peer: str, protocol: str, preamble: bytes | None) -> Stream | 
 
 def test_asking_ends_by_an_answer_or_by_the_deadline() -> None:
     async def test() -> None:
-        with pytest.raises(PeerUnreachable, match="takes no stream of /ipfs/ping"):
+        with pytest.raises(PeerUnreachable, match="does not speak /ipfs/ping"):
             await wellknown.ask(nowhere, "peer", wellknown.PING, wellknown.ping)
         ours, _ = streams()
 

@@ -62,7 +62,7 @@ class TestCommittee:
         poll = committee.poll("a", {}, seats=5, least=2)
         assert not poll.committee
         assert not poll.voters
-        assert poll.reason == "1 candidates with an open port, 2 needed"
+        assert poll.reason == "open ports: 1; the committee needs 2"
 
     def test_a_missing_vote_names_who_must_vote(self) -> None:
         poll = committee.poll("abc", {0: votes(a=1, b=0)}, seats=2, least=2)
@@ -120,7 +120,7 @@ class TestElection:
     def test_nobody_reachable_elects_nobody(self) -> None:
         ranking = election.rank({"a": {"b": ()}, "b": {"a": ()}})
         assert (ranking.master, ranking.slave) == ("", "")
-        assert ranking.reason == "0 of 2 committee members can be reached, 2 needed"
+        assert ranking.reason == "0 of 2 committee members can be reached; 2 are needed"
 
     def test_the_digest_depends_on_the_evidence_and_not_on_its_order(self) -> None:
         def digest(*evidence: str) -> str:
