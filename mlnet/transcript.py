@@ -119,7 +119,7 @@ def read(path: Path, open_: Callable[[Envelope], Message]) -> list[Message]:
                 )
             messages.append(message)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from error
     except RemoteProtocolError as error:
         raise DataError(
             f"{path}, line {len(messages) + 1} is not a validly signed message: {error}"
@@ -140,7 +140,7 @@ def _lines(path: Path) -> Iterator[tuple[_Line, int]]:
             try:
                 yield msgspec.json.decode(raw, type=_Line), end
             except (msgspec.MsgspecError, ValueError) as error:
-                raise DataError(f"{path}: no transcript: {error}") from error
+                raise DataError(f"{path} is not a transcript: {error}") from error
 
 
 def _make_room(directory: Path) -> None:

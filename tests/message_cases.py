@@ -32,7 +32,7 @@ def said(case: Case, directory: Path) -> str:
         if not isinstance(message, str):
             raise
         text = message
-    for place, name in ((str(directory), "DIR"), (str(PACKAGE), "PACKAGE"), (sys.executable, "PYTHON")):
+    for place, name in ((str(directory), "DIR"), (sys.executable, "PYTHON"), (str(PACKAGE), "PACKAGE")):
         text = text.replace(place, name)
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 

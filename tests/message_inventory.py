@@ -1,10 +1,10 @@
-"""Every message of the package that somebody may read, and where a test states it in full.
+"""Every message of the package that somebody may read, and where a test states it.
 
 A *message* is a text of at least two words that stands in the code, or any text of a ``raise``; docstrings
 are none. It is written with ``{}`` for each part that is filled in. A message is *covered* by a test that
-states it whole: in an ``assert``, in the values of ``pytest.mark.parametrize``, as a ``match=``, in a module
-of ``tests/unit/messages``, or in a golden file that a test compares. So a test that looks only for a part of
-it does not cover it, and a change of its words shows.
+states it in an ``assert``, in the values of ``pytest.mark.parametrize``, as a ``match=``, in a module of
+``tests/unit/messages`` or in a golden file that a test compares: as a whole, or a part of it that no other
+message has. So a change of words shows, and a new message needs a case.
 
 Two lists beside the tables hold the rest, each message below a line that begins with ``#``:
 
@@ -44,6 +44,8 @@ NOT_READ = {
 """Parts of the package whose texts are no messages, and why; what they raise of our own errors still is."""
 NEVER_SHOWN = ("debug", "compile", "getLogger", "import_module")
 """Functions whose arguments nobody reads: the package never shows its log below ``warning``."""
+SHORTEST_PART = 12
+"""Characters of a part that tells a message from others."""
 _OURS = frozenset(kind.__name__ for kind in every_kind())
 _LIBRARIES = ("Muxed", "Multiselect", "Swarm", "OpenConnection", "NotImplemented", "Assertion", "Attribute")
 """Errors for libraries, which show them to nobody."""
@@ -202,15 +204,23 @@ def _entries(path: Path) -> list[str]:
 
 
 def places(wanted: Sequence[Message], stated: Sequence[Statement]) -> dict[Message, str]:
-    """Where each covered message is stated."""
+    """Where each covered message is stated, as a whole if anywhere."""
     whole = "\0".join(statement.text for statement in stated)
+    parts = [statement for statement in stated if _is_part(statement)]
     found: dict[Message, str] = {}
     for message in wanted:
+        where = ""
         if message.longest in whole:
             where = next((statement.place for statement in stated if message.is_in(statement.text)), "")
-            if where:
-                found[message] = where
+        where = where or next((f"in part: {part.place}" for part in parts if part.text in message.text), "")
+        if where:
+            found[message] = where
     return found
+
+
+def _is_part(statement: Statement) -> bool:
+    """Whether no other message is likely to contain the text."""
+    return " " in statement.text and len(statement.text) >= SHORTEST_PART
 
 
 def listed(path: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from mlnet.protocol.committee import nodes
 from mlnet.protocol.evidence import SENDERS
 from mlnet.protocol.machine import Wait
 from mlnet.protocol.messages import CommitteeVoting, DatasetSelection, Message, NewMlTask
@@ -67,9 +68,7 @@ def choose(client: Client) -> tuple[str, ...]:
 def shortage(client: Client, left: int) -> str:
     """Why there are too few nodes, with the reasons known."""
     least = client.definition.cluster.min_nodes
-    nodes = "1 node" if left == 1 else f"{left} nodes"
-    verb = ("is" if left == 1 else "are") + " left" if client.attempt else "answered"
-    counts = f"{nodes} {verb}; the task needs at least {least}"
+    counts = f"{nodes(left)} {'left' if client.attempt else 'answered'}; the task needs at least {least}"
     groups: dict[str, list[str]] = {}
     for peer in sorted({**client.notes, **client.dropped}):
         groups.setdefault(why(client, peer), []).append(peer)
@@ -86,7 +85,7 @@ def why(client: Client, peer: str) -> str:
 
 
 def _nodes(peers: Sequence[str]) -> str:
-    return ", ".join(peers) if len(peers) <= NAMED else f"{len(peers)} nodes"
+    return ", ".join(peers) if len(peers) <= NAMED else nodes(len(peers))
 
 
 def _span(milliseconds: int) -> str:
@@ -111,7 +110,7 @@ def vote(client: Client) -> Wait | Stage:
             client.extend(client.deadlines.cycle)
         return Wait(f"the votes of cycle {poll.cycle}", client.attempted.silent_voters())
     if not poll.committee:
-        return client.fail(f"no committee: {poll.reason}. {client.attempted.closed()}", "NoCommittee")
+        return client.fail(f"no committee: {poll.reason}; {client.attempted.closed()}", "NoCommittee")
     client.report("committee", committee=poll.committee, reason=poll.reason)
     return Stage.MEASURING
 

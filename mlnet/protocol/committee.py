@@ -73,7 +73,7 @@ def poll(
     """
     remaining = tuple(sorted(candidates))
     if len(remaining) < least:
-        return Poll((), (), (), f"open ports: {len(remaining)}; the committee needs {least}")
+        return Poll((), (), (), f"{nodes(len(remaining))} with an open port, the committee needs {least}")
     cycles: list[Cycle] = []
     digest = b""
     for number in range(MAX_CYCLES):
@@ -91,6 +91,11 @@ def poll(
         remaining = tuple(sorted(ordered[:seats]))
         return Poll(tuple(cycles), remaining, (), f"seats filled in hash order after {MAX_CYCLES} cycles")
     return Poll(tuple(cycles), remaining, (), f"{len(remaining)} candidates for {seats} seats")
+
+
+def nodes(number: int) -> str:
+    """A number of nodes, for people."""
+    return f"{number} node{'' if number == 1 else 's'}"
 
 
 def cycle_digest(envelopes: Iterable[str]) -> bytes:

@@ -61,7 +61,7 @@ def rank(pings: Mapping[str, Mapping[str, Sequence[int]]]) -> Ranking:
         return Ranking(
             *common, "", "", f"{len(eligible)} of {size} committee members can be reached; 2 are needed"
         )
-    return Ranking(*common, eligible[0], eligible[1], "first and second of the Borda count")
+    return Ranking(*common, eligible[0], eligible[1], "the first two of the Borda count are master and slave")
 
 
 def decision_digest(

@@ -15,7 +15,6 @@ import mlnet
 from mlnet import hosts
 from mlnet.errors import TransportError
 from mlnet.kernels import IMPLEMENTATION
-from mlnet.net import hostport
 from mlnet.net.metrics import Metrics
 
 MAX_REQUEST = 8192

@@ -62,7 +62,7 @@ class TestCommittee:
         poll = committee.poll("a", {}, seats=5, least=2)
         assert not poll.committee
         assert not poll.voters
-        assert poll.reason == "open ports: 1; the committee needs 2"
+        assert poll.reason == "1 node with an open port, the committee needs 2"
 
     def test_a_missing_vote_names_who_must_vote(self) -> None:
         poll = committee.poll("abc", {0: votes(a=1, b=0)}, seats=2, least=2)

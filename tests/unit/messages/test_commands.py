@@ -16,6 +16,8 @@ from mlnet import cli, identity
 from mlnet.errors import MlnetError, StoreError
 from mlnet.identity import Identity
 from mlnet.net import hostport
+from mlnet.simulation.command import Request, keys, simulate
+from mlnet.simulation.scenario import Scenario
 from mlnet.terminal import arguments, console
 
 WIDE = 400
@@ -51,6 +53,8 @@ def test_arguments(tmp_path: Path) -> None:
             "--allow-client that is no peer id": of(arguments.parse_peer_id, "node1"),
             "--allow-client with a letter that base58 lacks": of(arguments.parse_peer_id, PEER[:-1] + "0"),
             "--allow-client of another kind of key": of(arguments.parse_peer_id, "Q" + PEER[1:]),
+            "simulate --cluster without a value": lambda _: keys(["max-nodes"]),
+            "simulate --faults of another name": lambda _: simulate(Request(Scenario(0, "rain"))),
             "--redis-ports the wrong way round": of(arguments.parse_ports, "7099-7000"),
             "--tools without a port": lambda _: hostport.parse("localhost", "--tools"),
             "--tools with an IPv6 address without brackets": lambda _: hostport.parse("::1:50051", "--tools"),
