@@ -9,6 +9,7 @@ import io
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from message_cases import Case, check
@@ -42,7 +43,7 @@ def cut(
     return case
 
 
-def csv(text: str, **keys: object) -> Case:
+def csv(text: str, **keys: Any) -> Case:
     rows = "1,2,3,0\n" * 12
     keys = {"format": "CSV", "label-column": -1, **keys}
     return cut({"data.csv": text.replace("ROWS", rows).encode("latin-1")}, **keys)
@@ -91,7 +92,7 @@ def test_idx(tmp_path: Path) -> None:
     )
 
 
-def npz_bytes(**arrays: np.ndarray) -> bytes:
+def npz_bytes(**arrays: Any) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()

@@ -186,8 +186,8 @@ def test_what_yaml_has_no_form_for(tmp_path: Path) -> None:
     check(
         "yaml-dump",
         {
-            "a value of another type": lambda _: yaml12.dump_block({"a": object()}),  # type: ignore[dict-item]
-            "a key that is no text": lambda _: yaml12.dump_block({1: "a"}),  # type: ignore[dict-item]
+            "a value of another type": lambda _: yaml12.dump_block({"a": object()}),
+            "a key that is no text": lambda _: yaml12.dump_block({1: "a"}),
         },
         tmp_path,
     )

@@ -13,6 +13,7 @@ from protocol_world import World
 
 from mlnet.protocol.client import Client
 from mlnet.protocol.commands import Command, End, MeasurePings, Replicate, Report, Send, StartTraining
+from mlnet.protocol.committee import _count
 from mlnet.protocol.events import (
     Event,
     PingsMeasured,
@@ -334,6 +335,39 @@ def test_the_log_of_a_node(tmp_path: Path) -> None:
             "a whole task": log(3),
             "a closed port": log(4, closed=(0,)),
             "a training that fails": log(3, change=stops("out of memory")),
+        },
+        tmp_path,
+    )
+
+
+def test_reports_of_other_courses(tmp_path: Path) -> None:
+    """What a course of its own would take to bring about."""
+
+    def report(what: str, **data: object) -> Case:
+        def case(_: Path) -> str:
+            stream = io.StringIO()
+            with Display(stream, width=110) as display:
+                display.report(Report(what, data))
+            return stream.getvalue()
+
+        return case
+
+    def cycle(*votes: int, least: int = 2) -> Case:
+        cast = {f"node{number}": vote for number, vote in enumerate(votes)}
+        return lambda _: _count(0, tuple(cast), cast, b"\0", least).reason
+
+    check(
+        "reports",
+        {
+            "a ballot that does not count": report("ballots", counted=["node0"], void=["node1"]),
+            "rewards that not all have signed": report(
+                "rewards", split={"node0": 1}, payment=1, settled=False
+            ),
+            "a model without metrics": report("trained", metrics={}, accuracy=None, sha256="ab" * 32),
+            "a report without a form": report("weather", rain="none today"),
+            "all vote alike": cycle(1, 1, 1),
+            "as many vote for one side as for the other": cycle(1, 1, 0, 0),
+            "the minority is too small": cycle(1, 0, 0, 0),
         },
         tmp_path,
     )

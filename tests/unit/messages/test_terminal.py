@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +19,6 @@ from message_cases import Case, check
 from ml_support import save_npz
 from task_support import EXAMPLE
 
-from mlnet import cli
 from mlnet.ledger import Ledger, Receipt
 from mlnet.terminal import demo, doctor, reading, replaying, validating
 from mlnet.terminal.controls import Controls
@@ -67,14 +69,14 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unwritable(examine: Callable[[Path], Finding]) -> Case:
         def case(directory: Path) -> str:
             with PATCHES.context() as patch:
-                patch.setattr(doctor.os, "access", lambda *_: False)
+                patch.setattr(os, "access", lambda *_: False)
                 patch.setenv("XDG_RUNTIME_DIR", str(directory))
                 return str(finding(lambda: examine(directory))(directory))
 
         return case
 
     def missing(_: str) -> str:
-        raise doctor.PackageNotFoundError
+        raise PackageNotFoundError
 
     check(
         "doctor",
@@ -235,7 +237,7 @@ class Hand:
 
 def test_controls(tmp_path: Path) -> None:
     def interrupt(controls: Controls) -> None:
-        controls.on_signal(cli.console.signal.SIGINT)
+        controls.on_signal(signal.SIGINT)
 
     check(
         "controls",
