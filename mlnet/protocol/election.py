@@ -61,7 +61,7 @@ def rank(pings: Mapping[str, Mapping[str, Sequence[int]]]) -> Ranking:
         return Ranking(
             *common, "", "", f"{len(eligible)} of {size} committee members can be reached; 2 are needed"
         )
-    return Ranking(*common, eligible[0], eligible[1], "the first two of the Borda count are master and slave")
+    return Ranking(*common, eligible[0], eligible[1], "master and slave are the first two by Borda count")
 
 
 def decision_digest(

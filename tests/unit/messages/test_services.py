@@ -288,9 +288,10 @@ def test_trainers(tmp_path: Path) -> None:
                 patch.setattr("mlnet.training.process.sys.executable", str(program))
                 trainer = await Trainer.start()
             try:
-                return await trainer.ready(seconds)
+                await trainer.ready(seconds)
             finally:
                 await trainer.stop()
+            return ""
 
         return awaited(ready)
 
