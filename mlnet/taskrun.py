@@ -168,7 +168,7 @@ class TaskRun:
             await self._training.start(os.environ | {"TMPDIR": str(self._runtime)})
             found, port = await self._redis.start()
         except (MlnetError, OSError) as error:
-            found, port = DialBack(False, "", f"this node's Redis server failed: {error}"), 0
+            found, port = DialBack(False, "", f"no Redis server: {error}"), 0
         wire = self._wire
         host = found.host or next(map(addresses.host_of, wire.addresses()), hosts.loopback())
         # Behind an address translation, no socket of this machine can have the address that others see.
