@@ -134,7 +134,7 @@ async def test_too_few_nodes() -> None:
     async with mission(1) as net:
         status, _, err = await net.submit(net.definition(waiting_period="2s"))
         assert status == errors.TooFewNodes.exit_code, err
-        assert "1 the task needs at least 2 answered" in one_line(err)
+        assert "1 node answered; the task needs at least 2" in one_line(err)
 
 
 async def test_too_few_open_ports() -> None:

@@ -73,7 +73,8 @@ async def test_an_open_port_is_open(answer: bytes) -> None:
 async def test_a_port_that_is_no_redis_is_not_open() -> None:
     async with nodes(2) as (a, b):
         await join(a, b)
-        for answer, reason in ((b"HTTP/1.1 400\r\n", "something else"), (b"x" * 10_000, "something else"), (b"", "closed")):
+        other = "something else"
+        for answer, reason in ((b"HTTP/1.1 400\r\n", other), (b"x" * 10_000, other), (b"", "closed")):
             server = await asyncio.start_server(answering(answer), "127.0.0.1", 0)
             async with server:
                 found = await a.network.dial_back(b.id, server.sockets[0].getsockname()[1], 10)
