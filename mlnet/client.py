@@ -235,7 +235,8 @@ class TaskClient:
             ) from error
         if stored is None:
             raise ConfigError(
-                f"the files of the task in {directory} are damaged, it cannot be resumed: {STORED} cannot be read"
+                f"the files of the task in {directory} are damaged, it cannot be resumed: "
+                f"{STORED} cannot be read"
             )
         folder = outputs.absolute(output or Path(stored.output))
         self._check_output(folder, found)

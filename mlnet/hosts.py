@@ -68,7 +68,7 @@ def split(address: str, option: str) -> tuple[str, int]:
     """Host, without brackets, and port of ``HOST:PORT``.
 
     Args:
-        address: as an operator gave it; ``*`` for the host means all addresses of both families, as ``[::]`` does.
+        address: as an operator gave it; the host ``*`` means all addresses, as ``[::]`` does.
         option: what it is for, such as ``--metrics``.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import grp
 import os
 import socket
@@ -13,10 +12,9 @@ import pytest
 import typer
 from message_cases import Case, check, compare
 
-from mlnet import cli
-from mlnet.errors import MlnetError, StoreError
+from mlnet import cli, hosts
+from mlnet.errors import MlnetError, PortInUse, StoreError
 from mlnet.identity import Identity
-from mlnet.net import hostport
 from mlnet.simulation.command import Request, keys, simulate
 from mlnet.simulation.scenario import Scenario
 from mlnet.terminal import arguments, console
@@ -57,28 +55,39 @@ def test_arguments(tmp_path: Path) -> None:
             "simulate --cluster without a value": lambda _: keys(["max-nodes"]),
             "simulate --faults of another name": lambda _: simulate(Request(Scenario(0, "rain"))),
             "--redis-ports the wrong way round": of(arguments.parse_ports, "7099-7000"),
-            "--tools without a port": lambda _: hostport.parse("localhost", "--tools"),
-            "--tools with an IPv6 address without brackets": lambda _: hostport.parse("::1:50051", "--tools"),
-            "--metrics with too large a port": lambda _: hostport.parse("127.0.0.1:70000", "--metrics"),
-            "--metrics with a name that is none": lambda _: not_a_name("x..y:9464"),
-            "--metrics with a name that nobody knows": lambda _: hostport.cannot_listen(
-                "nope:9464", "--metrics", socket.gaierror(-2, "Name or service not known")
-            ),
-            "--tools with another machine's address": lambda _: hostport.cannot_listen(
-                "192.0.2.1:50051", "--tools", OSError(errno.EADDRNOTAVAIL, "")
-            ),
-            "--tools with a port in use": lambda _: hostport.cannot_listen(
-                "*:50051", "--tools", OSError(errno.EADDRINUSE, "")
-            ),
+            "--tools without a port": lambda _: hosts.split("localhost", "--tools"),
+            "--tools with an IPv6 address without brackets": lambda _: hosts.split("::1:50051", "--tools"),
+            "--metrics with too large a port": lambda _: hosts.split("127.0.0.1:70000", "--metrics"),
+            "--tools with brackets around a name": lambda _: hosts.split("[localhost]:1", "--tools"),
+            "--metrics with a name that is none": lambda _: hosts.listening("x..y:9464", "--metrics"),
+            "--metrics with a name that nobody knows": unknown_name,
+            "--tools with another machine's address": lambda _: hosts.listening("192.0.2.1:50051", "--tools"),
+            "--tools with a port in use": port_in_use,
         },
         tmp_path,
     )
 
 
-def not_a_name(text: str) -> MlnetError:
-    with pytest.raises(UnicodeError) as caught:
-        hostport.parse(text, "--metrics")[0].encode("idna")
-    return hostport.cannot_listen(text, "--metrics", caught.value)
+def unknown_name(_: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", raises(socket.gaierror(-2, "Name or service not known")))
+        return hosts.listening("nope:9464", "--metrics")
+
+
+def raises(error: Exception) -> Callable[..., object]:
+    def function(*_: object, **__: object) -> object:
+        raise error
+
+    return function
+
+
+def port_in_use(_: Path) -> object:
+    with hosts.bound("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse) as caught:
+            hosts.listening(f"127.0.0.1:{port}", "--tools")
+    return str(caught.value).replace(str(port), "50051")
 
 
 def stored_identity(directory: Path, mode: int) -> Path:

@@ -20,6 +20,7 @@ from ml_support import save_npz
 from task_support import EXAMPLE
 
 from mlnet.ledger import Ledger, Receipt
+from mlnet.net.reach import REACHED, UNKNOWN
 from mlnet.terminal import demo, doctor, reading, replaying, validating
 from mlnet.terminal.controls import Controls
 from mlnet.terminal.doctor import Finding
@@ -185,8 +186,9 @@ def test_start_and_demo(tmp_path: Path) -> None:
     check(
         "start",
         {
-            "a node that others reach": lambda _: welcome(PEER, reached),
-            "a node on loopback": lambda _: welcome(PEER, (f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}",)),
+            "a node that others reach": lambda _: welcome(PEER, reached, REACHED),
+            "a node of which nobody has told": lambda _: welcome(PEER, reached, UNKNOWN),
+            "a node on loopback": lambda _: welcome(PEER, (f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}",), UNKNOWN),
             "demo: a node does not listen": lambda _: demo._failure(1, None, "loading"),
             "demo: a node ends at once": lambda _: demo._failure(
                 2, 4, "mlnet-node: error: the port is in use"
