@@ -285,7 +285,7 @@ def test_trainers(tmp_path: Path) -> None:
             program.write_text(f"#!/bin/sh\n{text}\n")
             program.chmod(0o700)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("mlnet.training.process.sys.executable", str(program))
+                patch.setattr("mlnet.processes.sys.executable", str(program))
                 trainer = await Trainer.start()
             try:
                 await trainer.ready(seconds)

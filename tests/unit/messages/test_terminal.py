@@ -19,6 +19,7 @@ from message_cases import Case, check
 from ml_support import save_npz
 from task_support import EXAMPLE
 
+from mlnet import capacity, hosts, sockets
 from mlnet.ledger import Ledger, Receipt
 from mlnet.net.reach import REACHED, UNKNOWN
 from mlnet.terminal import demo, doctor, reading, replaying, validating
@@ -57,12 +58,25 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return case
 
+    def runtime_at(place: Path) -> str:
+        with PATCHES.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", str(place))
+            patch.setattr(sockets, "_default_places", lambda: (sockets.Place(Path("/tmp")),))
+            patch.delenv("TMPDIR", raising=False)
+            return str(finding(doctor.runtime)(place))
+
+    def missing_runtime(directory: Path) -> str:
+        return runtime_at(directory / "missing")
+
     def long_runtime(directory: Path) -> str:
         long = directory / ("x" * 80)
         long.mkdir()
+        return runtime_at(long).replace("x" * 80, "LONG")
+
+    def little_memory() -> Finding:
         with PATCHES.context() as patch:
-            patch.setenv("XDG_RUNTIME_DIR", str(long))
-            return str(finding(doctor.runtime)(directory)).replace("x" * 80, "LONG")
+            patch.setattr(capacity, "processors", lambda: 1)
+            return doctor.offer()
 
     def no_torch(answer: str | None) -> Case:
         return patched(doctor, "output", lambda _: answer, doctor.torch)
@@ -71,7 +85,6 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def case(directory: Path) -> str:
             with PATCHES.context() as patch:
                 patch.setattr(os, "access", lambda *_: False)
-                patch.setenv("XDG_RUNTIME_DIR", str(directory))
                 return str(finding(lambda: examine(directory))(directory))
 
         return case
@@ -95,10 +108,12 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "no torch": no_torch(None),
             "torch without gloo": no_torch('{"version": "2.6.0", "threads": 2, "gloo": false}'),
             "torch": no_torch('{"version": "2.6.0", "threads": 2, "gloo": true}'),
-            "ports of any number": finding(lambda: doctor.ports(None)),
-            "no port at all": patched(doctor, "is_free", lambda _: False, lambda: doctor.ports(None)),
+            "ports of any number": patched(
+                hosts, "families", lambda: ("IPv4", "IPv6"), lambda: doctor.ports(None)
+            ),
+            "no port at all": patched(hosts, "free_port", lambda *_: 0, lambda: doctor.ports(None)),
             "no port of a range": patched(
-                doctor, "is_free", lambda _: False, lambda: doctor.ports((7000, 7009))
+                hosts, "free_port", lambda *_: 0, lambda: doctor.ports((7000, 7009))
             ),
             "few descriptors": finding(lambda: doctor.descriptors(64)),
             "not enough descriptors for a large network": finding(lambda: doctor.descriptors(1024)),
@@ -107,8 +122,10 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "little disk": lambda directory: patched(
                 doctor, "ENOUGH_DISK", 1 << 62, lambda: doctor.directory(directory)
             )(directory),
-            "a runtime directory that cannot be written": unwritable(lambda _: doctor.runtime()),
+            "a runtime directory that is missing": missing_runtime,
             "a runtime directory with a long name": long_runtime,
+            "no place for sockets": patched(sockets, "_places", lambda _: (), doctor.runtime),
+            "little memory": patched(capacity, "memory", lambda: 1 << 30, little_memory),
         },
         tmp_path,
     )
