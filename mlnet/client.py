@@ -29,7 +29,6 @@ from mlnet.wire import Wire, WireHandlers
 
 CONNECT_SECONDS = 15.0
 """How long a client waits for the first of the peers that it was given."""
-STORED = "dataset.json"
 PARAMETER_BYTES = 4
 MODEL_HEADER_BYTES = 64 << 10
 Traffic = Callable[[bool, str, Message], None]
@@ -46,6 +45,7 @@ class Stored(msgspec.Struct, frozen=True):
     outputs: int
     output: str
     peers: tuple[str, ...] = ()
+    schema: data.Schema | None = None
 
 
 class TaskClient:
@@ -195,8 +195,9 @@ class TaskClient:
                 dataset.outputs,
                 str(folder),
                 self._options.wire.peers,
+                dataset.schema,
             )
-            files.replace(directory / STORED, msgspec.json.encode(stored))
+            files.replace(directory / outputs.STORED, msgspec.json.encode(stored))
         return stored
 
     def _check_output(self, folder: Path, task: str = "") -> None:
@@ -236,14 +237,14 @@ class TaskClient:
         if stored is None:
             raise ConfigError(
                 f"the files of the task in {directory} are damaged, it cannot be resumed: "
-                f"{STORED} cannot be read"
+                f"{outputs.STORED} cannot be read"
             )
         folder = outputs.absolute(output or Path(stored.output))
         self._check_output(folder, found)
         if output is not None:
             stored = msgspec.structs.replace(stored, output=str(folder))
             with files.written_to(directory, "free some space"):
-                files.replace(directory / STORED, msgspec.json.encode(stored))
+                files.replace(directory / outputs.STORED, msgspec.json.encode(stored))
         definition = task_definition.load(announcement.body.definition)
         submission = self._submission(announcement, definition, stored, observe)
         submission.take_up(events)
@@ -264,7 +265,9 @@ class TaskClient:
         files = {
             part.hash: directory / name for part, name in zip(stored.segments, stored.files, strict=True)
         }
-        submission = Submission(machine, self.wire, self._state, files, Path(stored.output), observe)
+        submission = Submission(
+            machine, self.wire, self._state, files, Path(stored.output), stored.schema, observe
+        )
         self._submissions[announcement.task] = submission
         return submission
 
@@ -379,7 +382,7 @@ async def _split(definition: task_definition.TaskDefinition, base: Path, directo
 def read_stored(state: State, task: str) -> Stored | None:
     """What is kept of a task beside its journal; None where it cannot be read."""
     try:
-        return msgspec.json.decode((state.task(task) / STORED).read_bytes(), type=Stored)
+        return msgspec.json.decode((state.task(task) / outputs.STORED).read_bytes(), type=Stored)
     except (OSError, msgspec.MsgspecError):
         return None
 

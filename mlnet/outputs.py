@@ -9,12 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from mlnet import files
+from mlnet import data, files
 from mlnet.errors import ConfigError, MlnetError, StorageError
 from mlnet.result import ModelFile, Result
 from mlnet.tasktraining import MODEL
 
 RESULT = "result.json"
+STORED = "dataset.json"
+"""In the directory of a client's task: what it needs beside the journal to take the task up again."""
 KEPT = "; the model is kept at "
 FIX = "choose another directory with --output"
 _OURS = frozenset({MODEL, RESULT, f"{MODEL}.part", f"{RESULT}.part"})
@@ -57,10 +59,19 @@ def check(folder: Path, *, private: Path, task: str = "", size: int = 0) -> None
         )
 
 
-def deliver(folder: Path, model: Path, result: Result, *, private: Path) -> Result:
+def deliver(
+    folder: Path, model: Path, result: Result, schema: data.Schema | None, *, private: Path
+) -> Result:
     """Give the model and the document to the user, in this order: the document says that all is there.
 
     The model stays where it is as well. What fails leaves the directory as it was.
+
+    Args:
+        folder: the user's.
+        model: as the members signed it.
+        result: of the task.
+        schema: of the dataset, which the user's file describes, too.
+        private: the client's data directory.
 
     Returns:
         The result with the model's new place.
@@ -71,12 +82,9 @@ def deliver(folder: Path, model: Path, result: Result, *, private: Path) -> Resu
     """
     check(folder, private=private, task=result.task)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    delivered = msgspec.structs.replace(
-        result, model=ModelFile(str(folder / MODEL), result.model.sha256 if result.model else "")
-    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.place(model, folder / MODEL)
+        delivered = _placed(result, model, folder, schema)
         delivered.write(folder / RESULT)
     except OSError:
         files.remove(folder / MODEL)
@@ -100,13 +108,12 @@ def rescue(result: Result, places: Iterable[Path]) -> Result:
         folder = place / f"mlnet-{result.task[:12]}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            files.place(model, folder / MODEL)
+            kept = _placed(result, model, folder, _schema_beside(model))
         except OSError as error:
             tried.append(f"{folder} ({files.why(error)})")
             continue
-        kept = ModelFile(str(folder / MODEL), result.model.sha256)
         reason = f"{result.reason.partition(KEPT)[0]}{KEPT}{folder / MODEL}"
-        return msgspec.structs.replace(result, model=kept, reason=reason)
+        return msgspec.structs.replace(kept, reason=reason)
     reason = f"{result.reason.partition(KEPT)[0]}; it could not be kept either: {', '.join(tried)}"
     return msgspec.structs.replace(result, model=None, reason=reason)
 
@@ -119,8 +126,29 @@ def undelivered(result: Result, model: Path, error: OSError | MlnetError, resume
         result,
         reason=f"the task is completed, its model not delivered: {reason}{kept}",
         code=StorageError.__name__,
-        model=ModelFile(str(model), result.model.sha256 if result.model else ""),
+        model=msgspec.structs.replace(result.model, path=str(model)) if result.model else None,
     )
+
+
+def _placed(result: Result, model: Path, folder: Path, schema: data.Schema | None) -> Result:
+    """Write the user's model; the result with its place and hash. Raises OSError."""
+    sha256 = data.deliver(model, folder / MODEL, schema)
+    attested = result.model.attested if result.model else ""
+    return msgspec.structs.replace(result, model=ModelFile(str(folder / MODEL), sha256, attested))
+
+
+class _Beside(msgspec.Struct):
+    """What is wanted of the file in which a client keeps its dataset."""
+
+    schema: data.Schema | None = None
+
+
+def _schema_beside(model: Path) -> data.Schema | None:
+    """The schema that a client keeps in the directory of a task."""
+    try:
+        return msgspec.json.decode((model.parent / STORED).read_bytes(), type=_Beside).schema
+    except (OSError, msgspec.MsgspecError):
+        return None  # the model without it is still the model
 
 
 def _is_free(folder: Path, task: str) -> bool:

@@ -23,10 +23,17 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """The model: where it lies, and its plain SHA-256."""
+    """The model.
+
+    Attributes:
+        path: where it lies.
+        sha256: of the file there, which describes the dataset, too.
+        attested: SHA-256 of the file that the members signed: the same tensors without that description.
+    """
 
     path: str
     sha256: str
+    attested: str = ""
 
 
 class Result(msgspec.Struct, frozen=True):

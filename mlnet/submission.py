@@ -84,6 +84,7 @@ class Submission:
         state: the client's directory.
         segments: by hash.
         folder: for the model and the result; see :mod:`mlnet.outputs`.
+        schema: of the dataset, for the user's model; None where a former version has begun the task.
         observe: takes reports for people.
     """
 
@@ -94,6 +95,7 @@ class Submission:
         state: State,
         segments: Mapping[str, Path],
         folder: Path,
+        schema: data.Schema | None,
         observe: Observer,
     ) -> None:
         self.machine = machine
@@ -102,6 +104,7 @@ class Submission:
         self._wire = wire
         self._state = state
         self._files = segments
+        self._schema = schema
         self._observe = observe
         self._book = Book(state, machine.me, self.task)
         self._timers = Timers(lambda _, name: self._dispatch(TimerFired(name)))
@@ -203,7 +206,9 @@ class Submission:
         if end.state == "completed":
             model, private = self._state.task(self.task) / MODEL, self._state.directory
             try:
-                result = await asyncio.to_thread(outputs.deliver, self.output, model, result, private=private)
+                result = await asyncio.to_thread(
+                    outputs.deliver, self.output, model, result, self._schema, private=private
+                )
             except (OSError, MlnetError) as error:
                 self._book.close()
                 return outputs.undelivered(result, model, error, self.resume_command)
@@ -416,7 +421,7 @@ class Submission:
             metrics=scored.metrics if scored else {},
             payment=machine.definition.payment_micro if done else 0,
             rewards=machine.split if done else {},
-            model=ModelFile(str(self.output / MODEL), machine.completed.model.sha256)
+            model=ModelFile(str(self.output / MODEL), attested := machine.completed.model.sha256, attested)
             if scored and done
             else None,
             seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},

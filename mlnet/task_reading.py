@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 from mlnet import task_spellings
-from mlnet.task_fields import Section, choose, describe, expected
+from mlnet.task_fields import Section, choose, describe, expected, printable
 from mlnet.task_problems import MAX_PROBLEMS, Enough, Mend, Problems
 from mlnet.task_schema import (
     MAX_BATCH,
+    MAX_CLASSES,
     MAX_CLUSTER,
+    MAX_COLUMNS_NAMED,
     MAX_COMMITTEE,
     MAX_CPUS,
     MAX_EPOCHS,
@@ -26,6 +28,7 @@ from mlnet.task_schema import (
     AdamParameters,
     Cluster,
     Dataset,
+    Decimal,
     Dense,
     Dropout,
     Format,
@@ -44,6 +47,7 @@ from mlnet.task_schema import (
     OptimizerType,
     Payment,
     Requirements,
+    Scale,
     SgdParameters,
     Source,
     Strategy,
@@ -57,8 +61,17 @@ from mlnet.task_schema import (
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _ROOT_KEYS = ("version", "payment", "ml", "cluster")
 _ML_KEYS = ("dataset", "validation", "optimizer", "model", "evaluation-metrics")
-_CSV_KEYS = ("delimiter", "header", "label-column")
-_DATASET_KEYS = ("format", "sha256", "training-set-size", "test-set-size", "source", *_CSV_KEYS)
+_CSV_KEYS = ("delimiter", "header", "label-column", "ignore-columns", "decimal", "comment")
+_DATASET_KEYS = (
+    "format",
+    "sha256",
+    "training-set-size",
+    "test-set-size",
+    "source",
+    "scale",
+    "classes",
+    *_CSV_KEYS,
+)
 _OPTIMIZER_SECTION = (
     "type",
     "optimizer_initialization_parameters",
@@ -236,9 +249,14 @@ def _dataset(ml: Section) -> Dataset:
         test_set_size=test / SEGMENTS,
         source=_source(section, kind),
         sha256=sha256,
+        scale=section.choice("scale", get_args(Scale), "auto"),
+        classes=_names(section, "classes", MAX_CLASSES) or (),
         delimiter=_delimiter(section),
-        header=section.flag("header", True),
+        header=_header(section),
         label_column=_label_column(section),
+        ignore_columns=_names(section, "ignore-columns", MAX_COLUMNS_NAMED),
+        decimal=section.choice("decimal", get_args(Decimal)) if "decimal" in section else None,
+        comment=_comment(section),
     )
 
 
@@ -318,10 +336,10 @@ def _source(dataset: Section, kind: Format | None) -> Source:
     return Source(features, labels)
 
 
-def _delimiter(dataset: Section) -> str:
-    value = dataset.value("delimiter", ",")
-    if value == "\t":
-        return "\t"
+def _delimiter(dataset: Section) -> str | None:
+    value = dataset.value("delimiter", None)
+    if value is None or value == "\t":
+        return None if value is None else "\t"
     if (
         not isinstance(value, str)
         or len(value) != 1
@@ -334,8 +352,14 @@ def _delimiter(dataset: Section) -> str:
             "" if tab is Mend.NONE else ", a tab, in double quotes"
         )
         dataset.wrong("delimiter", f"found {describe(value)}", fix, tab)
-        return ","
+        return None
     return value
+
+
+def _header(dataset: Section) -> bool | None:
+    """True, false, or None for ``auto``."""
+    value = dataset.value("header", "auto")
+    return None if value == "auto" else dataset.flag("header")
 
 
 def _label_column(dataset: Section) -> str | int | None:
@@ -348,9 +372,42 @@ def _label_column(dataset: Section) -> str | int | None:
         what = "a column's name, or its position counted from 0"
         dataset.wrong("label-column", f"found {describe(value)}", expected(value, what))
         return None
-    if dataset.value("header", True) is False:
+    if dataset.value("header", "auto") is False:
         dataset.wrong("label-column", "a name needs a header", "write its position, or header: true")
     return dataset.text("label-column", MAX_PATH)
+
+
+def _names(dataset: Section, key: str, most: int) -> tuple[str | int, ...] | None:
+    """A list of texts and whole numbers, each once; None where there is none."""
+    if key not in dataset:
+        return None
+    if dataset.value(key) == [] and key != "classes":
+        return ()
+    found: list[str | int] = []
+    for path, value in dataset.items(key, most):
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            fix = expected(value, "a text or a whole number") + "; quotes make a text of anything"
+            dataset.problems.add(path, f"found {describe(value)}", fix)
+        elif isinstance(value, str) and not (1 <= len(value) <= MAX_PATH and printable(value)):
+            fix = f"1 to {MAX_PATH} characters are accepted, none of them invisible"
+            dataset.problems.add(path, f"found {describe(value)}", fix)
+        elif isinstance(value, int) and abs(value) > MAX_PARAMETERS:
+            dataset.problems.add(path, f"found {describe(value)}", f"at most {MAX_PARAMETERS} is accepted")
+        elif value in found:
+            dataset.problems.add(path, f"found {describe(value)} a second time", "name each once")
+        else:
+            found.append(value)
+    return tuple(found)
+
+
+def _comment(dataset: Section) -> str | None:
+    if "comment" not in dataset:
+        return None
+    value = dataset.text("comment", 8)
+    if value and (value.strip() != value or value[0].isalnum() or value[0] in "\"'.+-"):
+        fix = 'expected how comments begin, such as "#" or "%"'
+        dataset.wrong("comment", f"found {describe(value)}", fix)
+    return value
 
 
 def _optimizer(ml: Section) -> Optimizer:

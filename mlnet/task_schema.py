@@ -24,8 +24,12 @@ MAX_CLUSTER: Final = 1024
 MAX_COMMITTEE: Final = 64
 MAX_CPUS: Final = 65_536
 MAX_PATH: Final = 4096
+MAX_COLUMNS_NAMED: Final = 4096
+MAX_CLASSES: Final = 4096
 
 Format = Literal["MNIST", "CSV", "NPZ"]
+Scale = Literal["auto", "none", "1/255"]
+Decimal = Literal[".", ","]
 Method = Literal["Holdout"]
 Activation = Literal["Linear", "ReLU", "LeakyReLU", "GELU", "Tanh", "Sigmoid", "Softmax"]
 Loss = Literal["CrossEntropy", "MSE"]
@@ -78,10 +82,17 @@ class Dataset(_Part, frozen=True, omit_defaults=True):
         training_set_size: share of the ten segments that trains, in tenths; the first of the voted order.
         test_set_size: share that the client holds back; the two sum to 1.
         source: the files.
-        delimiter: CSV only: one character between two values.
-        header: CSV only: whether the first line names the columns.
+        scale: what the features are multiplied by: 1/255, none, or, if they are unsigned bytes, as pixels are
+            (auto).
+        classes: labels in the order of the model's outputs; empty for those that are found, sorted.
+        delimiter: CSV only: one character between two values; None for the one that fits.
+        header: CSV only: whether the first line names the columns; None for what it looks like.
         label_column: CSV only: its name, or its position from 0 or, if negative, from the end; None is the
         last.
+        ignore_columns: CSV only: names or positions of columns that are no features; None leaves out what
+            certainly only numbers the rows.
+        decimal: CSV only: the decimal point; None for what it looks like.
+        comment: CSV only: how a line of comment begins; None for what it looks like.
     """
 
     format: Format
@@ -89,9 +100,14 @@ class Dataset(_Part, frozen=True, omit_defaults=True):
     test_set_size: float
     source: Source
     sha256: str | None = None
-    delimiter: str = ","
-    header: bool = True
+    scale: Scale = "auto"
+    classes: tuple[int | str, ...] = ()
+    delimiter: str | None = None
+    header: bool | None = None
     label_column: str | int | None = None
+    ignore_columns: tuple[str | int, ...] | None = None
+    decimal: Decimal | None = None
+    comment: str | None = None
 
     @property
     def held_out_segments(self) -> int:

@@ -2,6 +2,8 @@
 
 from mlnet.data.dataset import Dataset, split
 from mlnet.data.links import FetchBlob, LinkPolicy, fetch, time_limit
+from mlnet.data.modelfile import deliver
+from mlnet.data.schema import Schema
 from mlnet.data.segments import SEGMENTS, SegmentFile, read_segment
 from mlnet.data.table import Limits, Table
 
@@ -11,8 +13,10 @@ __all__ = [
     "FetchBlob",
     "Limits",
     "LinkPolicy",
+    "Schema",
     "SegmentFile",
     "Table",
+    "deliver",
     "fetch",
     "read_segment",
     "split",

@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mlnet.data import idx, npz
-from mlnet.data.csv_file import read_csv
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mlnet.data import idx, npz, scaling
+from mlnet.data.columns import of_definition
+from mlnet.data.csv_file import line_of, read_rows
 from mlnet.data.download import Interrupter, download
+from mlnet.data.labels import Where, as_classes, as_targets
+from mlnet.data.layout import detect
 from mlnet.data.links import time_limit
+from mlnet.data.schema import Dialect, Kind, Schema
 from mlnet.data.segments import SegmentFile, bounds, write_segments
-from mlnet.data.table import AnyArray, Limits, Table, as_features, as_labels
-from mlnet.errors import DataError, HashMismatch
+from mlnet.data.table import AnyArray, FloatArray, Limits, Table, as_features
+from mlnet.errors import DataError, HashMismatch, LabelError
 
 if TYPE_CHECKING:
     from mlnet.task_schema import Dataset as DatasetDefinition
@@ -36,6 +44,8 @@ class Dataset:
         outputs: nodes of the model's last layer: number of classes, or columns of the targets.
         rows: of all segments.
         sha256: of the source file, or of the features' file followed by the labels' file.
+        schema: what the numbers stand for; it stays with the client.
+        notes: how the source was understood, for people.
     """
 
     segments: tuple[SegmentFile, ...]
@@ -43,6 +53,8 @@ class Dataset:
     outputs: int
     rows: int
     sha256: str
+    schema: Schema
+    notes: tuple[str, ...] = ()
 
 
 def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Limits | None = None) -> Dataset:
@@ -64,22 +76,34 @@ def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Lim
         LabelError: its labels do not fit the model's last layer and loss.
     """
     limits = limits or Limits()
-    outputs = definition.ml.model.outputs
-    with _sources(definition.ml.dataset, base_dir, out_dir, limits) as (features_path, labels_path):
-        sha256 = _verify(definition.ml.dataset, features_path, labels_path)
-        features, labels = _read(definition.ml.dataset, features_path, labels_path, limits)
-    what = definition.ml.dataset.source.features
-    if len(features) != len(labels):
+    dataset, model = definition.ml.dataset, definition.ml.model
+    classifier = model.loss == "CrossEntropy"
+    with _sources(dataset, base_dir, out_dir, limits) as (features_path, labels_path):
+        sha256 = _verify(dataset, features_path, labels_path)
+        read = _read(dataset, features_path, labels_path, limits, classifier=classifier)
+    what = dataset.source.features
+    if len(read.features) != len(read.labels):
         raise DataError(
-            f"{what} has {len(features)} rows of features and {len(labels)} labels; they must be as many"
+            f"{what} has {len(read.features)} rows of features and {len(read.labels)} labels; they must be as"
+            " many"
         )
-    bounds(len(features))
-    table = Table(
-        as_features(what, features),
-        as_labels(what, labels, classes=definition.ml.model.loss == "CrossEntropy", outputs=outputs),
+    bounds(len(read.features))
+    features, divisor = scaling.scaled(as_features(what, read.features), read.kind, dataset.scale)
+    labels: NDArray[np.int64] | FloatArray
+    classes: tuple[int | str, ...] = ()
+    if classifier:
+        labels, classes = as_classes(what, read.labels, model.outputs, dataset.classes, read.where)
+    elif dataset.classes:
+        raise LabelError(f"{what}: ml.dataset.classes is for the loss CrossEntropy; remove it")
+    else:
+        labels = as_targets(what, read.labels, model.outputs)
+    schema = msgspec.structs.replace(
+        read.schema, inputs=features.shape[1], kind=read.kind, divisor=divisor, classes=classes
     )
-    segments = write_segments(table, bytes.fromhex(sha256), out_dir)
-    return Dataset(segments, table.features.shape[1], outputs, len(features), sha256)
+    schema.to_json()  # raises where names are too long, before anything is announced
+    segments = write_segments(Table(features, labels), bytes.fromhex(sha256), out_dir)
+    notes = (*read.notes, *scaling.notes(features, read.kind, divisor))
+    return Dataset(segments, schema.inputs, model.outputs, len(features), sha256, schema, notes)
 
 
 @contextmanager
@@ -155,24 +179,58 @@ def _verify(dataset: DatasetDefinition, features: Path, labels: Path | None) -> 
     return found
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a source holds: arrays, how people find a label in it, and its columns."""
+
+    features: AnyArray
+    labels: AnyArray
+    kind: Kind
+    schema: Schema
+    where: Where = "labels[{}]".format
+    notes: tuple[str, ...] = ()
+
+
 def _read(
-    dataset: DatasetDefinition, features: Path, labels: Path | None, limits: Limits
-) -> tuple[AnyArray, AnyArray]:
+    dataset: DatasetDefinition, features: Path, labels: Path | None, limits: Limits, *, classifier: bool
+) -> _Read:
+    schema = Schema(dataset.format, 1)
     if dataset.format == "MNIST":
         if labels is None:
             raise DataError(
                 f"dataset {features}: MNIST has a second file; name it in ml.dataset.source.labels"
             )
-        return idx.read_images(features, limits), idx.read_labels(labels, limits)
+        return _Read(idx.read_images(features, limits), idx.read_labels(labels, limits), "bytes", schema)
     if dataset.format == "NPZ":
         two = labels is not None
-        return (
-            npz.read_array(features, "features", limits, alone=two),
-            npz.read_array(labels or features, "labels", limits, alone=two),
-        )
+        values = npz.read_array(features, "features", limits, alone=two)
+        targets = npz.read_array(labels or features, "labels", limits, alone=two)
+        return _Read(values, targets, scaling.kind(values), schema)
     if labels is not None:
         raise DataError(
             f"dataset {features}: CSV is one file; name its column of labels in ml.dataset.label-column"
         )
-    table = read_csv(features, delimiter=dataset.delimiter, header=dataset.header, limits=limits)
-    return table.split(-1 if dataset.label_column is None else dataset.label_column)
+    return _read_csv(dataset, features, limits, classifier=classifier)
+
+
+def _read_csv(dataset: DatasetDefinition, path: Path, limits: Limits, *, classifier: bool) -> _Read:
+    dialect = Dialect(dataset.delimiter, dataset.header, dataset.decimal, dataset.comment)
+    layout = detect(path, dialect, limits)
+    choice = of_definition(path, layout, dataset)
+    rows = read_rows(path, layout, choice.features, choice.label, limits, texts=classifier)
+    schema = Schema(
+        "CSV",
+        len(choice.features),
+        width=layout.width,
+        names=layout.names or (),
+        label=choice.label,
+        ignored=choice.ignored,
+        dialect=dialect,
+    )
+
+    def where(row: int) -> str:
+        return f"the label in line {line_of(path, layout, row, limits)}"
+
+    assert rows.labels is not None  # noqa: S101 - they were asked for
+    notes = (*layout.notes, *choice.notes)
+    return _Read(rows.features, rows.labels, scaling.kind(rows.features), schema, where, notes)

@@ -16,11 +16,17 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mlnet.data.table import FloatArray, Limits, check_shape
+from mlnet.data.table import Limits, check_shape
 from mlnet.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether an IDX file has one dimension: a list of labels, no images."""
+    with _opened(path) as stream:
+        return stream.read(4)[3:] == b"\1"
 
 
 def is_idx(path: Path) -> bool:
@@ -32,8 +38,8 @@ def is_idx(path: Path) -> bool:
         return False
 
 
-def read_images(path: Path, limits: Limits) -> FloatArray:
-    """Images as float32 (rows, height * width), 0 to 1.
+def read_images(path: Path, limits: Limits) -> NDArray[np.uint8]:
+    """Images as uint8 (rows, height * width); :mod:`mlnet.data.scaling` makes features of them.
 
     Raises:
         DataError: the file is not one of IDX images, or is larger than the limits.
@@ -43,7 +49,7 @@ def read_images(path: Path, limits: Limits) -> FloatArray:
         raise DataError(
             f"{path}: an IDX file of shape {pixels.shape} holds no images; is it the file of labels?"
         )
-    return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
+    return pixels.reshape(len(pixels), -1)
 
 
 def read_labels(path: Path, limits: Limits) -> NDArray[np.uint8]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
-import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,20 +13,17 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from numpy.lib import format as npy
 
 from mlnet.data.table import AnyArray, Limits, check_shape
 from mlnet.errors import DataError
 
 _MAX_MEMBERS = 64
 _NPY_MAGIC = b"\x93NUMPY"
-_LENGTHS = {1: "<H", 2: "<I", 3: "<I"}
-"""How each version of the format writes the length of its header."""
 _MAX_HEADER = 10_000
-# The header is a Python expression; what numpy writes for arrays of numbers is matched, nothing evaluated.
-_HEADER = re.compile(
-    rb"\{'descr': '([<>|](?:b1|[iu][1248]|f[248]))', 'fortran_order': (True|False),"
-    rb" 'shape': \(((?:\d{1,18},?(?: (?=\d)|(?=\))))*)\), *\} *\n"
-)
+_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_KINDS = "biufUS"
+"""Of numbers, and of texts, which are labels."""
 
 
 def read_array(path: Path, name: str, limits: Limits, *, alone: bool) -> AnyArray:
@@ -49,6 +46,16 @@ def read_array(path: Path, name: str, limits: Limits, *, alone: bool) -> AnyArra
             member = _member(archive, path, name, alone)
             with archive.open(member) as stream:
                 return _read_npy(cast("BinaryIO", stream), f"{path}[{name}]", member.file_size, limits)
+
+
+def dimensions(path: Path) -> int:
+    """Of the array in a .npy file.
+
+    Raises:
+        DataError: it is none.
+    """
+    with _errors(path), path.open("rb") as file:
+        return len(_header(file, str(path))[0])
 
 
 def _arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -75,19 +82,19 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, alone: bool) -> zip
 
 
 def _read_npy(stream: BinaryIO, what: str, size: int, limits: Limits) -> AnyArray:
-    """Read an array whose header agrees with ``size``; numpy itself would allocate what the header claims."""
+    """Read an array whose header agrees with ``size``; numpy's own read_array would allocate what it
+    claims."""
     stream.seek(0)
-    magic, major, _ = struct.unpack("<6sBB", _exactly(stream, 8, what))
-    if magic != _NPY_MAGIC or major not in _LENGTHS:
-        raise DataError(f"{what} is not an array as numpy.save writes it")
-    length = struct.unpack(_LENGTHS[major], _exactly(stream, struct.calcsize(_LENGTHS[major]), what))[0]
-    if length > _MAX_HEADER:
-        raise DataError(f"{what} has a header of {length} bytes; at most {_MAX_HEADER} are read")
-    header = _HEADER.fullmatch(_exactly(stream, length, what))
-    if header is None:
-        raise DataError(f"{what} is not an array of numbers; save numbers with numpy.save or numpy.savez")
-    dtype = np.dtype(header[1].decode())
-    shape = tuple(map(int, header[3].replace(b",", b" ").split()))
+    shape, fortran, dtype = _header(stream, what)
+    if dtype.hasobject:
+        raise DataError(
+            f"{what} holds Python objects, which are never read, because unpickling runs code; save"
+            " numbers, or texts of a fixed length (array.astype(str))"
+        )
+    if dtype.kind not in _KINDS:
+        raise DataError(f"{what} is an array of {dtype}, not of numbers; save numbers with numpy.savez")
+    if any(length < 0 for length in shape):
+        raise DataError(f"{what} has the impossible shape {shape}; save it again")
     check_shape(what, shape, max(4, dtype.itemsize), limits)
     content = math.prod(shape) * dtype.itemsize
     if stream.tell() + content != size:
@@ -95,8 +102,37 @@ def _read_npy(stream: BinaryIO, what: str, size: int, limits: Limits) -> AnyArra
             f"{what}: the header asks for {content} bytes, {size - stream.tell()} are there; save it again"
         )
     values = np.frombuffer(_exactly(stream, content, what), dtype=dtype)
-    array: AnyArray = values.reshape(shape, order="F" if header[2] == b"True" else "C")
+    array: AnyArray = values.reshape(shape, order="F" if fortran else "C")
     return array
+
+
+def _header(stream: BinaryIO, what: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, order and type, as numpy reads them: as literals, of bounded length, nothing evaluated."""
+    try:
+        version = npy.read_magic(stream)
+        if version not in _READERS:
+            raise DataError(
+                f"{what} is an array of version {version[0]}.{version[1]} of the format, which only"
+                " structured types need; save plain numbers"
+            )
+        with warnings.catch_warnings():
+            # Of arrays that Python 2 wrote numpy says that reading them took longer.
+            warnings.simplefilter("ignore", UserWarning)
+            shape, fortran, dtype = _READERS[version](stream, max_header_size=_MAX_HEADER)
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+        SyntaxError,
+        tokenize.TokenError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{what} has no header of an array that numpy reads: {reason}; save it again"
+        ) from error
+    return tuple(int(length) for length in shape), bool(fortran), dtype
 
 
 def _exactly(stream: BinaryIO, count: int, what: str) -> bytes:

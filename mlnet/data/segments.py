@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mlnet.data.table import AnyArray, Limits, Table, as_features, as_labels, check_shape
+from mlnet.data.labels import as_labels
+from mlnet.data.table import AnyArray, Limits, Table, as_features, check_shape
 from mlnet.errors import DataError, TooFewRows
 from mlnet.kernels import segmenthash
 
@@ -186,8 +187,12 @@ class TensorFile(Protocol):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[TensorFile]:
+def opened(path: Path, header_bytes: int = MAX_HEADER_BYTES) -> Iterator[TensorFile]:
     """A safetensors file whose header is not larger than any that mlnet writes.
+
+    Args:
+        path: the file.
+        header_bytes: the largest header.
 
     Raises:
         DataError: it is larger, or the file is not valid, or becomes unreadable within the context.
@@ -195,7 +200,7 @@ def opened(path: Path) -> Iterator[TensorFile]:
     try:
         with path.open("rb") as file:
             prefix = file.read(8)
-        if len(prefix) < 8 or struct.unpack("<Q", prefix)[0] > MAX_HEADER_BYTES:
+        if len(prefix) < 8 or struct.unpack("<Q", prefix)[0] > header_bytes:
             raise DataError(f"{path} is not a safetensors file of mlnet; check the path")
         with safe_open(path, framework="numpy") as tensors:
             yield cast("TensorFile", tensors)
@@ -204,7 +209,10 @@ def opened(path: Path) -> Iterator[TensorFile]:
 
 
 def read_tensors(
-    path: Path, expected: Mapping[str, tuple[str, tuple[int | None, ...]]], limits: Limits
+    path: Path,
+    expected: Mapping[str, tuple[str, tuple[int | None, ...]]],
+    limits: Limits,
+    header_bytes: int = MAX_HEADER_BYTES,
 ) -> dict[str, AnyArray]:
     """The named tensors of a safetensors file, which must be all that it holds.
 
@@ -212,12 +220,13 @@ def read_tensors(
         path: the file.
         expected: type (F32 or I64) and shape of each tensor; None stands for any length.
         limits: refused beyond these.
+        header_bytes: the largest header.
 
     Raises:
         DataError: the file, a name, a type or a shape is not as expected.
         MemoryError: there is not enough for them.
     """
-    with opened(path) as file:
+    with opened(path, header_bytes) as file:
         found = sorted(file.keys())
         if found != sorted(expected):
             raise DataError(f"{path} holds the tensors {found[:8]}; expected {sorted(expected)[:8]}")

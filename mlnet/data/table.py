@@ -1,4 +1,4 @@
-"""A dataset in memory, the bounds on one, and whether its labels fit a model."""
+"""A dataset in memory, the bounds on one, and its features as numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mlnet.errors import DataError, LabelError
+from mlnet.errors import DataError
 
 FloatArray: TypeAlias = NDArray[np.float32]
 AnyArray: TypeAlias = NDArray[np.generic]
@@ -88,56 +88,7 @@ def require_finite(what: str, name: str, values: FloatArray) -> None:
     finite = np.isfinite(values)
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
-        raise DataError(f"{what}: {name} of row {row} hold a NaN or an infinity; remove or replace that row")
-
-
-def as_labels(what: str, values: AnyArray, *, classes: bool, outputs: int) -> NDArray[np.int64] | FloatArray:
-    """Labels in the form that the loss needs.
-
-    Args:
-        what: the source, for error messages.
-        values: (rows,) or (rows, width), of any numeric type.
-        classes: True for a classifier (CrossEntropy), False for a regression (MSE).
-        outputs: nodes of the model's last layer.
-
-    Returns:
-        int64 (rows,) for a classifier, float32 (rows, outputs) for a regression.
-
-    Raises:
-        LabelError: they do not fit.
-    """
-    if values.dtype.kind not in "biuf" or values.ndim not in (1, 2):
-        raise LabelError(
-            f"{what}: labels of type {values.dtype} and shape {values.shape} are not a list of numbers"
+        raise DataError(
+            f"{what}: {name}[{row}] holds a NaN or an infinity: a missing value? Fill it in, or remove the"
+            " row"
         )
-    if classes:
-        return _class_numbers(what, values, outputs)
-    targets = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
-    if targets.shape[1] != outputs:
-        raise LabelError(
-            f"{what}: labels have {targets.shape[1]} columns and the model's last layer {outputs} nodes;"
-            " make them equal, or use the loss CrossEntropy for class numbers"
-        )
-    try:
-        require_finite(what, "labels", targets)
-    except DataError as error:
-        raise LabelError(str(error)) from None
-    return targets
-
-
-def _class_numbers(what: str, values: AnyArray, outputs: int) -> NDArray[np.int64]:
-    if values.ndim == 2 and values.shape[1] != 1:
-        raise LabelError(
-            f"{what}: labels have {values.shape[1]} columns; CrossEntropy needs one class number a row"
-        )
-    column = values.reshape(-1)
-    numbers = column.astype(np.float64)
-    wrong = ~((numbers >= 0) & (numbers < outputs) & (np.floor(numbers) == numbers))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise LabelError(
-            f"{what}: the label of row {row} is {column[row]}; the model's last layer of {outputs} nodes"
-            " needs"
-            f" whole numbers from 0 to {outputs - 1}: change the labels or the number of nodes"
-        )
-    return column.astype(np.int64)

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import typer
 
+from mlnet.errors import ConfigError
 from mlnet.ledger import Ledger, Receipt
-from mlnet.terminal.wording import TASK_LENGTH, amount, short
+from mlnet.terminal.wording import TASK_LENGTH, amount, clean, short
 
 if TYPE_CHECKING:
+    from mlnet.data.schema import Dialect
     from mlnet.training.predict import Prediction
 
 
-def print_predictions(model: Path, data: Path, *, json: bool) -> None:
+def print_predictions(model: Path, data: Path, dialect: Dialect | None, *, json: bool) -> None:
     """Print a model's answer for each row of a file.
 
     Raises:
@@ -26,26 +28,50 @@ def print_predictions(model: Path, data: Path, *, json: bool) -> None:
     """
     from mlnet.training.predict import predict
 
-    answers = list(_answers(predict(model, data)))
+    prediction = predict(model, data, dialect)
+    for note in prediction.notes:
+        typer.echo(f"note: {clean(note)}", err=True)
+    answers = list(_answers(prediction))
     if json:
         _print_json(answers)
         return
+    names = [clean(str(answer["class"])) for answer in answers if "class" in answer]
+    width = max([4, *map(len, names)])
     for answer in answers:
         if "class" in answer:
-            likeliest = f"class {answer['class']:>4}  probability {answer['probability']:.4f}"
+            name = clean(str(answer["class"]))
+            likeliest = f"class {name:>{width}}  probability {answer['probability']:.4f}"
             typer.echo(f"{answer['row']:>6}  {likeliest}")
         else:
             typer.echo(f"{answer['row']:>6}  {'  '.join(f'{value:.6g}' for value in answer['values'])}")
 
 
+def dialect(delimiter: str | None, header: bool | None, decimal: str | None) -> Dialect | None:
+    """What the options say of a CSV; None where there are none.
+
+    Raises:
+        ConfigError: an option has an impossible value.
+    """
+    from mlnet.data.schema import Dialect
+
+    if delimiter == "\\t":
+        delimiter = "\t"
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ConfigError(f"--delimiter {delimiter!r}: write one character such as ';' or '\\t'")
+    if decimal not in (None, ".", ","):
+        raise ConfigError(f"--decimal {decimal!r}: write '.' or ','")
+    found = Dialect(delimiter, header, decimal)
+    return None if found == Dialect() else found
+
+
 def _answers(prediction: Prediction) -> Iterator[dict[str, Any]]:
-    if prediction.classes is None or prediction.probabilities is None:
+    if prediction.labels is None or prediction.probabilities is None:
         for row, values in enumerate(prediction.values.tolist()):
             yield {"row": row, "values": values}
         return
-    best = zip(prediction.classes.tolist(), prediction.probabilities.tolist(), strict=True)
-    for row, (number, probability) in enumerate(best):
-        yield {"row": row, "class": number, "probability": round(probability, 6)}
+    best = zip(prediction.labels, prediction.probabilities.tolist(), strict=True)
+    for row, (label, probability) in enumerate(best):
+        yield {"row": row, "class": label, "probability": round(probability, 6)}
 
 
 def print_rewards(data_dir: Path, *, json: bool) -> None:

@@ -13,6 +13,7 @@ from mlnet.task_schema import Dense, TaskDefinition
 from mlnet.terminal.wording import amount, clean, count
 
 Fact = tuple[str, str]
+_SHOWN = 12
 
 
 def validate(file: Path, *, read_data: bool) -> None:
@@ -69,6 +70,11 @@ def _read(definition: TaskDefinition, base: Path) -> Iterator[Fact]:
     parameters = task.check_inputs(definition, dataset.inputs)
     train = dataset.segments[: definition.training_segments]
     size = max(segment.size for segment in dataset.segments)
+    classes = dataset.schema.classes
+    said = f"I read {count(dataset.rows, 'row')} of {count(dataset.inputs, 'number')}"
+    yield "data", "; ".join((said, *dataset.notes))
+    if classes:
+        yield "classes", ", ".join(map(str, classes[:_SHOWN])) + (", ..." if len(classes) > _SHOWN else "")
     shape = f"{count(dataset.rows, 'row')} of {count(dataset.inputs, 'feature')}"
     yield "dataset", f"{shape}, SHA-256 {dataset.sha256}"
     yield "segment", f"up to {max(segment.rows for segment in train):,} rows in {size:,} bytes"

@@ -5,6 +5,7 @@ No torch: a model's size is known, and a file from the network is checked, befor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -14,12 +15,14 @@ from msgspec import Meta
 
 from mlnet import task_schema
 from mlnet.errors import DataError, TrainingError
-from mlnet.task_schema import Activation, Format, Loss, TaskDefinition
+from mlnet.task_schema import Activation, Loss, TaskDefinition
 
 MAX_LAYERS = 256
 MAX_WIDTH = 1 << 31
 MAX_PARAMETERS = 1 << 31
 """Default limit of a model's parameters; operators set their own."""
+
+_EARLIER = re.compile(r'"format":1}$')
 
 Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
 
@@ -53,15 +56,13 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         inputs: features of a row.
         layers: first to last; the last Dense layer's nodes are the model's outputs.
         loss: what it was trained on; CrossEntropy makes it a classifier.
-        data_format: format of the dataset that it was trained on, so that new data is scaled alike.
         format: version of this description.
     """
 
     inputs: Width
     layers: Annotated[tuple[Dense | Dropout, ...], Meta(min_length=1, max_length=MAX_LAYERS)]
     loss: Loss
-    data_format: Format = "NPZ"
-    format: Literal[1] = 1
+    format: Literal[2] = 2
 
     @property
     def dense(self) -> list[Dense]:
@@ -117,7 +118,7 @@ def of_definition(definition: TaskDefinition, inputs: int) -> Architecture:
         Dense(unit.nodes, unit.activation) if isinstance(unit, task_schema.Dense) else Dropout(unit.rate)
         for unit in model.hidden_units
     )
-    return Architecture(inputs, layers, model.loss, definition.ml.dataset.format)
+    return Architecture(inputs, layers, model.loss)
 
 
 def from_json(text: str, path: object) -> Architecture:
@@ -129,6 +130,11 @@ def from_json(text: str, path: object) -> Architecture:
     try:
         architecture = msgspec.json.decode(text, type=Architecture)
     except (msgspec.DecodeError, UnicodeError) as error:
+        if _EARLIER.search(text):
+            raise DataError(
+                f"{path} was written by an earlier version of mlnet, and does not say how its data was"
+                " scaled; train it again"
+            ) from error
         raise DataError(f"{path} has no valid description of its model: {error}; get it again") from error
     if not architecture.dense:
         raise DataError(f"{path} describes a model without a Dense layer; get it again")

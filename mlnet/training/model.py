@@ -12,7 +12,10 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from mlnet.data.segments import opened, read_tensors
+from mlnet.data import schema
+from mlnet.data.modelfile import SCHEMA_KEY
+from mlnet.data.schema import Schema
+from mlnet.data.segments import MAX_HEADER_BYTES, opened, read_tensors
 from mlnet.data.table import Limits
 from mlnet.errors import DataError
 from mlnet.task_schema import Initializer, Kaiming, Normal, Uniform, Xavier, Zeros
@@ -21,6 +24,8 @@ from mlnet.training.architecture import Architecture, Dense
 
 _METADATA_KEY = "mlnet"
 _LEAKY_SLOPE = 0.01
+# The schema is JSON within JSON, in which a character may take six bytes.
+_DELIVERED_HEADER = MAX_HEADER_BYTES + 6 * schema.MAX_BYTES
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "Linear": nn.Identity,
@@ -128,15 +133,37 @@ def save_model(model: Model, path: Path) -> None:
         raise DataError(f"model {path} cannot be written: {error.strerror}; free some space") from error
 
 
-def read_architecture(path: Path) -> Architecture:
+def read_architecture(path: Path, header_bytes: int = MAX_HEADER_BYTES) -> Architecture:
     """The description in a model file.
+
+    Args:
+        path: the file.
+        header_bytes: the largest header.
 
     Raises:
         DataError: the file cannot be read or has none.
     """
-    with opened(path) as file:
+    with opened(path, header_bytes) as file:
         metadata = file.metadata() or {}
     return architecture.from_json(metadata.get(_METADATA_KEY, ""), path)
+
+
+def read_schema(path: str | os.PathLike[str]) -> Schema | None:
+    """What a model file that its user got says of the training's dataset; None for one that members keep.
+
+    Raises:
+        DataError: the file cannot be read, or contradicts itself.
+    """
+    path = Path(path)
+    with opened(path, _DELIVERED_HEADER) as file:
+        text = (file.metadata() or {}).get(SCHEMA_KEY)
+    if text is None:
+        return None
+    found = schema.from_json(text, path)
+    model = read_architecture(path, _DELIVERED_HEADER)
+    if found.inputs != model.inputs or (found.classes and len(found.classes) != model.outputs):
+        raise DataError(f"{path}: its description of the dataset is not that of the model; get it again")
+    return found
 
 
 def load_model(path: str | os.PathLike[str], expected: Architecture | None = None) -> Model:
@@ -156,11 +183,15 @@ def load_model(path: str | os.PathLike[str], expected: Architecture | None = Non
         DataError: it is not such a file, or not the expected model, or holds values that are not finite.
     """
     path = Path(path)
-    description = read_architecture(path)
+    # What the client adds for its user is longer than what members send each other.
+    header_bytes = _DELIVERED_HEADER if expected is None else MAX_HEADER_BYTES
+    description = read_architecture(path, header_bytes)
     if expected is not None and description != expected:
         raise DataError(f"model {path} is not the one that the task's definition describes; it is refused")
     shapes = dict(description.tensor_shapes())
-    arrays = read_tensors(path, {name: ("F32", shape) for name, shape in shapes.items()}, Limits())
+    arrays = read_tensors(
+        path, {name: ("F32", shape) for name, shape in shapes.items()}, Limits(), header_bytes
+    )
     model = Model(description, device="meta")
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, assign=True)
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):

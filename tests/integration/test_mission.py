@@ -42,7 +42,7 @@ async def check_replay(net: Mission, result: Mapping[str, Any]) -> None:
             assert audit[what] == result[what], (party, what)
         assert audit["order"] == result["segments"], party
         assert audit["settled"], party
-    assert audits["client"]["model"] == result["model"]["sha256"]
+    assert audits["client"]["model"] == result["model"]["attested"]
 
 
 def names(directory: Path) -> list[str]:

@@ -17,14 +17,17 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from mlnet.data import Limits, read_segment
-from mlnet.data.csv_file import read_csv
+from mlnet.data.csv_file import read_rows
 from mlnet.data.idx import read_images
+from mlnet.data.layout import detect
+from mlnet.data.modelfile import deliver
 from mlnet.data.npz import read_array
+from mlnet.data.rows import read as read_any
+from mlnet.data.schema import Dialect, Schema
 from mlnet.errors import DataError
 from mlnet.task_schema import Initializer
 from mlnet.training.architecture import Architecture, Dense
-from mlnet.training.model import build, load_model, save_model
-from mlnet.training.predict import read_features
+from mlnet.training.model import build, load_model, read_schema, save_model
 
 SMALL = Limits(source_bytes=1 << 16, table_bytes=1 << 16, rows=1000, columns=1000, line_bytes=1000)
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -49,6 +52,22 @@ def model() -> bytes:
         return path.read_bytes()
 
 
+SCHEMA = Schema("CSV", 2, classes=(0, 1), width=3, names=("a", "b", "y"), label=2)
+
+
+def delivered() -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "model"
+        save_model(build(Architecture(2, (Dense(2),), "CrossEntropy"), Initializer(), bytes(8)), path)
+        deliver(path, path.with_name("delivered"), SCHEMA)
+        return path.with_name("delivered").read_bytes()
+
+
+def table(path: Path) -> None:
+    layout = detect(path, Dialect(), SMALL)
+    read_rows(path, layout, range(layout.width - 1), layout.width - 1, SMALL, texts=True)
+
+
 IDX = struct.pack(">HBB3I", 0, 8, 3, 3, 2, 2) + bytes(12)
 SEGMENT = save({"features": ROWS, "labels": np.zeros(3, np.int64)}, {"mlnet": "segment"})
 READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
@@ -57,10 +76,14 @@ READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
     "npy": (npy(), lambda path: read_array(path, "features", SMALL, alone=True)),
     "idx": (IDX, lambda path: read_images(path, SMALL)),
     "gzip": (gzip.compress(IDX), lambda path: read_images(path, SMALL)),
-    "csv": (b"a,b\n1,2\n3,4\n", lambda path: read_csv(path, delimiter=",", header=True, limits=SMALL)),
+    "csv": (b"a,b\n1,2\n3,4\n", table),
+    "texts": (b'#c\nsep;"b\n";c\n1,5;x;u\n2,5;y;v\n', table),
+    "packed csv": (gzip.compress(b"a,b\n1,2\n3,4\n"), table),
     "segment": (SEGMENT, lambda path: read_segment(path, inputs=4, outputs=2, classes=True, limits=SMALL)),
     "model": (model(), load_model),
-    "any": (SEGMENT, lambda path: read_features(path, 4, SMALL)),
+    "delivered": (delivered(), read_schema),
+    "any": (SEGMENT, lambda path: read_any(path, 4, None, limits=SMALL)),
+    "any table": (b"a,b,y\n1,2,0\n3,4,1\n", lambda path: read_any(path, 2, SCHEMA, limits=SMALL)),
 }
 
 

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from mlnet.data import idx, npz
-from mlnet.data.csv_file import read_csv
-from mlnet.data.table import Limits, as_features, as_labels
+from mlnet.data.csv_file import CsvRows, read_rows
+from mlnet.data.labels import as_classes, as_labels, as_targets
+from mlnet.data.layout import detect
+from mlnet.data.schema import Dialect
+from mlnet.data.table import Limits, as_features
 from mlnet.errors import DataError, LabelError
 
 SMALL = Limits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
@@ -26,13 +29,13 @@ def idx_bytes(values: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_idx_images_are_scaled_rows(tmp_path: Path, pack: object) -> None:
+def test_idx_images_are_rows(tmp_path: Path, pack: object) -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     path = tmp_path / "images"
     path.write_bytes(pack(idx_bytes(pixels)))  # type: ignore[operator]
     images = idx.read_images(path, SMALL)
-    assert images.dtype == np.float32
-    np.testing.assert_array_equal(images, pixels.reshape(2, 12).astype(np.float32) / np.float32(255))
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(images, pixels.reshape(2, 12))
     assert idx.is_idx(path)
 
 
@@ -99,7 +102,7 @@ def test_npz_reads_what_numpy_writes(tmp_path: Path, dtype: str, shape: tuple[in
 def test_npz_never_unpickles(tmp_path: Path) -> None:
     path = tmp_path / "pickle.npz"
     np.savez(path, features=np.array([[object()]], dtype=object))
-    with pytest.raises(DataError, match="not an array of numbers"):
+    with pytest.raises(DataError, match="holds Python objects"):
         npz.read_array(path, "features", SMALL, alone=False)
 
 
@@ -135,63 +138,82 @@ def csv(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("column", "labels", "first"),
-    [("kind", [7, 8], [1, 2]), (2, [7, 8], [1, 2]), (-1, [7, 8], [1, 2]), (0, [1, 3], [2, 7])],
-)
-def test_csv_label_column(tmp_path: Path, column: str | int, labels: list[int], first: list[int]) -> None:
-    path = csv(tmp_path, 'a;"b";kind\r\n1;2;7\r\n\r\n3;"4";8\r\n')
-    features, found = read_csv(path, delimiter=";", header=True, limits=SMALL).split(column)
-    assert found.tolist() == labels
-    assert features[0].tolist() == first
+def read(path: Path, dialect: Dialect = Dialect(), limits: Limits = SMALL) -> CsvRows:  # noqa: B008
+    """All columns, of which the last is the label."""
+    layout = detect(path, dialect, limits)
+    last = layout.width - 1
+    return read_rows(path, layout, range(last), last, limits, texts=True)
+
+
+def test_csv_quotes_blank_lines_and_line_ends(tmp_path: Path) -> None:
+    rows = read(csv(tmp_path, 'a;"b";kind\r\n1;2;7\r\n\r\n3;"4";8\r\n'))
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [7, 8]
+    assert rows.features.tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(
     ("text", "header", "message"),
     [
-        ("1,2\n3,x\n", False, "line 2, column 2: 'x' is not a finite number"),
-        ("a,b\n1,2\n", False, "line 1, column 1: 'a' is not a finite number; set 'header: true'"),
-        ("a,b\n\n1,2\n3,\n", True, "line 4, column 2: '' is not a finite number"),
-        ("1,2\n3,4,5\n", False, "line 2: 3 values where the lines before have 2"),
-        ("1,2\n3,nan\n", False, "line 2, column 2: 'nan'"),
-        ("1,2\n3,1e39\n", False, "line 2, column 2: '1e39'"),
-        ("a,b,c\n1,2\n", True, "line 1 names 3 columns and the rows have 2"),
+        ("1,2\n3,4\nx,5\n", False, "line 3, column 0: 'x' is not a finite number"),
+        ("a,b\n1,2\n", False, "line 1, column 0: 'a' is not a finite number; set 'ml.dataset.header: true'"),
+        ("a,b\n\n1,2\n,3\n", True, "line 4, column 0 'a': '' is a missing value; fill it in"),
+        ("a,b\n1,2\n3,NA\n", True, "line 3, column 1 'b': 'NA' is a missing value"),
+        ("1,2\n3,4,5\n3,4\n", False, "line 2: 3 values where the lines before have 2"),
+        ("1,2\nnan,3\n", False, "line 2, column 0: 'nan'"),
+        ("1,2\ninf,3\n", False, "line 2, column 0: 'inf' is not a finite number"),
+        ("1,2\n1e39,3\n", False, "line 2, column 0: '1e39' is not a finite number of 32 bits"),
+        ("a\tb\n1\t2\n\t\n3\t4\n", None, "line 3, column 0 'a': '' is a missing value"),
+        ("a,b\n1,x\n,y\n", None, "line 3, column 0 'a': '' is a missing value"),
+        ("a,b,c\n1,2\n1,2\n", True, "line 1 names 3 columns and the rows have 2"),
         ("a,b\n", True, "holds no rows"),
         ("", False, "holds no rows"),
         ("1," * 300, False, "line 1: longer than 200 characters"),
+        ("a;b\n1;2\n", None, None),
+        ("1,5;2\n2,5;3\n", None, None),
     ],
 )
-def test_csv_names_the_line(tmp_path: Path, text: str, header: bool, message: str) -> None:
+def test_csv_names_the_line(tmp_path: Path, text: str, header: bool | None, message: str | None) -> None:
+    path = csv(tmp_path, text)
+    if message is None:
+        assert len(read(path).features)
+        return
     with pytest.raises(DataError, match=message):
-        read_csv(csv(tmp_path, text), delimiter=",", header=header, limits=SMALL)
+        read(path, Dialect("," if header is not None else None, header))
 
 
-def test_csv_counts_lines_over_blocks(tmp_path: Path) -> None:
-    text = "1,2\n" * 5000 + "1,oops\n"
-    with pytest.raises(DataError, match="line 5001, column 2"):
-        read_csv(csv(tmp_path, text), delimiter=",", header=False, limits=Limits())
+def test_csv_counts_lines_over_blocks_and_line_ends_in_quotes(tmp_path: Path) -> None:
+    text = '"a\n(cm)",b\n' + "1,2\n" * 5000 + "oops,1\n"
+    with pytest.raises(DataError, match=r"line 5003, column 0 'a \(cm\)'"):
+        read(csv(tmp_path, text), limits=Limits())
 
 
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [("z", "0 columns are named 'z', of a, b"), (2, "no label column 2"), (-3, "no label column -3")],
-)
-def test_csv_refuses_a_wrong_label_column(tmp_path: Path, column: str | int, message: str) -> None:
-    table = read_csv(csv(tmp_path, "a,b\n1,2\n"), delimiter=",", header=True, limits=SMALL)
-    with pytest.raises(DataError, match=message):
-        table.split(column)
+def test_a_label_that_is_a_text_late_in_the_file(tmp_path: Path) -> None:
+    rows = read(csv(tmp_path, "1.5,2\n" * 600 + "1.5,other\n"), limits=Limits())
+    assert rows.labels is not None
+    assert rows.labels.tolist() == ["2"] * 600 + ["other"]
 
 
 def test_csv_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "binary.csv"
-    path.write_bytes(b"\xff\xfe\x00\x01")
+    path.write_bytes(b"\xfe\xfd\x00\x01")
     with pytest.raises(DataError, match="UTF-8"):
-        read_csv(path, delimiter=",", header=False, limits=SMALL)
+        read(path)
+
+
+def test_a_gzip_bomb_ends_at_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.csv"
+    path.write_bytes(gzip.compress(b"1,2\n" * 1_000_000))
+    with pytest.raises(DataError, match="rows of 2 values are more than 100"):
+        read(path)
+    path.write_bytes(gzip.compress(b"1" * 50_000_000))
+    with pytest.raises(DataError, match="line 1: longer than 200"):
+        read(path)
 
 
 def test_features_must_be_a_finite_table() -> None:
     assert as_features("x", np.zeros((2, 3, 4), np.uint8)).shape == (2, 12)
-    with pytest.raises(DataError, match="row 1 hold a NaN"):
+    with pytest.raises(DataError, match=r"features\[1\] holds a NaN"):
         as_features("x", np.array([[1.0], [np.nan]]))
     with pytest.raises(DataError, match="shape"):
         as_features("x", np.zeros(3))
@@ -209,12 +231,12 @@ def test_class_numbers(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([0, 3], "label of row 1 is 3"),
-        ([-1, 0], "label of row 0 is -1"),
-        ([0, 0.5], "label of row 1 is 0.5"),
-        ([0, np.nan], "label of row 1 is nan"),
+        ([0, 3], r"labels\[1\] is 3"),
+        ([-1, 0], r"labels\[0\] is -1"),
+        ([0, 0.5], r"labels\[1\] is 0.5, which is no class"),
+        ([0, np.nan], r"labels\[1\] is nan"),
         ([[0, 1]], "2 columns; CrossEntropy needs one"),
-        (["a"], "not a list of numbers"),
+        (["a"], "labels of type text are no class numbers"),
     ],
 )
 def test_labels_that_do_not_fit_classes(values: list[object], message: str) -> None:
@@ -226,5 +248,50 @@ def test_targets_of_a_regression() -> None:
     assert as_labels("x", np.array([1, 2]), classes=False, outputs=1).tolist() == [[1.0], [2.0]]
     with pytest.raises(LabelError, match="1 columns and the model's last layer 2 nodes"):
         as_labels("x", np.array([1, 2]), classes=False, outputs=2)
-    with pytest.raises(LabelError, match="row 0 hold a NaN"):
+    with pytest.raises(LabelError, match=r"labels\[0\] holds a NaN"):
         as_labels("x", np.array([np.inf]), classes=False, outputs=1)
+
+
+def classes_of(
+    values: list[object], outputs: int, declared: tuple[int | str, ...] = ()
+) -> tuple[list[int], tuple[int | str, ...]]:
+    kind = object if isinstance(values[0], str) else None
+    numbers, classes = as_classes("x", np.array(values, dtype=kind), outputs, declared, "labels[{}]".format)
+    return numbers.tolist(), classes
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "numbers", "classes"),
+    [
+        ([0, 2, 0], (), [0, 2, 0], (0, 1, 2)),
+        ([1, 3, 2], (), [0, 2, 1], (1, 2, 3)),
+        ([-1.0, 1.0, 5.0], (), [0, 1, 2], (-1, 1, 5)),
+        (["b", "a", "c"], (), [1, 0, 2], ("a", "b", "c")),
+        (["2", "1", "3"], (), [1, 0, 2], (1, 2, 3)),
+        (["b", "a"], ("c", "b", "a"), [1, 2], ("c", "b", "a")),
+        ([5, 7], (7, 5, 6), [1, 0], (7, 5, 6)),
+        ([True, False], (0, 1, 2), [1, 0], (0, 1, 2)),
+    ],
+)
+def test_classes_keep_their_names(values: Any, declared: Any, numbers: list[int], classes: Any) -> None:
+    assert classes_of(values, 3, declared) == (numbers, classes)
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "message"),
+    [
+        ([0, 1, 2, 3], (), r"labels\[3\] is 3; there are 4 different labels .*write 4 nodes"),
+        (["a", "b"], (), r"labels\[0\] is 'a'; there are 2 different labels .*ml.dataset.classes"),
+        (["a", "z"], ("a", "b", "c"), r"labels\[1\] is 'z', which ml.dataset.classes does not name"),
+        ([0, 1], (0, 1), "names 2 classes and the model's last layer has 3 nodes"),
+        ([0.5, 1], (), "which is no class"),
+    ],
+)
+def test_classes_that_do_not_fit(values: Any, declared: Any, message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        classes_of(values, 3, declared)
+
+
+def test_texts_are_no_targets() -> None:
+    with pytest.raises(LabelError, match="texts are labels of a classifier"):
+        as_targets("x", np.array(["a"]), 1)

@@ -61,7 +61,7 @@ def test_the_definition_becomes_layers() -> None:
         ]
     )
     found = architecture.of_definition(task, 64)
-    assert found == Architecture(64, (Dense(8, "Tanh"), Dropout(0.25), Dense(10)), "CrossEntropy", "NPZ")
+    assert found == Architecture(64, (Dense(8, "Tanh"), Dropout(0.25), Dense(10)), "CrossEntropy")
     assert found.parameters == task.ml.model.parameter_count(64) == 64 * 8 + 8 + 8 * 10 + 10
     assert (found.outputs, found.classifier) == (10, True)
 
@@ -168,10 +168,10 @@ def test_hostile_tensors(tmp_path: Path, change: dict[str, np.ndarray], message:
         SMALL.to_json().replace('"MSE"', '"Evil"'),
         SMALL.to_json().replace('"nodes":3', '"nodes":1000000000000'),
         SMALL.to_json().replace('"nodes":3', '"nodes":-3'),
-        SMALL.to_json().replace('"format":1', '"format":2'),
+        SMALL.to_json().replace('"format":2', '"format":1'),
         SMALL.to_json().replace('"inputs":2', '"inputs":2,"more":1'),
-        '{"inputs":2,"layers":[{"type":"Dropout","rate":0.5}],"loss":"MSE","data_format":"NPZ","format":1}',
-        '{"inputs":2,"layers":[],"loss":"MSE","data_format":"NPZ","format":1}',
+        '{"inputs":2,"layers":[{"type":"Dropout","rate":0.5}],"loss":"MSE","format":2}',
+        '{"inputs":2,"layers":[],"loss":"MSE","format":2}',
     ],
 )
 def test_hostile_description(tmp_path: Path, text: str | None) -> None:

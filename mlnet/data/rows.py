@@ -1,0 +1,193 @@
+"""New rows for a trained model, from a file of any format that datasets and segments have, or a directory
+of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from mlnet.data import idx, npz, scaling
+from mlnet.data.columns import Choice, of_schema
+from mlnet.data.csv_file import first_values, read_rows
+from mlnet.data.layout import Layout, detect, is_missing
+from mlnet.data.schema import Dialect, Schema
+from mlnet.data.segments import opened
+from mlnet.data.table import FloatArray, Limits, as_features, check_shape
+from mlnet.errors import DataError
+
+_ARCHIVES = (b"PK\3\4", b"\x93NUM")
+_MAX_FILES = 10_000
+OPTIONS = "--"
+"""How the settings of a table are spelt where there is no definition."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows for a model.
+
+    Attributes:
+        features: float32 (rows, inputs), scaled and ordered as in training.
+        notes: what people should know of how they were read.
+    """
+
+    features: FloatArray
+    notes: tuple[str, ...] = ()
+
+
+def read(
+    path: Path,
+    inputs: int,
+    schema: Schema | None,
+    dialect: Dialect | None = None,
+    limits: Limits | None = None,
+) -> Rows:
+    """Read rows as a model takes them.
+
+    Args:
+        path: the file, or a directory of files of one format, which are read in the order of their names.
+        inputs: features of a row.
+        schema: of the model's training; None if its file has none.
+        dialect: of a CSV, where what it looks like is not enough.
+        limits: refused beyond these.
+
+    Raises:
+        DataError: it cannot be read, or does not fit the model.
+    """
+    limits = limits or Limits()
+    found: list[Rows] = []
+    kinds: set[str] = set()
+    rows = 0
+    for file in _files(path):
+        kind = _format(file)
+        kinds.add(kind)
+        if len(kinds) > 1:
+            raise DataError(
+                f"{path} holds files of more than one format ({', '.join(sorted(kinds))}): {file.name}"
+            )
+        found.append(_read(file, kind, inputs, schema, dialect, limits))
+        rows += len(found[-1].features)
+        check_shape(str(path), (rows, inputs), 4, limits)
+    notes = dict.fromkeys(note for part in found for note in part.notes)
+    return Rows(np.concatenate([part.features for part in found]), tuple(notes))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    try:
+        names = sorted(islice(path.iterdir(), _MAX_FILES + 1))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+    files = [file for file in names if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in files if not _holds_labels(file)]
+    if not files or len(names) > _MAX_FILES:
+        raise DataError(f"{path} is a directory of {len(files)} files of rows; 1 to {_MAX_FILES} are read")
+    return files
+
+
+def _holds_labels(path: Path) -> bool:
+    """Whether a file holds nothing but labels, beside another one with the features."""
+    if idx.is_idx(path):
+        return idx.holds_labels(path)
+    return _start(path)[:4] == _ARCHIVES[1] and npz.dimensions(path) == 1
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from error
+
+
+def _format(path: Path) -> str:
+    start = _start(path)
+    if start[:4] in _ARCHIVES:
+        return "NPZ"
+    if idx.is_idx(path):
+        return "MNIST"
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return "segment"
+    return "CSV"
+
+
+def _read(
+    path: Path, kind: str, inputs: int, schema: Schema | None, dialect: Dialect | None, limits: Limits
+) -> Rows:
+    if kind == "CSV":
+        return _read_csv(path, inputs, schema, dialect, limits)
+    if kind == "segment":
+        with opened(path) as tensors:
+            if "features" not in tensors.keys():  # noqa: SIM118 - not a mapping
+                raise DataError(f"{path} holds no tensor 'features'; is it a segment?")
+            features = as_features(str(path), tensors.get_tensor("features"))
+        _require_width(path, features.shape[1], inputs)
+        return Rows(features)
+    if kind == "NPZ":
+        values = npz.read_array(path, "features", limits, alone=True)
+    else:
+        values = idx.read_images(path, limits)
+    features = as_features(str(path), values)
+    _require_width(path, features.shape[1], inputs)
+    alike = schema is not None and schema.format == kind
+    return Rows(scaling.scaled_alike(path, features, scaling.stored(values), schema, table=alike))
+
+
+def _require_width(path: Path, width: int, inputs: int) -> None:
+    if width != inputs:
+        raise DataError(
+            f"{path} has rows of {width} values and the model takes {inputs}; give it its features only"
+        )
+
+
+def _read_csv(
+    path: Path, inputs: int, schema: Schema | None, dialect: Dialect | None, limits: Limits
+) -> Rows:
+    """Rows of a CSV: as the training's file was read if that fits, and otherwise as it looks."""
+    said = schema.dialect if schema is not None else Dialect()
+    if dialect is None and said != Dialect():
+        try:
+            return _read_table(path, inputs, schema, said, limits)
+        except DataError:
+            pass
+    return _read_table(path, inputs, schema, dialect or Dialect(), limits)
+
+
+def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect, limits: Limits) -> Rows:
+    columns = schema if schema is not None and schema.format == "CSV" else Schema("CSV", inputs, width=inputs)
+    known = tuple(columns.names[place] for place in columns.features) if columns.names else ()
+    layout = detect(path, dialect, limits, known=known, keys=OPTIONS)
+    choice = of_schema(path, layout, columns, "the model")
+    if choice.label is not None and not (columns.names and layout.names):
+        _require_labels(path, layout, choice, columns, limits)
+    rows = read_rows(path, layout, choice.features, None, limits, texts=False)
+    found = scaling.stored(rows.features)
+    return Rows(scaling.scaled_alike(path, rows.features, found, schema, table=True), choice.notes)
+
+
+def _require_labels(path: Path, layout: Layout, choice: Choice, schema: Schema, limits: Limits) -> None:
+    """Refuse a file whose columns no name tells apart, if what stands in place of the labels is none of
+    them."""
+    place = choice.label
+    if place is None or not schema.classes:
+        return
+    known = {str(name) for name in schema.classes}
+    for number, value in first_values(path, layout, place, limits):
+        if not is_missing(value) and value not in known and _whole(value) not in known:
+            raise DataError(
+                f"{path}, line {number}: {layout.shown(place)} holds {value[:40]!r}, and the model knows it"
+                " as the column of labels, which this is none of; put the columns in the order of the"
+                " training's file, or leave the labels out"
+            )
+
+
+def _whole(value: str) -> str:
+    """A number as a class is written: 2.0 as 2."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return str(int(number)) if number.is_integer() else value

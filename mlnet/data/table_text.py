@@ -1,0 +1,148 @@
+"""The lines of a text file that may hold a table: plain or gzip, UTF-8 or UTF-16, bounded.
+
+A file of another kind is refused by what it is, with what to do about it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO, cast
+
+from mlnet.data.table import Limits
+from mlnet.errors import DataError
+
+_GZIP = b"\x1f\x8b"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UNPACK = "unpack it (gzip is the only compression that is read)"
+_AS_CSV = "save it as CSV"
+_FOREIGN = (
+    (b"PAR1", "a Parquet file", f"{_AS_CSV}, such as with pandas.read_parquet(...).to_csv(..., index=False)"),
+    (b"PK\3\4", "a Zip archive", "unpack it; of an Excel file, save the sheet as CSV; NPZ is format: NPZ"),
+    (b"\xd0\xcf\x11\xe0", "an Excel file", "save the sheet as CSV"),
+    (b"BZh", "compressed with bzip2", _UNPACK),
+    (b"\xfd7zXZ", "compressed with xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
+    (b"7z\xbc\xaf", "a 7z archive", _UNPACK),
+    (b"\x89HDF", "an HDF5 file", _AS_CSV),
+    (b"SQLite format 3", "an SQLite database", _AS_CSV),
+    (b"ARROW1", "an Arrow file", _AS_CSV),
+    (b"\x93NUMPY", "a NumPy array", "read it as format: NPZ"),
+    (b"\0\0\x08", "an IDX file", "read it as format: MNIST"),
+    (b"\x80", "a Python pickle", f"pickles are never read, because they run code: {_AS_CSV}"),
+    (b"%PDF", "a PDF", _AS_CSV),
+    (b"version https://git-lfs", "a pointer of Git LFS", "get the file itself: git lfs pull"),
+    (b"<!DOCTYPE", "a web page", "download the file itself"),
+    (b"<html", "a web page", "download the file itself"),
+    (b"<?xml", "an XML file", _AS_CSV),
+    (b"{", "a JSON file", _AS_CSV),
+    (b"[", "a JSON file", _AS_CSV),
+)
+
+
+@contextmanager
+def text(path: Path, limits: Limits) -> Iterator[TextIO]:
+    """The characters of a file, from its start.
+
+    Raises:
+        DataError: it cannot be read, is of another kind, or becomes unreadable within the context.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+            file.seek(0)
+            stream: BinaryIO = file
+            if start.startswith(_GZIP):
+                # peek() decompresses one buffer, however much the file claims to hold.
+                unpacked = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=file)))
+                start = unpacked.peek(32)[:32]
+                stream = unpacked
+            refuse_foreign(path, start)
+            encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
+            with io.TextIOWrapper(stream, encoding=encoding, newline="") as characters:
+                yield characters
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start} of a block); is it a table? If"
+            " so, save it as UTF-8"
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}; check the path and get it again") from error
+
+
+def refuse_foreign(path: Path, start: bytes) -> None:
+    """Refuse a file whose first bytes are those of another kind.
+
+    Raises:
+        DataError: names the kind, and what to do.
+    """
+    for magic, what, fix in _FOREIGN:
+        if start.lstrip(b"\xef\xbb\xbf \r\n").startswith(magic) or start.startswith(magic):
+            raise DataError(f"{path} is {what}, not CSV; {fix}")
+
+
+_BLANK = " \r\n\f"
+"""Of a blank line. One of tabs alone may be a row whose values are all missing."""
+
+
+class Lines:
+    """The lines of a table that hold values: without comments and blank lines, each of bounded length.
+
+    Args:
+        characters: the text, from its start.
+        path: for error messages.
+        limits: of a line, and of the whole once it is unpacked.
+        comment: with which a line of comment begins; empty for none.
+        skip: lines before the first one.
+
+    Attributes:
+        path: for error messages.
+        number: of the line that was returned last, from 1.
+    """
+
+    def __init__(
+        self, characters: TextIO, path: Path, limits: Limits, comment: str = "", skip: int = 0
+    ) -> None:
+        self._characters = characters
+        self.path = path
+        self._limits = limits
+        self._comment = comment
+        self._quoted = False
+        self._left = limits.source_bytes
+        self.number = 0
+        for _ in range(skip):
+            self._next()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while line := self._next():
+            # A quoted value may hold line ends: what looks like a comment there is none.
+            if not self._quoted and (
+                not line.strip(_BLANK) or (self._comment and line.lstrip().startswith(self._comment))
+            ):
+                continue
+            if line.count('"') % 2:
+                self._quoted = not self._quoted
+            return line
+        raise StopIteration
+
+    def _next(self) -> str:
+        most = self._limits.line_bytes
+        line = self._characters.readline(most + 1)
+        self.number += bool(line)
+        self._left -= len(line)
+        if len(line) > most:
+            raise DataError(
+                f"{self.path}, line {self.number}: longer than {most} characters; is it a CSV file?"
+            )
+        if self._left < 0:
+            raise DataError(
+                f"{self.path} unpacks to more than {self._limits.source_bytes} bytes; use a smaller dataset"
+            )
+        return line
