@@ -64,33 +64,6 @@ def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
-def place(source: Path, path: Path) -> None:
-    """Have a file at a second path as well, durably: as a link where that can be, else as a copy."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        remove(part)
-        try:
-            os.link(source, part)
-        except OSError:
-            _copy(source, part)
-        os.replace(part, path)  # noqa: PTH105 - as above
-    except OSError:
-        remove(part)
-        raise
-    sync_directory(path.parent)
-
-
-def _copy(source: Path, path: Path) -> None:
-    with source.open("rb") as reader:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            while block := reader.read(1 << 20):
-                write_all(descriptor, block)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def sync_directory(path: Path) -> None:
     """Have the names in a directory survive the machine's sudden end, where the file system can."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from mlnet.envelope import Envelope
 from mlnet.errors import DataError
@@ -30,7 +32,12 @@ from mlnet.protocol.events import (
 )
 
 CALLS = ("open", "write", "fsync", "replace", "link", "mkdir", "ftruncate", "truncate", "unlink")
-MODEL = b"the model that all have trained"
+MODEL = save({"weight": np.arange(4, dtype=np.float32)}, {"mlnet": "the model that all have trained"})
+
+
+def tensors(model: bytes) -> bytes:
+    """What members have signed of a model file, and its user gets as it was: all behind the header."""
+    return model[8 + int.from_bytes(model[:8], "little") :]
 
 
 @dataclass
