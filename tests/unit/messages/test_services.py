@@ -213,10 +213,10 @@ def test_models(tmp_path: Path) -> None:
         {
             "a file without a description": described(""),
             "a description without layers": described(
-                msgspec.json.encode(architecture.Architecture(2, (), "MSE", "CSV")).decode()
+                msgspec.json.encode(architecture.Architecture(2, (), "MSE")).decode()
             ),
             "too many parameters": lambda _: architecture.Architecture(
-                2, (architecture.Dense(1000, "ReLU"),), "MSE", "CSV"
+                2, (architecture.Dense(1000, "ReLU"),), "MSE"
             ).require_parameters(100),
             "training that diverged": lambda _: evaluation.metrics(
                 torch.tensor([1.0, 0.0, 0.0, float("inf")]), classifier=False
