@@ -189,7 +189,7 @@ async def test_a_signal_reaches_the_controls_and_leaving_is_told_from_an_end() -
             await asyncio.create_task(leaves(task))
         return str(end.value)
 
-    resumable = "left by the user; the same command with --resume abababababab takes the task up again"
+    resumable = "left by the user; `mlnet-node submit --resume abababababab` takes the task up again"
     assert await left(None) == "cancelled by the user"
     assert await left(Task("scoring")) == resumable
     assert await left(Task("ended")) == "cancelled by the user"

@@ -84,7 +84,7 @@ def test_redis_servers(tmp_path: Path, says: str, status: str) -> None:
 
 def test_a_redis_server_that_does_not_start(tmp_path: Path) -> None:
     finding = doctor.redis_server(program(tmp_path / "server", "exit 1"))
-    assert (finding.status, "does not say its version" in finding.found) == ("fail", True)
+    assert (finding.status, "does not say which version" in finding.found) == ("fail", True)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ async def test_a_node_that_does_not_run_is_not_measured() -> None:
 
 @pytest.mark.parametrize(
     ("address", "hint"),
-    [("9464", "HOST:PORT"), ("127.0.0.1:x", "HOST:PORT"), ("192.0.2.1:0", "an address of this machine")],
+    [("9464", "HOST:PORT"), ("127.0.0.1:x", "HOST:PORT"), ("192.0.2.1:0", "a local address")],
 )
 async def test_an_address_that_cannot_be_used_is_named(address: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=hint):
