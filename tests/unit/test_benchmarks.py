@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import cycle
+
 import msgspec
 import pytest
 from benchmarks import bench, measure
@@ -29,13 +32,26 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(result["seconds"] > 0 for result in document["results"])
 
 
-def test_the_shortest_round_counts() -> None:
+def test_the_shortest_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def takes(*seconds: float) -> Callable[[], None]:
+        rounds = cycle(seconds)
+
+        def work() -> None:
+            nonlocal now
+            now += next(rounds)
+
+        return work
+
+    monkeypatch.setattr(measure, "ROUNDS", 3)
+    monkeypatch.setattr("benchmarks.measure.time.perf_counter", lambda: now)
     result = measure.compare(
-        "sum", lambda: sum(range(10)), {"longer": lambda: sum(range(10_000))}, goals={"longer": 2}
+        "sum", takes(0.5, 0.125, 0.25), {"longer": takes(0.5, 0.75)}, goals={"longer": 2}
     )
 
+    assert (result.seconds, result.peers[0].seconds, result.peers[0].ratio) == (0.125, 0.5, 4)
     assert (result.peers[0].name, result.peers[0].goal) == ("longer", 2)
-    assert result.peers[0].ratio == result.peers[0].seconds / result.seconds
     assert "2, met" in measure.table([result])
 
 
