@@ -15,6 +15,7 @@ IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 ANY = ("0.0.0.0", "::")  # noqa: S104 - ports that others are to reach
 """All addresses of this machine, by family."""
 LOOPBACK = ("127.0.0.1", "::1")
+"""Where programs of one machine reach each other, unless they choose another of 127.0.0.0/8."""
 FAMILY_MISSING = frozenset(
     {
         errno.EAFNOSUPPORT,

@@ -146,16 +146,14 @@ def is_dialable(host: str) -> bool:
 
 def block(ip: str) -> str:
     """What bounds by address count together: an IPv4 address, the /64 network of an IPv6 one (whoever has one
-    of its addresses has them all), all addresses of this machine of one family.
+    of its addresses has them all), but for ``::1``, which this machine has alone.
 
     Text that is not an IP address comes back unchanged.
     """
     parsed = hosts.parse_ip(ip)
     if parsed is None:
         return ip
-    if parsed.is_loopback:
-        return hosts.LOOPBACK[parsed.version == 6]
-    if parsed.version == 4:
+    if parsed.version == 4 or str(parsed) in hosts.LOOPBACK:
         return str(parsed)
     return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
 

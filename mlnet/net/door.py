@@ -21,7 +21,7 @@ from libp2p.io.exceptions import (
     MissingMessageException,
 )
 
-from mlnet.hosts import LOOPBACK, is_loopback
+from mlnet.hosts import LOOPBACK
 from mlnet.net.addresses import block
 from mlnet.net.interface import OWN_ADDRESS_FACTOR, Limits
 from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, Scores, TokenBucket, allowance
@@ -129,7 +129,7 @@ class Door:
     def refuses(self, ip: str) -> Refusal | None:
         """Whether a connection is to be closed before its first byte is read, and why."""
         address = block(ip)
-        rates = self._rates_of_own if is_loopback(address) else self._rates
+        rates = self._rates_of_own if address in LOOPBACK else self._rates
         refusal = None
         if not rates[address].try_take():
             refusal = Refusal.RATE
@@ -140,14 +140,14 @@ class Door:
         return refusal
 
     def _trickle(self, address: str) -> bool:
-        return (self._trickle_of_own if is_loopback(address) else self._trickles[address]).try_take()
+        return (self._trickle_of_own if address in LOOPBACK else self._trickles[address]).try_take()
 
     def _is_banned(self, address: str) -> bool:
         return address in self._banned and self._banned[address] > self._clock()
 
     def _is_shared(self, address: str) -> bool:
         """Whether somebody else than who broke the rules may be there."""
-        if is_loopback(address) or self._peers[address]:
+        if address in LOOPBACK or self._peers[address]:
             return True
         return address in self._left and self._clock() - self._left[address] < KNOWN_SECONDS
 

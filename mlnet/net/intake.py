@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.hosts import LOOPBACK, is_loopback
+from mlnet.hosts import LOOPBACK
 from mlnet.net.addresses import block
 from mlnet.net.gossip import Gossip
 from mlnet.net.interface import MAX_ENVELOPE_BYTES, OWN_ADDRESS_FACTOR, TOOL, Handlers, Limits
@@ -55,7 +55,7 @@ class _Rates:
         return TokenBucket(count * peers, self._clock), TokenBucket(size * peers, self._clock)
 
     def _buckets(self, peer: str, address: str) -> tuple[TokenBucket, TokenBucket, TokenBucket, TokenBucket]:
-        addresses = self._by_own_address if is_loopback(address) else self._by_address
+        addresses = self._by_own_address if address in LOOPBACK else self._by_address
         return *self._by_peer[peer], *addresses[address]
 
     def take(self, peer: str, address: str, size: int) -> float:

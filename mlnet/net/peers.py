@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from mlnet.hosts import is_loopback
+from mlnet.hosts import LOOPBACK, is_loopback
 from mlnet.net import addresses
 from mlnet.net.interface import OWN_ADDRESS_FACTOR, Limits
 
@@ -22,7 +22,7 @@ MAX_DEPENDENTS = 64
 
 def allowance(bound: float, address: str) -> float:
     """A bound by address for this one."""
-    return bound * OWN_ADDRESS_FACTOR if is_loopback(address) else bound
+    return bound * OWN_ADDRESS_FACTOR if address in LOOPBACK else bound
 
 
 class Recent(Generic[K, V]):
