@@ -63,7 +63,7 @@ def read_rows(
     whole = sorted((*features, *(() if label is None else (label,)))) == list(range(layout.fields))
     numeric = label is None or not texts or layout.kinds[label] == "number"
     try:
-        if whole and numeric:
+        if whole and numeric and not layout.delimiter == layout.decimal == ",":
             return _read_whole(path, layout, features, label, limits, texts=texts)
     except _TextLabel:
         pass
@@ -267,12 +267,14 @@ def _fix(row: list[str], place: int, layout: Layout, *, first: bool) -> str:
     value = row[place].strip()
     if is_missing(value):
         return "fill it in, or remove the row"
-    if layout.decimal == "." and NUMBER.fullmatch(value.replace(",", ".")):
+    if layout.decimal == "." and "," in value and NUMBER.fullmatch(value.replace(",", ".")):
         return f"write {layout.keys}decimal: ',' if the comma is a decimal point"
     numbers = sum(is_number(one, layout.decimal) for one in row)
     if first and layout.names is None and numbers * 2 < len(row):
         return f"set '{layout.keys}header: true' if this line names the columns"
     name = (layout.names and layout.names[place]) or place
+    if is_number(value, layout.decimal):
+        return f"write numbers up to {_LARGEST:.1e}, or scale the column down"
     if layout.keys != KEYS:
         return "write numbers only"
     return (

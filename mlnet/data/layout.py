@@ -24,8 +24,8 @@ SAMPLE_ROWS = 500
 _SAMPLE_CHARACTERS = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _SHOWN = {"\t": '"\\t"', " ": '" "'}
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
@@ -138,6 +138,8 @@ def detect(
     delimiter = _delimiter(sample, texts, dialect)
     # Values may be quoted over line ends, so that a cut sample may end within one.
     rows = _rows(texts, delimiter)
+    if not rows and texts:
+        raise DataError(f"{path}, line {sample.lines[0][0]}: a value is too long; is it a CSV file?")
     if not rows:
         raise DataError(f"{path} holds no rows; check the path")
     widths = Counter(map(len, rows[1:] or rows))

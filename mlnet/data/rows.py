@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from mlnet.data import idx, npz, scaling
@@ -148,12 +149,16 @@ def _read_csv(
 ) -> Rows:
     """Rows of a CSV: as the training's file was read if that fits, and otherwise as it looks."""
     said = schema.dialect if schema is not None else Dialect()
-    if dialect is None and said != Dialect():
+    if dialect is not None or said == Dialect():
+        return _read_table(path, inputs, schema, dialect or Dialect(), limits)
+    # That the training's file had no names does not mean that this one has none.
+    unsaid = (msgspec.structs.replace(said, header=None),) if said.header is False else ()
+    for attempt in (*unsaid, said):
         try:
-            return _read_table(path, inputs, schema, said, limits)
+            return _read_table(path, inputs, schema, attempt, limits)
         except DataError:
             pass
-    return _read_table(path, inputs, schema, dialect or Dialect(), limits)
+    return _read_table(path, inputs, schema, Dialect(), limits)
 
 
 def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect, limits: Limits) -> Rows:

@@ -166,6 +166,8 @@ def test_csv_quotes_blank_lines_and_line_ends(tmp_path: Path) -> None:
         ("a\tb\n1\t2\n\t\n3\t4\n", None, "line 3, column 0 'a': '' is a missing value"),
         ("a,b\n1,x\n,y\n", None, "line 3, column 0 'a': '' is a missing value"),
         ("a,b,c\n1,2\n1,2\n", True, "line 1 names 3 columns and the rows have 2"),
+        ("1,2\n1e39,3\n", False, "or scale the column down"),
+        ("1,2\n\uff11\uff12,3\n", False, "line 2, column 0: '\uff11\uff12' is not a finite number"),
         ("a,b\n", True, "holds no rows"),
         ("", False, "holds no rows"),
         ("1," * 300, False, "line 1: longer than 200 characters"),
@@ -180,6 +182,17 @@ def test_csv_names_the_line(tmp_path: Path, text: str, header: bool | None, mess
         return
     with pytest.raises(DataError, match=message):
         read(path, Dialect("," if header is not None else None, header))
+
+
+def test_a_value_longer_than_any_number_is_named(tmp_path: Path) -> None:
+    path = csv(tmp_path, "1" * 200_000 + ",2\n3,4\n")
+    with pytest.raises(DataError, match="line 1: a value is too long"):
+        read(path, limits=Limits())
+
+
+def test_a_decimal_comma_in_quotes_is_told_from_the_delimiter(tmp_path: Path) -> None:
+    rows = read(csv(tmp_path, 'a,b,y\n"1,5","2,25",0\n"3,5","4,75",1\n'))
+    assert rows.features.tolist() == [[1.5, 2.25], [3.5, 4.75]]
 
 
 def test_csv_counts_lines_over_blocks_and_line_ends_in_quotes(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mlnet.data.rows import read
+from mlnet.data.schema import Dialect, Schema
 from mlnet.errors import DataError
 from mlnet.task_schema import Initializer, Loss
 from mlnet.training.architecture import Architecture, Dense
@@ -67,6 +69,15 @@ def test_a_regression_gives_values(tmp_path: Path) -> None:
     assert found.classes is None
     assert found.probabilities is None
     assert found.values.shape == (2, 3)
+
+
+def test_a_training_without_names_finds_them_in_new_rows(tmp_path: Path) -> None:
+    """Such as pandas writes them where none were given."""
+    schema = Schema("CSV", 4, dialect=Dialect(header=False), width=4)
+    lines = "0.5,1,2,3\n9,8,7,6\n"
+    for name, head in (("named", "0,1,2,3\n"), ("plain", "")):
+        (tmp_path / name).write_text(head + lines)
+        assert len(read(tmp_path / name, 4, schema).features) == 2
 
 
 @pytest.mark.parametrize(
