@@ -68,7 +68,7 @@ class PeerClocks:
             return own_is_off(median - wall, count)
         off = f"the clock of peer {peer} is {difference(shown - wall)} this machine's"
         if count < 2:
-            return f"{off}; with two clocks nobody knows which of them is right"
+            return f"{off}; two clocks cannot show which of them is wrong: check both"
         return f"{off}, which agrees with most of {count} other machines"
 
     def own(self, wall: int, elapsed: int) -> str:

@@ -25,8 +25,8 @@ def check(options: NodeOptions) -> None:
         free = files.free(options.data_dir)
     if free < LEAST_DISK:
         raise StorageError(
-            f"{options.data_dir} has {free >> 20} MiB free, and a node needs {LEAST_DISK >> 20} at least; "
-            "free some space, or choose another with --data-dir"
+            f"{options.data_dir} has {free >> 20} MiB free, but a node needs at least"
+            f" {LEAST_DISK >> 20} MiB; free some space, or choose another with --data-dir"
         )
     if free < options.disk:
         logger.warning(
@@ -40,5 +40,5 @@ def check_ports(ports: tuple[int, int] | None) -> None:
     if ports is not None and next(store.free_ports(None, ports), None) is None:
         raise PortInUse(
             f"none of the ports {ports[0]}-{ports[1]} can be used for a task's Redis server: "
-            "they are taken, or this user may not; choose others with --redis-ports"
+            "they are in use, or this user may not use them; choose others with --redis-ports"
         )

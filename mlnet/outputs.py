@@ -44,18 +44,18 @@ def check(folder: Path, *, private: Path, task: str = "", size: int = 0) -> None
         raise ConfigError(f"{folder} lies in {private}, where mlnet keeps its own files; {FIX}")
     with files.written_to(folder, FIX):
         if os.path.lexists(folder) and not folder.is_dir():
-            what = "a file" if folder.exists() else "a link that leads nowhere"
+            what = "a file" if folder.exists() else "a dangling symbolic link"
             raise ConfigError(f"{folder} is {what}; {FIX}")
         if folder.is_dir() and not _is_free(folder, task):
             raise ConfigError(f"{folder} is not empty; {FIX}")
         above = files.existing(folder)
         if not above.is_dir():
-            raise ConfigError(f"{above} is no directory, so that {folder} cannot be made; {FIX}")
+            raise ConfigError(f"{above} is not a directory, so that {folder} cannot be made; {FIX}")
         free = files.free(folder)
     files.check_writable(folder, FIX)
     if free < size:
         raise StorageError(
-            f"{folder} has {_mib(free)} free and the model takes {_mib(size)}; free some space, or {FIX}"
+            f"{folder} has {_mib(free)} free, but the model takes {_mib(size)}; free some space, or {FIX}"
         )
 
 
@@ -124,7 +124,7 @@ def undelivered(result: Result, model: Path, error: OSError | MlnetError, resume
     kept = f"{KEPT}{model}; deliver it with: {resume} --output DIR"
     return msgspec.structs.replace(
         result,
-        reason=f"the task is completed, its model not delivered: {reason}{kept}",
+        reason=f"the task is completed, but its model was not delivered: {reason}{kept}",
         code=StorageError.__name__,
         model=msgspec.structs.replace(result.model, path=str(model)) if result.model else None,
     )

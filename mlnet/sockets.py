@@ -102,8 +102,9 @@ class Directory:
             self._made.append(made)
             return
         raise ConfigError(
-            f"sockets can be made nowhere ({'; '.join(problems)}); set XDG_RUNTIME_DIR to a directory that "
-            f"this user can write, with a path of at most {_longest_base(self._room)} bytes"
+            f"no directory is fit for unix sockets (tried: {'; '.join(problems) or 'none'}); set"
+            f" XDG_RUNTIME_DIR to one that this user can write, with a path of at most"
+            f" {_longest_base(self._room)} bytes"
         )
 
 
@@ -140,12 +141,12 @@ def _make_below(base: Path, room: int) -> tuple[Path, int]:
         OSError: it cannot be made, or no socket can be made in it.
     """
     if not base.is_absolute():
-        raise OSError(0, "it is not an absolute path")
+        raise OSError(0, "its path is not absolute")
     if len(os.fsencode(base)) > _longest_base(room):
-        raise OSError(0, f"its path has more than {_longest_base(room)} bytes")
+        raise OSError(0, f"its path is longer than {_longest_base(room)} bytes")
     status = base.stat()
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise OSError(0, "everybody may remove what lies there")
+        raise OSError(0, "every user can delete the files in it (set its sticky bit: chmod +t)")
     _sweep(base)
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))

@@ -121,8 +121,8 @@ def read_bytes(path: Path) -> bytes:
         raise TaskError("", f"{path} cannot be read: {error.strerror}", "check the path") from None
     kind = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
     if kind:
-        fix = "a definition is a YAML file that names its data"
-        raise TaskError("", f"{path} is {kind}, no definition", fix)
+        fix = "name the YAML file of the definition, which says where its data is"
+        raise TaskError("", f"{path} is {kind}, not a task definition", fix)
     if len(data) > MAX_BYTES:
         fix = "a definition names its data, it does not hold it"
         raise TaskError("", f"{path} is longer than {MAX_BYTES} bytes", fix)

@@ -150,7 +150,7 @@ def _schema(text: str, survey: Survey, *, lossy: bool) -> tuple[list[TaskProblem
         edits += removal or []
         path = error.path.removesuffix(" (again)")
         words, _, fix = error.problem.partition(": ")
-        fix = fix or ("remove one" if "stands here twice" in words else "write a plain value")
+        fix = fix or ("remove one" if "appears twice" in words else "write a plain value")
         errors.append(TaskProblem(path, words, fix, error.line, error.column, removal is not None))
     problems = task_reading.new_problems()
     task_reading.examine(survey.value, problems)

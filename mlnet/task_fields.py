@@ -298,7 +298,7 @@ class Section:
             self.wrong(
                 key,
                 f"found {value[:40]}: these quotation marks are part of the text",
-                'use " or none',
+                'write it in straight quotes ("), or without quotes',
                 value[1:-1],
             )
         elif not printable(value):

@@ -307,7 +307,7 @@ def _share(section: Section, key: str) -> int:
         tenths = min(max(round(value * SEGMENTS), 1), SEGMENTS - 1)
         near = f"; the nearest is {tenths / SEGMENTS}"
     elif 10 <= value <= 90 and value % 10 == 0:
-        near = f"; {value:g} per cent are {value / 100:g}"
+        near = f"; write {value / 100:g} for {value:g} %"
     section.wrong(key, f"found {describe(given)}", f"expected {fix}; 0.1 to 0.9 are accepted{near}")
     return 1
 
@@ -315,7 +315,7 @@ def _share(section: Section, key: str) -> int:
 def _source(dataset: Section, kind: Format | None) -> Source:
     value = dataset.value("source", None)
     if isinstance(value, str) and kind != "MNIST":
-        fix = "a mapping stands here: write features: and the path under it"
+        fix = "write the key features below source, with the path as its value"
         dataset.wrong("source", f"found {describe(value)}", fix, {"features": value})
         return Source(value)
     source = dataset.section("source", ("features", "labels"))
@@ -325,8 +325,8 @@ def _source(dataset: Section, kind: Format | None) -> Source:
         if labels == features:
             source.remove(
                 "labels",
-                "a CSV is one file, which features names already",
-                "remove the key; the label is in the last column, or name ml.dataset.label-column",
+                "a CSV dataset is a single file, which the key features already names",
+                "remove the key; ml.dataset.label-column names the labels' column (default: the last one)",
             )
         else:
             fix = "remove the key and name ml.dataset.label-column"
@@ -348,9 +348,7 @@ def _delimiter(dataset: Section) -> str | None:
         or value in "\"'.+-"
     ):
         tab = "\t" if value in ("\\t", "tab", "TAB", "Tab") else Mend.NONE
-        fix = 'expected one such as "," ";" or "\\t"' + (
-            "" if tab is Mend.NONE else ", a tab, in double quotes"
-        )
+        fix = 'expected a single character such as "," or ";"; for a tab, write "\\t" in double quotes'
         dataset.wrong("delimiter", f"found {describe(value)}", fix, tab)
         return None
     return value
@@ -386,15 +384,17 @@ def _names(dataset: Section, key: str, most: int) -> tuple[str | int, ...] | Non
     found: list[str | int] = []
     for path, value in dataset.items(key, most):
         if isinstance(value, bool) or not isinstance(value, int | str):
-            fix = expected(value, "a text or a whole number") + "; quotes make a text of anything"
+            fix = expected(value, "a text or a whole number") + "; in quotes, anything is a text"
             dataset.problems.add(path, f"found {describe(value)}", fix)
         elif isinstance(value, str) and not (1 <= len(value) <= MAX_PATH and printable(value)):
-            fix = f"1 to {MAX_PATH} characters are accepted, none of them invisible"
+            fix = f"expected 1 to {MAX_PATH} visible characters"
             dataset.problems.add(path, f"found {describe(value)}", fix)
         elif isinstance(value, int) and abs(value) > MAX_PARAMETERS:
-            dataset.problems.add(path, f"found {describe(value)}", f"at most {MAX_PARAMETERS} is accepted")
+            dataset.problems.add(
+                path, f"found {describe(value)}", f"write a number of at most {MAX_PARAMETERS}"
+            )
         elif value in found:
-            dataset.problems.add(path, f"found {describe(value)} a second time", "name each once")
+            dataset.problems.add(path, f"{describe(value)} is listed twice", "list each one once")
         else:
             found.append(value)
     return tuple(found)
@@ -405,7 +405,7 @@ def _comment(dataset: Section) -> str | None:
         return None
     value = dataset.text("comment", 8)
     if value and (value.strip() != value or value[0].isalnum() or value[0] in "\"'.+-"):
-        fix = 'expected how comments begin, such as "#" or "%"'
+        fix = 'expected the characters that begin a comment, such as "#" or "%"'
         dataset.wrong("comment", f"found {describe(value)}", fix)
     return value
 
@@ -503,7 +503,7 @@ def _betas(section: Section) -> None:
     pair = isinstance(value, list) and len(value) == 2 and all(isinstance(beta, float) for beta in value)
     if pair and isinstance(value, list) and not {"beta1", "beta2"} & set(section.keys):
         mend = Mend(path, tuple(zip(("beta1", "beta2"), value, strict=True)))
-    section.problems.add(path, "unknown key", "did you mean beta1 and beta2? Write each with a number", mend)
+    section.problems.add(path, "unknown key", "write beta1 and beta2 instead, each with a number", mend)
 
 
 def _initializer(optimizer: Section) -> Initializer:
@@ -552,7 +552,7 @@ def _magnitude(given: Section, name: str) -> None:
         return
     gain = math.sqrt(float(str(value)) / 3)
     fix = f"write gain: {gain}, the square root of magnitude / 3, which draws from the same range"
-    given.problems.add(path, "unknown key, MXNet's", fix, Mend(path, (("gain", gain),)))
+    given.problems.add(path, "unknown key (MXNet has it)", fix, Mend(path, (("gain", gain),)))
 
 
 def _model(ml: Section) -> tuple[Model, Loss | None]:
@@ -590,7 +590,7 @@ def _unit(problems: Problems, path: str, item: object, *, last: bool) -> Dense |
     if isinstance(item, dict) and item.get("type") in ("Input", "InputLayer"):
         problems.add(
             path,
-            "an input layer: the dataset says how many inputs there are",
+            "an input layer is not needed: the dataset determines the number of inputs",
             "remove the layer",
             Mend(path, ()),
         )
@@ -663,7 +663,7 @@ def _metrics(ml: Section, loss: Loss | None) -> tuple[Metric, ...]:
         if not ml.problems.sound(path):
             continue
         if metric in metrics:
-            ml.problems.add(path, f"{metric} stands here twice", "remove one", Mend(path, ()))
+            ml.problems.add(path, f"{metric} appears twice", "remove one", Mend(path, ()))
         elif metric != "MSE" and loss not in (None, "CrossEntropy"):
             ml.problems.add(path, f"{metric} needs the loss CrossEntropy, not {loss}", "write MSE")
         metrics.append(metric)

@@ -103,11 +103,11 @@ def _line(line: str) -> Iterator[tuple[tuple[str, str], int, Edit, bool]]:
     """Words, column, edit within the line, and whether it is certain."""
     bare = line.rstrip("\r")
     if bare.strip().startswith("```"):
-        yield ("a line of Markdown", "remove it"), 1, Edit(0, len(bare), ""), True
+        yield ("a Markdown code fence, which is not YAML", "remove it"), 1, Edit(0, len(bare), ""), True
         return
     if _CONFLICT.match(line):
         blank = Edit(0, len(bare), " " * len(bare))
-        yield ("a mark of a merge conflict", "keep one side, remove the marks"), 1, blank, False
+        yield ("a merge conflict marker", "keep one side and remove the markers"), 1, blank, False
         return
     for bad in _UNREADABLE.finditer(bare):
         name = f"the character U+{ord(bad[0][0]):04X} may not stand in YAML"
@@ -118,12 +118,15 @@ def _line(line: str) -> Iterator[tuple[tuple[str, str], int, Edit, bool]]:
     for odd in _ODD_PLACES.finditer(bare):
         yield _odd(odd)
     if curly := _CURLY_KEY.match(bare):
-        words = (f"the quotation marks of {curly[1]} are none to YAML", f"write {curly[2]}")
+        words = (f"YAML does not accept the quotation mark {curly[1][0]}", f"write {curly[2]}")
         yield words, curly.start(1) + 1, Edit(*curly.span(1), curly[2]), True
     for quoted in _CURLY.finditer(bare):
         inner = quoted[1] if quoted[1] is not None else quoted[2]
         straight = '"' + inner + '"' if "\\" not in inner and '"' not in inner else _single(inner)
-        words = (f"the quotation marks of {quoted[0][:40]} are part of the text", f"write {straight[:40]}")
+        words = (
+            f"to YAML, the quotation marks around {quoted[0][:40]} are part of the text",
+            f"write {straight[:40]}",
+        )
         yield words, quoted.start() + 1, Edit(*quoted.span(), straight), True
     for path in _WINDOWS_PATH.finditer(bare):
         if "\\" in path[1].replace("\\\\", ""):
@@ -152,8 +155,8 @@ def _odd(odd: re.Match[str]) -> tuple[tuple[str, str], int, Edit, bool]:
     name = unicodedata.name(letter, "unnamed").lower()
     instead = {"key": "", "end": "", "dash": blanks or " ", "gap": blanks or " ", "comment": blanks or " "}
     words = (
-        f"a {name} (U+{ord(letter):04X}), which YAML does not take for a space",
-        "write a space or nothing",
+        f"a {name} (U+{ord(letter):04X}), which YAML does not accept as a space",
+        "replace it with an ordinary space, or remove it",
     )
     # How wide an ideographic space looks depends on the editor.
     certain = not (kind == "lead" and "\u3000" in characters)
@@ -195,7 +198,7 @@ def _tabs(text: str) -> list[Finding]:
         start, content = starts[number], lines[number].lstrip(" \t")
         indent = len(lines[number]) - len(content)
         edits.append(Edit(start, start + indent, wide[number][: len(wide[number]) - len(content)]))
-    more = f", and in {len(tabbed) - 1} other lines" if len(tabbed) > 1 else ""
+    more = f" (of {len(tabbed)} lines)" if len(tabbed) > 1 else ""
     words = f"a tab in the indentation{more}: YAML takes spaces only"
     first = tabbed[0] + 1
     column = lines[tabbed[0]].index("\t") + 1
@@ -224,7 +227,7 @@ _QUOTES = "put a text with : # , [ ] { } or quotes in it in single quotes"
 
 def _hint(line: str, other: str) -> str:
     if "{{" in line or "${" in line:
-        return "a placeholder that has not been filled in?"
+        return "is this a placeholder that was not filled in? Write the value instead"
     if "\\" in line and '"' in line:
         return "in double quotes a backslash begins an escape: use single quotes"
     return other
@@ -311,7 +314,7 @@ def _two_colons(lines: list[str], error: YamlError) -> Finding | None:
         return None
     words = (
         "not accepted as YAML: a second key in one line, or a value with a colon in it",
-        "one key a line; a value with a colon and a space stands in quotes",
+        "write one key per line; put a value that contains a colon in single quotes",
     )
     return _blanked(lines, error.line, error.column, words)
 
@@ -334,10 +337,8 @@ def _indentation(lines: list[str], error: YamlError) -> Finding | None:
     if not line.strip() or not above or indent in [column for column, _ in above]:
         return None
     named = " and ".join(f"column {column + 1} (line {number})" for column, number in above[:-4:-1])
-    words = (
-        f"not accepted as YAML: this line begins in column {indent + 1}, those above it in {named}",
-        "begin it where the keys begin that it belongs with",
-    )
+    here = f"this line starts in column {indent + 1}, but the lines above it start in {named}"
+    words = (f"not accepted as YAML: {here}", "indent it like the keys that it belongs with")
     start = _start(lines, error.line)
     near = sorted({column for column, _ in above}, key=lambda column: (abs(column - indent), column))
     edits = [Edit(start, start + indent, " " * column) for column in near[:_MAX_COLUMNS]]

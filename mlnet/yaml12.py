@@ -279,7 +279,7 @@ class Builder:
         """An alias stands where a value would: only a surveyor goes on here."""
 
     def _duplicate(self, event: yaml.Event, text: str) -> str:
-        raise self._error(event, f"the key {quote(text)} stands here twice")
+        raise self._error(event, f"the key {quote(text)} appears twice")
 
     def _refuse(self, event: yaml.Event, problem: str) -> None:
         """What a surveyor only notes; here it ends the reading."""

@@ -104,9 +104,7 @@ class _Surveyor(Builder):
             where = self._spans.get(path)
             same = json.dumps(again) == json.dumps(container[name])
             first = self._spans.get(path[: -len(other)] + name)
-            error.problem = (
-                f"the key {quote(name)} stands here twice, first on line {first.line if first else 0}"
-            )
+            error.problem = f"the key {quote(name)} appears twice, first on line {first.line if first else 0}"
             if same and where is not None:
                 error.problem += ", with the same value"
                 error.path = path

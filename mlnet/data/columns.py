@@ -52,8 +52,8 @@ def of_definition(path: Path, layout: Layout, dataset: DatasetDefinition) -> Cho
             ignored.discard(label)
     if label in ignored or len(rest) - (label in rest) < 1:
         raise DataError(
-            f"{path}: no label column beside features in rows of {layout.width} values; check the keys"
-            " ml.dataset.label-column and ml.dataset.delimiter"
+            f"{path}: rows of {layout.width} values leave no column for the label or for a feature; check the"
+            " keys ml.dataset.label-column, ml.dataset.ignore-columns and ml.dataset.delimiter"
         )
     if layout.counting and dataset.ignore_columns is None and label != 0:
         raise DataError(
@@ -61,7 +61,7 @@ def of_definition(path: Path, layout: Layout, dataset: DatasetDefinition) -> Cho
             " if not, and [] if it is"
         )
     if dataset.ignore_columns is None and layout.index is not None and layout.index in ignored:
-        notes.append(f"{layout.shown(layout.index)} looks like an index: ignored")
+        notes.append(f"{layout.shown(layout.index)} looks like a row index and is ignored")
     features = tuple(place for place in range(layout.width) if place not in ignored and place != label)
     notes.append(f"{layout.shown(label)} is the label")
     return Choice(features, label, tuple(sorted(ignored)), tuple(notes))
@@ -83,8 +83,13 @@ def _place(path: Path, layout: Layout, column: str | int, key: str) -> int:
     wanted = " ".join(column.split())
     if layout.names.count(wanted) != 1:
         known = _shown(layout.names)
+        if wanted not in layout.names:
+            raise DataError(
+                f"{path}: ml.dataset.{key}: no column is named {column!r}; the columns are {known}"
+            )
         raise DataError(
-            f"{path}: ml.dataset.{key}: {layout.names.count(wanted)} columns are named {column!r}, of {known}"
+            f"{path}: ml.dataset.{key}: {layout.names.count(wanted)} columns are named {column!r}; write the"
+            " position of the one that you mean, from 0"
         )
     return layout.names.index(wanted)
 
@@ -130,7 +135,7 @@ def _by_name(path: Path, layout: Layout, schema: Schema) -> Choice:
     others = [place for place in range(layout.width) if place not in features]
     label = next((place for place in others if names[place] == label_name), None)
     strange = [names[place] for place in others if names[place] not in known and place != layout.index]
-    notes = (f"the columns {_shown(strange)} are unknown to the model: ignored",) if strange else ()
+    notes = (f"the model does not know the columns {_shown(strange)}; they are ignored",) if strange else ()
     return Choice(features, label, tuple(place for place in others if place != label), notes)
 
 

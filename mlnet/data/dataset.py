@@ -84,8 +84,8 @@ def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Lim
     what = dataset.source.features
     if len(read.features) != len(read.labels):
         raise DataError(
-            f"{what} has {len(read.features)} rows of features and {len(read.labels)} labels; they must be as"
-            " many"
+            f"{what} has {len(read.features)} rows of features but {len(read.labels)} labels; there"
+            " must be one label per row"
         )
     bounds(len(read.features))
     features, divisor = scaling.scaled(as_features(what, read.features), read.kind, dataset.scale)
@@ -94,7 +94,7 @@ def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Lim
     if classifier:
         labels, classes = as_classes(what, read.labels, model.outputs, dataset.classes, read.where)
     elif dataset.classes:
-        raise LabelError(f"{what}: ml.dataset.classes is for the loss CrossEntropy; remove it")
+        raise LabelError(f"{what}: ml.dataset.classes applies to the loss CrossEntropy only; remove the key")
     else:
         labels = as_targets(what, read.labels, model.outputs)
     schema = msgspec.structs.replace(
@@ -198,7 +198,8 @@ def _read(
     if dataset.format == "MNIST":
         if labels is None:
             raise DataError(
-                f"dataset {features}: MNIST has a second file; name it in ml.dataset.source.labels"
+                f"dataset {features}: MNIST keeps the labels in a second file; name it in"
+                " ml.dataset.source.labels"
             )
         return _Read(idx.read_images(features, limits), idx.read_labels(labels, limits), "bytes", schema)
     if dataset.format == "NPZ":

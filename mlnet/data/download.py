@@ -185,12 +185,12 @@ def _read_body(
     deadline: float,
 ) -> int:
     if response.length is not None and response.length > max_bytes:
-        raise DataError(f"{url} has {response.length} bytes where {max_bytes} are expected")
+        raise DataError(f"{url} has {response.length} bytes, but {max_bytes} were expected; check the link")
     received = 0
     while chunk := response.read1(CHUNK_BYTES):
         received += len(chunk)
         if received > max_bytes:
-            raise DataError(f"{url} has more than the expected {max_bytes} bytes")
+            raise DataError(f"{url} has more than the expected {max_bytes} bytes; check the link")
         if time.monotonic() > deadline:
             raise TimeoutError("deadline")
         sink(chunk)

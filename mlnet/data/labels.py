@@ -35,7 +35,9 @@ def as_labels(what: str, values: AnyArray, *, classes: bool, outputs: int) -> ND
     if not classes:
         return as_targets(what, values, outputs)
     if values.dtype.kind not in "biuf":
-        raise LabelError(f"{what}: labels of type {_type(values)} are no class numbers")
+        raise LabelError(
+            f"{what}: labels of type {_type(values)} are not class numbers; write whole numbers from 0"
+        )
     column = _whole(what, _column(what, values), "labels[{}]".format)
     wrong = (column < 0) | (column >= outputs)
     if wrong.any():
@@ -178,7 +180,8 @@ def _whole(what: str, column: AnyArray, where: Where) -> NDArray[np.int64]:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise LabelError(
-            f"{what}: {where(row)} is {column[row]}, which is no class; classes are whole numbers or texts."
-            " Is it the column of labels (ml.dataset.label-column)? Numbers to be predicted need the loss MSE"
+            f"{what}: {where(row)} is {column[row]}, which is not a class; classes are whole"
+            " numbers or texts. Is it the column of labels (ml.dataset.label-column)? Numbers to be"
+            " predicted need the loss MSE"
         )
     return column.astype(np.int64)

@@ -63,7 +63,7 @@ def _header(file: BinaryIO, path: Path, schema: Schema | None) -> bytes:
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if not 0 < length <= MAX_HEADER_BYTES:
-        raise DataError(f"{path} is not a model file of mlnet")
+        raise DataError(f"{path} is not a model file of mlnet; check the path")
     content = file.read(length)
     if schema is None:
         return prefix + content

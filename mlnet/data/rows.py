@@ -66,7 +66,8 @@ def read(
         kinds.add(kind)
         if len(kinds) > 1:
             raise DataError(
-                f"{path} holds files of more than one format ({', '.join(sorted(kinds))}): {file.name}"
+                f"{path} holds files of more than one format ({', '.join(sorted(kinds))}), such as"
+                f" {file.name}; keep one format in it"
             )
         found.append(_read(file, kind, inputs, schema, dialect, limits))
         rows += len(found[-1].features)
@@ -85,7 +86,9 @@ def _files(path: Path) -> list[Path]:
     files = [file for file in names if file.is_file() and not file.name.startswith(".")]
     files = [file for file in files if not _holds_labels(file)]
     if not files or len(names) > _MAX_FILES:
-        raise DataError(f"{path} is a directory of {len(files)} files of rows; 1 to {_MAX_FILES} are read")
+        raise DataError(
+            f"{path} holds {len(files)} files with rows; give a directory that holds 1 to {_MAX_FILES}"
+        )
     return files
 
 
@@ -140,7 +143,8 @@ def _read(
 def _require_width(path: Path, width: int, inputs: int) -> None:
     if width != inputs:
         raise DataError(
-            f"{path} has rows of {width} values and the model takes {inputs}; give it its features only"
+            f"{path} has rows of {width} values, but the model takes {inputs}; leave out everything"
+            " but its features"
         )
 
 
@@ -183,9 +187,9 @@ def _require_labels(path: Path, layout: Layout, choice: Choice, schema: Schema, 
     for number, value in first_values(path, layout, place, limits):
         if not is_missing(value) and value not in known and _whole(value) not in known:
             raise DataError(
-                f"{path}, line {number}: {layout.shown(place)} holds {value[:40]!r}, and the model knows it"
-                " as the column of labels, which this is none of; put the columns in the order of the"
-                " training's file, or leave the labels out"
+                f"{path}, line {number}: {layout.shown(place)} holds {value[:40]!r}, which is not one of the"
+                " model's classes, although its training had the labels there; put the columns in"
+                " the order of the training's file, or leave the labels out"
             )
 
 

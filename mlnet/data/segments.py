@@ -56,7 +56,8 @@ def bounds(rows: int) -> list[int]:
     """
     if rows < SEGMENTS:
         raise TooFewRows(
-            f"the dataset has {rows} rows and is cut into {SEGMENTS} segments; use at least {SEGMENTS} rows"
+            f"the dataset has {rows} rows and needs at least {SEGMENTS}, one for each segment into"
+            " which it is split; check ml.dataset.source, or use a larger dataset"
         )
     return [rows * index // SEGMENTS for index in range(SEGMENTS + 1)]
 

@@ -22,7 +22,11 @@ _UNPACK = "unpack it (gzip is the only compression that is read)"
 _AS_CSV = "save it as CSV"
 _FOREIGN = (
     (b"PAR1", "a Parquet file", f"{_AS_CSV}, such as with pandas.read_parquet(...).to_csv(..., index=False)"),
-    (b"PK\3\4", "a Zip archive", "unpack it; of an Excel file, save the sheet as CSV; NPZ is format: NPZ"),
+    (
+        b"PK\3\4",
+        "a Zip archive",
+        "unpack it; save an Excel sheet as CSV; for an NPZ file, write ml.dataset.format: NPZ",
+    ),
     (b"\xd0\xcf\x11\xe0", "an Excel file", "save the sheet as CSV"),
     (b"BZh", "compressed with bzip2", _UNPACK),
     (b"\xfd7zXZ", "compressed with xz", _UNPACK),
@@ -31,11 +35,11 @@ _FOREIGN = (
     (b"\x89HDF", "an HDF5 file", _AS_CSV),
     (b"SQLite format 3", "an SQLite database", _AS_CSV),
     (b"ARROW1", "an Arrow file", _AS_CSV),
-    (b"\x93NUMPY", "a NumPy array", "read it as format: NPZ"),
-    (b"\0\0\x08", "an IDX file", "read it as format: MNIST"),
-    (b"\x80", "a Python pickle", f"pickles are never read, because they run code: {_AS_CSV}"),
+    (b"\x93NUMPY", "a NumPy array", "write ml.dataset.format: NPZ"),
+    (b"\0\0\x08", "an IDX file", "write ml.dataset.format: MNIST"),
+    (b"\x80", "a Python pickle", f"pickles can run code and are never read: {_AS_CSV}"),
     (b"%PDF", "a PDF", _AS_CSV),
-    (b"version https://git-lfs", "a pointer of Git LFS", "get the file itself: git lfs pull"),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with: git lfs pull"),
     (b"<!DOCTYPE", "a web page", "download the file itself"),
     (b"<html", "a web page", "download the file itself"),
     (b"<?xml", "an XML file", _AS_CSV),

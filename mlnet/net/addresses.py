@@ -69,11 +69,14 @@ def parse(address: str) -> Place:
 def _check_ip(family: str, host: str) -> None:
     ip = hosts.parse_ip(host)
     if ip is None:
-        raise ValueError(f"{host!r} is no IP address; write a name as /dns/{host}/tcp/PORT")
+        raise ValueError(f"{host!r} is not an IP address; write a name as /dns/{host}/tcp/PORT")
     if (":" in host) != (family == "ip6"):
         raise ValueError(f"{host} is no IPv{family[-1]} address")
     if "%" in host or hosts.is_ipv6_link_local(host):
-        raise ValueError(f"{host} means nothing beyond one network cable; give a global or private address")
+        raise ValueError(
+            f"{host} is a link-local address, valid on one network segment only; give a global or"
+            " private address"
+        )
 
 
 def host_of(address: str) -> str:

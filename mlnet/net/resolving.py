@@ -58,7 +58,7 @@ async def _hosts(place: Place) -> list[str]:
     except socket.gaierror as error:
         raise Unresolved(_why(place, error)) from error
     except (OSError, UnicodeError) as error:
-        raise Unresolved(f"{place.host!r} is no name of a host: {error}") from error
+        raise Unresolved(f"{place.host!r} is not a host name: {error}") from error
     four, six = (
         [
             f"/ip{version}/{at[0]}/tcp/{place.port}"
@@ -102,7 +102,7 @@ class _Records:
         """
         name = f"_dnsaddr.{place.host}"
         if name in self._asked or len(self._asked) >= MAX_QUESTIONS:
-            raise Unresolved(f"the records of {name} lead from name to name without an end")
+            raise Unresolved(f"the records of {name} refer to each other without an end")
         self._asked.add(name)
         reason, found = f"no record of {name} is about that peer", list[str]()
         for text in (await _texts(name))[: 4 * MAX_ADDRESSES]:

@@ -52,7 +52,8 @@ def correct(file: Path, output: Path | None) -> Path | None:
             typer.echo(f"{file} is corrected; what it was is in {backup}")
     else:
         typer.echo(
-            "nothing to correct" if not mended.left else "nothing here has a certain fix", err=to_stdout
+            "nothing to correct" if not mended.left else "none of the errors can be corrected automatically",
+            err=to_stdout,
         )
     if mended.left:
         raise TaskError.of(mended.left, str(file if target is None else target))
@@ -91,7 +92,7 @@ def _replace(file: Path, before: bytes, after: bytes) -> Path:
                 os.fsync(new.fileno())
             shutil.copymode(real, name)
             if real.read_bytes() != before:
-                raise ConfigError(f"{file} was changed meanwhile; run the command again")
+                raise ConfigError(f"{file} was changed while it was being corrected; run the command again")
             Path(name).replace(real)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -149,7 +149,7 @@ async def test_sha256_of_a_model(web: str, room: Path) -> None:
     [
         ("/other", HashMismatch, "has the hash"),
         ("/short", HashMismatch, f"has {SIZE - 1} of the promised {SIZE} bytes"),
-        ("/long", DataError, f"has {2 * SIZE} bytes where {SIZE} are expected"),
+        ("/long", DataError, f"has {2 * SIZE} bytes, but {SIZE} were expected"),
         ("/missing", DataError, "answered 404"),
         ("/loop", DataError, "more than 5 redirects"),
         ("/away", DataError, "not an http or https link"),

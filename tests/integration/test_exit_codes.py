@@ -183,7 +183,7 @@ async def test_an_output_that_cannot_be_written_is_found_first(net: Mission) -> 
     (net.base / "file").write_text("")
     status, _, err = await net.run("demo", "--output", str(net.base / "file" / "out"))
     assert status == errors.ConfigError.exit_code, err
-    assert "is no directory" in one_line(err)
+    assert "is not a directory" in one_line(err)
     assert "listens at" not in err
 
 

@@ -246,10 +246,10 @@ def test_class_numbers(values: list[float]) -> None:
     [
         ([0, 3], r"labels\[1\] is 3"),
         ([-1, 0], r"labels\[0\] is -1"),
-        ([0, 0.5], r"labels\[1\] is 0.5, which is no class"),
+        ([0, 0.5], r"labels\[1\] is 0.5, which is not a class"),
         ([0, np.nan], r"labels\[1\] is nan"),
         ([[0, 1]], "2 columns; CrossEntropy needs one"),
-        (["a"], "labels of type text are no class numbers"),
+        (["a"], "labels of type text are not class numbers; write whole numbers from 0"),
     ],
 )
 def test_labels_that_do_not_fit_classes(values: list[object], message: str) -> None:
@@ -297,7 +297,7 @@ def test_classes_keep_their_names(values: Any, declared: Any, numbers: list[int]
         (["a", "b"], (), r"labels\[0\] is 'a'; there are 2 different labels .*ml.dataset.classes"),
         (["a", "z"], ("a", "b", "c"), r"labels\[1\] is 'z', which ml.dataset.classes does not name"),
         ([0, 1], (0, 1), "names 2 classes and the model's last layer has 3 nodes"),
-        ([0.5, 1], (), "which is no class"),
+        ([0.5, 1], (), "which is not a class"),
     ],
 )
 def test_classes_that_do_not_fit(values: Any, declared: Any, message: str) -> None:

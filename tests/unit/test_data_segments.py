@@ -120,7 +120,7 @@ def test_labels_that_do_not_fit_the_output_layer(tmp_path: Path) -> None:
 def test_features_and_labels_of_different_length(tmp_path: Path) -> None:
     path = tmp_path / "odd.npz"
     np.savez(path, features=np.ones((12, 4)), labels=np.zeros(11, np.int64))
-    with pytest.raises(DataError, match="12 rows of features and 11 labels"):
+    with pytest.raises(DataError, match="12 rows of features but 11 labels"):
         split(definition(**three_classes(path)), tmp_path, tmp_path)
 
 

@@ -118,7 +118,7 @@ def test_why_a_dnsaddr_is_of_no_use(records: Known) -> None:
     for name, words in (
         ("none", "the DNS has no name _dnsaddr.none"),
         ("other", "no record of _dnsaddr.other is about that peer"),
-        ("loop", "lead from name to name without an end"),
+        ("loop", "refer to each other without an end"),
     ):
         with pytest.raises(Unresolved, match=words):
             ask(f"/dnsaddr/{name}")

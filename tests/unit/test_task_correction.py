@@ -44,10 +44,10 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "no colon after a section": (("  optimizer:", "  optimizer"), "no colon after optimizer"),
     "no space after the dash": (("- CrossEntropy", "-CrossEntropy"), "no space between the dash"),
     "curly quotes": (("mlnet/examples/digits.npz", "“mlnet/examples/digits.npz”"), "quotation marks"),
-    "a column too far right": (("    epochs: 12", "     epochs: 12"), "begins in column 6"),
-    "a column too far left": (("        nodes: 64", "       nodes: 64"), "begins in column 8"),
-    "Markdown": (("version: 1", "```yaml\nversion: 1"), "a line of Markdown"),
-    "a key twice": (("    epochs: 12", "    epochs: 12\n    epochs: 12"), "stands here twice, first on line"),
+    "a column too far right": (("    epochs: 12", "     epochs: 12"), "starts in column 6"),
+    "a column too far left": (("        nodes: 64", "       nodes: 64"), "starts in column 8"),
+    "Markdown": (("version: 1", "```yaml\nversion: 1"), "a Markdown code fence"),
+    "a key twice": (("    epochs: 12", "    epochs: 12\n    epochs: 12"), "appears twice, first on line"),
     "another case": (("payment:", "Payment:"), "write payment"),
     "underscores": (("batch-size", "batch_size"), "write batch-size"),
     "a slip": (("payment:", "paymnet:"), "write payment"),
@@ -74,7 +74,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "a zero at the end": (("cpus: 1\n", "cpus: 1\n\0\0"), "U+0000"),
     "an input layer": (
         ("      - id: 1\n", "      - type: Input\n        shape: [64]\n      - id: 1\n"),
-        "the dataset says how many inputs",
+        "the dataset determines the number of inputs",
     ),
 }
 
@@ -111,9 +111,9 @@ UNCERTAIN: dict[str, tuple[tuple[str, str], str, str]] = {
     "a placeholder": (
         ("epochs: 12", "epochs: {{ epochs }}"),
         "",
-        "a placeholder that has not been filled in?",
+        "is this a placeholder that was not filled in? Write the value instead",
     ),
-    "a conflict": (("    epochs: 12", "<<<<<<< HEAD\n    epochs: 12"), "", "a mark of a merge conflict"),
+    "a conflict": (("    epochs: 12", "<<<<<<< HEAD\n    epochs: 12"), "", "a merge conflict marker"),
     "an anchor": (("epochs: 12", "epochs: &e 12"), "ml.optimizer.epochs", "write the value out"),
     "another optimizer": (("type: Adam", "type: Nadam"), "ml.optimizer.type", "did you mean Adam?"),
     "a thousand, or one": (("epochs: 12", "epochs: 1,000"), "ml.optimizer.epochs", '"1,000"'),

@@ -1,0 +1,185 @@
+"""What is said of tables and other files of rows: how they were understood, and why they are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from message_cases import Case, check
+from ml_support import definition
+
+from mlnet.data import modelfile, npz, rows, schema, split
+from mlnet.data.schema import Dialect, Schema
+from mlnet.data.table import Limits
+
+SMALL = Limits(source_bytes=1 << 20, table_bytes=1 << 16, rows=4096, columns=64, line_bytes=200)
+ROWS = "".join(f"{n % 7}.5,{n % 3}.25,{n % 5}.5,{n % 2}\n" for n in range(12))
+
+
+def csv(content: str | bytes, loss: str = "CrossEntropy", **keys: Any) -> Case:
+    """What is said of a CSV: the error, or the notes."""
+
+    def case(directory: Path) -> object:
+        data = content if isinstance(content, bytes) else content.replace("ROWS", ROWS).encode()
+        (directory / "data.csv").write_bytes(data)
+        source = keys.get("source", {"features": "data.csv"})
+        dataset = {"format": "CSV", **keys, "source": source}
+        wanted = definition(dataset=dataset, loss=loss, metrics=(loss,))
+        return "\n".join(split(wanted, directory, directory, SMALL).notes)
+
+    return case
+
+
+def test_how_tables_are_understood(tmp_path: Path) -> None:
+    numbered = "".join(f"{n},{line}\n" for n, line in enumerate(ROWS.splitlines()))
+    check(
+        "notes",
+        {
+            "names": csv("a,b,c,kind\nROWS"),
+            "no names": csv(ROWS),
+            "semicolons and decimal commas": csv(ROWS.replace(",", ";").replace(".", ",")),
+            "a delimiter at the end of each line": csv(ROWS.replace("\n", ",\n")),
+            "comments": csv("# of a sensor\nROWS"),
+            "a comment that names the columns": csv("# a,b,c,kind\nROWS"),
+            "an index": csv(f",a,b,c,kind\n{numbered}"),
+            "pixels": csv(ROWS.replace(".5", "").replace(".25", "00")),
+            "pixels that are to be scaled": csv(ROWS, scale="1/255"),
+        },
+        tmp_path,
+    )
+
+
+def test_tables_that_leave_a_doubt(tmp_path: Path) -> None:
+    numbered = "".join(f"{n},{line}\n" for n, line in enumerate(ROWS.splitlines()))
+    check(
+        "doubts",
+        {
+            "rows that are numbered": csv(numbered),
+            "a name, and no names": csv(ROWS, **{"label-column": "kind"}),
+            "a name twice": csv("a,a,c,kind\nROWS", **{"label-column": "a"}),
+            "a single column": csv("1.5\n" * 12),
+            "names or values": csv("1,b,3,4\nROWS"),
+            "a comment or a value": csv("#1,a,b,0\n" + "x,a,b,1\n" * 12),
+            "thousands": csv('"1,000";2;0\n' * 12, delimiter=";"),
+            "libsvm": csv("1 1:0.5 2:0.25\n" * 12),
+            "ARFF": csv("@relation digits\nROWS"),
+            "a decimal comma that was not told": csv("x;y;z\n1.5;2.5;0\n" + "1.5;2,5;0\n" * 12, decimal="."),
+            "classes of a regression": csv(ROWS, "MSE", classes=["a", "b"]),
+            "fewer classes than outputs": csv(ROWS, classes=["a", "b"]),
+            "a label that is no declared class": csv(ROWS, classes=[*range(1, 11)]),
+        },
+        tmp_path,
+    )
+
+
+KINDS = {
+    "Parquet": b"PAR1",
+    "Zip": b"PK\3\4",
+    "Excel": b"\xd0\xcf\x11\xe0",
+    "bzip2": b"BZh9",
+    "xz": b"\xfd7zXZ\0",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "HDF5": b"\x89HDF",
+    "SQLite": b"SQLite format 3\0",
+    "Arrow": b"ARROW1",
+    "NumPy": b"\x93NUMPY",
+    "IDX": b"\0\0\x08\x01",
+    "pickle": b"\x80\x04",
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\n",
+    "HTML": b"<!DOCTYPE html>",
+    "XML": b"<?xml version='1.0'?>",
+    "JSON": b'{"a": 1}',
+}
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    check("no-tables", {kind: csv(start) for kind, start in KINDS.items()}, tmp_path)
+
+
+def read(
+    files: dict[str, bytes], known: Schema | None = None, name: str = "", dialect: Dialect | None = None
+) -> Case:
+    def case(directory: Path) -> object:
+        for file, content in files.items():
+            (directory / file).write_bytes(content)
+        inputs = known.inputs if known else 3
+        return "\n".join(rows.read(directory / name, inputs, known, dialect, SMALL).notes)
+
+    return case
+
+
+def saved(values: np.ndarray) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    np.savez(file, features=values)
+    return file.getvalue()
+
+
+def test_new_rows(tmp_path: Path) -> None:
+    named = Schema("CSV", 3, classes=(0, 1), width=4, names=("a", "b", "c", "kind"), label=3)
+    bare = Schema("CSV", 3, classes=("cat", "dog"), width=5, label=3, ignored=(4,))
+    pixels = Schema("NPZ", 3, kind="bytes", divisor=255)
+    table = ROWS.encode()
+    check(
+        "new-rows",
+        {
+            "a column is missing": read({"x.csv": b"a,b,x\n" + b"1,2,3\n" * 3}, named, "x.csv"),
+            "a column is unknown": read({"x.csv": b"a,b,c,x\n" + b"1,2,3,4\n" * 3}, named, "x.csv"),
+            "a name twice": read({"x.csv": b"a,a,b,c\n" + b"1,2,3,4\n" * 3}, named, "x.csv"),
+            "too many columns": read({"x.csv": b"1.5,2,3,4,5,6\n" * 3}, bare, "x.csv"),
+            "columns that may be two": read({"x.csv": b"1.5,2,3,4\n" * 3}, bare, "x.csv"),
+            "something else than labels": read({"x.csv": b"1.5,2,3,bird,1\n" * 3}, bare, "x.csv"),
+            "an array of another width": read({"x.npz": saved(np.ones((3, 2)))}, pixels, "x.npz"),
+            "fractions for pixels": read({"x.npz": saved(np.full((3, 3), 7.5))}, pixels, "x.npz"),
+            "bytes, and a model of numbers": read(
+                {"x.npz": saved(np.full((3, 3), 200, np.uint8))}, Schema("NPZ", 3), "x.npz"
+            ),
+            "bytes, and a model of which nothing is known": read(
+                {"x.npz": saved(np.full((3, 3), 200, np.uint8))}, None, "x.npz"
+            ),
+            "files of two formats": read({"x.csv": table, "y.npz": saved(np.ones((3, 3)))}, named),
+            "an empty directory": read({}, named),
+        },
+        tmp_path,
+    )
+
+
+def test_descriptions_in_models(tmp_path: Path) -> None:
+    def delivered(content: bytes) -> Case:
+        def case(directory: Path) -> object:
+            (directory / "m").write_bytes(content)
+            return modelfile.deliver(directory / "m", directory / "n", Schema("NPZ", 3))
+
+        return case
+
+    def array(values: bytes) -> Case:
+        def case(directory: Path) -> object:
+            (directory / "x.npy").write_bytes(values)
+            return npz.read_array(directory / "x.npy", "features", SMALL, alone=True)
+
+        return case
+
+    def header(text: str, version: bytes = b"\1\0") -> bytes:
+        padded = f"{text}\n".encode()
+        return (
+            b"\x93NUMPY" + version + len(padded).to_bytes(2 if version == b"\1\0" else 4, "little") + padded
+        )
+
+    shape = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
+    check(
+        "descriptions",
+        {
+            "no JSON": lambda _: schema.from_json("{", "model.safetensors"),
+            "a contradiction": lambda _: schema.from_json(
+                '{"format": "CSV", "inputs": 3, "width": 9}', "model.safetensors"
+            ),
+            "names that are too long": lambda _: Schema("CSV", 1, names=("x" * schema.MAX_BYTES,)).to_json(),
+            "a model of another kind": delivered(b"hello"),
+            "a model with a damaged header": delivered((4).to_bytes(8, "little") + b"[{}]"),
+            "an array of version 3": array(header(shape % "(2, 2)", b"\3\0")),
+            "an impossible shape": array(header(shape % "(-1, 2)")),
+        },
+        tmp_path,
+    )
