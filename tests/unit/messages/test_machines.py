@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -289,13 +291,13 @@ def test_corrections_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[s
             "nothing certain": corrected(EXAMPLE.read_text().replace("MLP", "GAN")),
             "too many backups": corrected(slip, backups=100),
             "a file that cannot be replaced": patched(
-                correcting.tempfile,
+                tempfile,
                 "mkstemp",
                 raising(PermissionError(errno.EACCES, "Permission denied")),
                 corrected(slip),
             ),
             "a file that changes": patched(
-                correcting.shutil,
+                shutil,
                 "copymode",
                 lambda *paths: Path(paths[0]).write_text("version: 1\n"),
                 corrected(slip),

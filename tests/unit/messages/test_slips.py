@@ -7,7 +7,7 @@ from pathlib import Path
 from message_cases import Case, check
 from task_support import EXAMPLE, Draft
 
-from mlnet import task
+from mlnet import task, yaml12
 
 SIZE = "    training-set-size: 0.8\n"
 EPOCHS = "    epochs: 12\n"
@@ -111,3 +111,23 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
         },
         tmp_path,
     )
+
+
+STRICT = {
+    "an anchor": "a: &x 1\n",
+    "an alias": "a: *x\n",
+    "a merge key": "<<: 1\n",
+    "a number as a key": "1: 2\n",
+    "a long number": f"a: {'3' * 70}\n",
+    "a control character": "a: \x07\n",
+    "a long text": "#" * (yaml12.MAX_BYTES + 1),
+}
+
+
+def test_texts_of_others(tmp_path: Path) -> None:
+    """Of which only the first error is looked for."""
+
+    def text(content: str) -> Case:
+        return lambda _: task.load(content, diagnose=False)
+
+    check("strict", {title: text(content) for title, content in STRICT.items()}, tmp_path)

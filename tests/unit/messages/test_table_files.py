@@ -9,7 +9,7 @@ import numpy as np
 from message_cases import Case, check
 from ml_support import definition
 
-from mlnet.data import modelfile, npz, rows, schema, split
+from mlnet.data import labels, modelfile, npz, rows, schema, split
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.table import Limits
 
@@ -180,6 +180,22 @@ def test_descriptions_in_models(tmp_path: Path) -> None:
             "a model with a damaged header": delivered((4).to_bytes(8, "little") + b"[{}]"),
             "an array of version 3": array(header(shape % "(2, 2)", b"\3\0")),
             "an impossible shape": array(header(shape % "(-1, 2)")),
+        },
+        tmp_path,
+    )
+
+
+def test_labels_of_segments(tmp_path: Path) -> None:
+    def given(values: np.ndarray) -> Case:
+        return lambda _: labels.as_labels("DIR/segment", values, classes=True, outputs=3)
+
+    check(
+        "labels",
+        {
+            "texts": given(np.array(["a", "b"])),
+            "three dimensions": given(np.zeros((2, 2, 2))),
+            "a class beyond the last": given(np.array([0, 3])),
+            "a fraction": given(np.array([0.5])),
         },
         tmp_path,
     )
