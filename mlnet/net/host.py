@@ -142,6 +142,10 @@ class Host:
         """Close every connection and end the thread."""
         await self._thread.stop()
 
+    def refuse_calls(self) -> None:
+        """Refuse gRPC streams from now on: the server is about to stop."""
+        self._inbound.refuse_calls()
+
     def source(self, grpc_peer: str) -> Source | None:
         """Who is behind a gRPC call, by its ``context.peer()``."""
         return self._inbound.source(grpc_peer)
@@ -276,6 +280,9 @@ class Host:
             self._met_self.set()
         else:
             self._thread.notify(self._events.on_twin, session.remote_ip)
+            # The twin learns of us only if its handshake ends: we do not hang up in the middle of it.
+            with trio.move_on_after(MEET_SECONDS):
+                await session.event_closed.wait()
 
     async def _watch(self, link: Link) -> None:
         session = link.session
@@ -373,12 +380,13 @@ class Host:
                     return session
                 with trio.move_on_after(MEET_SECONDS):
                     await met.wait()
-                await session.close()
             finally:
                 self._met_self = None
+        if not met.is_set():
+            self._thread.notify(self._events.on_twin, session.remote_ip)
+        await session.close()
         if met.is_set():
             return "it is this node itself"
-        self._thread.notify(self._events.on_twin, session.remote_ip)
         return "another process answers there with the identity of this node"
 
     async def _open(self, peer: str, address: str) -> Session | str:

@@ -83,6 +83,7 @@ class Inbound:
     ) -> None:
         self._limits, self._runtime, self._rpc_socket = limits, runtime, rpc_socket
         self._rpc_way: sockets.Way | None = None
+        self._stopping = False
         self._admit, self._serve_wellknown = admit, serve_wellknown
         self._bounds = {
             Kind.NAMELESS: limits.nameless_streams_per_peer,
@@ -103,6 +104,10 @@ class Inbound:
     def start(self) -> None:
         """Find the gRPC server, which listens by now; it is reached though its name be removed later."""
         self._rpc_way = sockets.Way(self._rpc_socket)
+
+    def refuse_calls(self) -> None:
+        """Refuse gRPC streams from now on: the server is about to stop. May be called in any thread."""
+        self._stopping = True
 
     def close(self) -> None:
         """Let go of the gRPC server."""
@@ -183,7 +188,7 @@ class Inbound:
         return str(protocol)
 
     async def _serve_rpc(self, peer: str, stream: Stream) -> None:
-        if self._rpc_way is None:
+        if self._rpc_way is None or self._stopping:
             raise MuxedStreamError("the host has stopped")
         name = self._runtime.caller()
         self._sources[_caller(name)] = Source(peer, stream.muxed_conn.remote_ip)

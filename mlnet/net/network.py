@@ -151,6 +151,7 @@ class Network:
         await _within(STOP_SECONDS, "the dials of our own identity", self._twins.stop())
         await _within(STOP_SECONDS, "the dials under way", self._contacts.stop())
         await _within(STOP_SECONDS, "the conversations", self._conversations.stop())
+        self._host.refuse_calls()
         if self._server is not None:
             await _within(STOP_SECONDS, "the gRPC server", self._server.stop())
         await self._host.stop()

@@ -462,7 +462,7 @@ async def test_a_copy_on_another_machine_is_told_by_what_peers_know() -> None:
     identity, told = Identity.generate(), Told()
     logging.getLogger("mlnet.net.twins").addHandler(told)
     async with running(Node(identity)) as one, running(Node(identity)) as copy:
-        copy.network.known_at([one.address, "/ip4/127.0.0.1/tcp/1", "/dns4/example.org/tcp/1", "garbage"])
+        copy.network.known_at([one.address, "/ip4/127.0.0.1/tcp/1", "/dns4/localhost/tcp/1", "garbage"])
         async with asyncio.timeout(SECONDS):
             await told.twice.wait()
         copy.network.known_at([copy.address])
