@@ -71,8 +71,8 @@ PLANTS: dict[str, Plant] = {
     ),
     "the stall of training goes unnoticed": Plant(
         trainingphase.stalled,
-        'member.failure = f"no step',
-        'return None; member.failure = f"no step',
+        'member.failure = f"training made',
+        'return None; member.failure = f"training made',
         "effects",
     ),
     "a hash that is not checked": Plant(effects.verified, "content == digest", "True", "effects"),
