@@ -68,6 +68,10 @@ def parse(address: str) -> Place:
 
 def _check_ip(family: str, host: str) -> None:
     ip = hosts.parse_ip(host)
+    if ip is None and host.startswith("["):
+        raise ValueError(
+            f"an IPv6 address in a multiaddr has no brackets; write /ip6/{host.strip('[]')}/tcp/PORT"
+        )
     if ip is None:
         raise ValueError(f"{host!r} is not an IP address; write a name as /dns/{host}/tcp/PORT")
     if (":" in host) != (family == "ip6"):

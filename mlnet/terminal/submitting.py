@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mlnet import client
+from mlnet import client, outputs
 from mlnet.options import ClientOptions
 from mlnet.protocol.commands import Report
 from mlnet.result import Result
@@ -35,8 +35,10 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
             _hurry(controls.submission, job.enough)
 
     if job.resume is None:
-        # Before the network is asked: a wrong definition needs no peers to be told so.
+        # Before the network is asked: no peer is needed to see that these are wrong.
         client.read_definition(job.file, job.waiting_period)
+        if job.output is not None:
+            outputs.check(outputs.absolute(job.output), private=options.data_dir)
     said: set[str] = set()
 
     def notice(text: str) -> None:

@@ -16,6 +16,7 @@ from mission import EXAMPLE, Mission, mission
 from mlnet import errors, yaml12
 
 pytestmark = pytest.mark.timeout(120)
+STRANGER = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
 
 
 def plain() -> dict[str, Any]:
@@ -124,7 +125,7 @@ async def test_no_peer_answers(net: Mission) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"/ip4/127.0.0.1/tcp/{closed.getsockname()[1]}"
-        peer = f"{address}/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+        peer = f"{address}/p2p/{STRANGER}"
         status, _, err = await net.run("submit", str(EXAMPLE), "--peer", peer)
     assert status == errors.PeerUnreachable.exit_code, err
     assert address in one_line(err)
@@ -179,12 +180,16 @@ async def test_a_redis_server_that_is_too_old(net: Mission) -> None:
     assert "7.0 or later" in one_line(err)
 
 
-async def test_an_output_that_cannot_be_written_is_found_first(net: Mission) -> None:
+@pytest.mark.parametrize("command", [("demo",), ("submit", "--peer", "/ip4/127.0.0.1/tcp/1/p2p/" + STRANGER)])
+async def test_an_output_that_cannot_be_written_is_found_first(
+    net: Mission, command: tuple[str, ...]
+) -> None:
     (net.base / "file").write_text("")
-    status, _, err = await net.run("demo", "--output", str(net.base / "file" / "out"))
+    status, _, err = await net.run(*command, "--output", str(net.base / "file" / "out"))
     assert status == errors.ConfigError.exit_code, err
     assert "is not a directory" in one_line(err)
     assert "listens at" not in err
+    assert "peer" not in err
 
 
 async def test_no_redis_binary(net: Mission) -> None:
