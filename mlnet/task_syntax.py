@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from mlnet import task_spellings, yaml_survey
 from mlnet.errors import TaskProblem
-from mlnet.task_reading import ALL_KEYS, METRICS, examine, new_problems
+from mlnet.task_keys import ALL_KEYS
+from mlnet.task_model import METRICS
+from mlnet.task_reading import examine, new_problems
 from mlnet.yaml12 import YamlError
 
 MAX_FINDINGS = 100
