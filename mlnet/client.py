@@ -24,6 +24,7 @@ from mlnet.protocol.client import Client, Dataset
 from mlnet.protocol.messages import Message, NewMlTask, SegmentInfo
 from mlnet.protocol.rivals import Rivals
 from mlnet.state import State, opened
+from mlnet.stored import STORED, Stored, find_unfinished, read_stored, write_stored
 from mlnet.submission import Observer, Submission, ignore
 from mlnet.wire import Wire, WireHandlers
 
@@ -34,18 +35,6 @@ MODEL_HEADER_BYTES = 64 << 10
 Traffic = Callable[[bool, str, Message], None]
 Notice = Callable[[str], None]
 """Takes what the user should know of this machine or of a peer, beside any task."""
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """What a client needs beside the journal to take a task up again; ``peers`` to find the network with."""
-
-    segments: tuple[SegmentInfo, ...]
-    files: tuple[str, ...]
-    inputs: int
-    outputs: int
-    output: str
-    peers: tuple[str, ...] = ()
-    schema: data.Schema | None = None
 
 
 class TaskClient:
@@ -197,7 +186,7 @@ class TaskClient:
                 self._options.wire.peers,
                 dataset.schema,
             )
-            files.replace(directory / outputs.STORED, msgspec.json.encode(stored))
+            write_stored(directory, stored)
         return stored
 
     def _check_output(self, folder: Path, task: str = "") -> None:
@@ -237,14 +226,14 @@ class TaskClient:
         if stored is None:
             raise ConfigError(
                 f"the files of the task in {directory} are damaged, it cannot be resumed: "
-                f"{outputs.STORED} cannot be read"
+                f"{STORED} cannot be read"
             )
         folder = outputs.absolute(output or Path(stored.output))
         self._check_output(folder, found)
         if output is not None:
             stored = msgspec.structs.replace(stored, output=str(folder))
             with files.written_to(directory, "free some space"):
-                files.replace(directory / outputs.STORED, msgspec.json.encode(stored))
+                write_stored(directory, stored)
         definition = task_definition.load(announcement.body.definition)
         submission = self._submission(announcement, definition, stored, observe)
         submission.take_up(events)
@@ -377,35 +366,6 @@ async def _split(definition: task_definition.TaskDefinition, base: Path, directo
     except asyncio.CancelledError:
         await asyncio.gather(splitting, return_exceptions=True)
         raise
-
-
-def read_stored(state: State, task: str) -> Stored | None:
-    """What is kept of a task beside its journal; None where it cannot be read."""
-    try:
-        return msgspec.json.decode((state.task(task) / outputs.STORED).read_bytes(), type=Stored)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def find_unfinished(state: State, task: str) -> str:
-    """The unfinished task whose id begins so.
-
-    Raises:
-        ConfigError: there is none, or more than one.
-    """
-    found = [name for name in state.unfinished() if name.startswith(task)]
-    if len(found) != 1:
-        raise ConfigError(_no_single_task(task, found, state.unfinished()))
-    return found[0]
-
-
-def _no_single_task(beginning: str, found: list[str], unfinished: list[str]) -> str:
-    if found:
-        return (
-            f"{len(found)} unfinished tasks begin with {beginning}: {', '.join(found)}; write more of the id"
-        )
-    known = f"unfinished are {', '.join(unfinished)}" if unfinished else "there is none in the data directory"
-    return f"no unfinished task begins with {beginning}; {known}"
 
 
 def _admit_nobody(*_: str) -> None:

@@ -12,11 +12,10 @@ import msgspec
 from mlnet import data, files
 from mlnet.errors import ConfigError, MlnetError, StorageError
 from mlnet.result import ModelFile, Result
+from mlnet.stored import STORED
 from mlnet.tasktraining import MODEL
 
 RESULT = "result.json"
-STORED = "dataset.json"
-"""In the directory of a client's task: what it needs beside the journal to take the task up again."""
 KEPT = "; the model is kept at "
 FIX = "choose another directory with --output"
 _OURS = frozenset({MODEL, RESULT, f"{MODEL}.part", f"{RESULT}.part"})

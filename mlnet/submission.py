@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 
 from mlnet import clock, data, files, outputs, store
-from mlnet import task as task_definition
 from mlnet.book import Book
 from mlnet.errors import (
     DataError,
@@ -59,7 +58,7 @@ from mlnet.tasktraining import MODEL
 from mlnet.terminal.directories import default_data_dir
 from mlnet.terminal.wording import TASK_LENGTH
 from mlnet.timers import Timers
-from mlnet.training.plan import Scored, ScorePlan
+from mlnet.training.plan import Scored
 from mlnet.training.process import Trainer
 from mlnet.wire import Wire
 
@@ -373,13 +372,7 @@ class Submission:
 
     async def _score(self, model: Path, segments: list[Path]) -> Scored:
         scorer = await self._load_scorer()
-        plan = ScorePlan(
-            task_definition.to_plain(self.machine.definition), str(model), tuple(map(str, segments))
-        )
-        async for event in scorer.run(plan):
-            if isinstance(event, Scored):
-                return event
-        raise TrainingError("the scoring process ended without a result")
+        return await scorer.score(model, segments, self.machine.definition)
 
     async def _fetched(self, command: FetchModel) -> Path:
         """The model, from the first holder that delivers what it promised."""

@@ -33,7 +33,7 @@ from multiaddr import Multiaddr
 from mlnet import hosts
 from mlnet.errors import PeerUnreachable
 from mlnet.net import addresses as addressing
-from mlnet.net import listening, metrics, refusals, repairs, resolving, wellknown
+from mlnet.net import dialling, listening, metrics, refusals, repairs, wellknown
 from mlnet.net.bridge import TrioThread
 from mlnet.net.door import Door
 from mlnet.net.inbound import Inbound, Source
@@ -51,8 +51,6 @@ from mlnet.net.yamux import YamuxSession
 logger = logging.getLogger(__name__)
 GARBAGE_POINTS = 6.0
 """What a connection costs its peer that ended because the peer broke the rules."""
-HEAD_START_SECONDS = 0.25
-"""Time for one address to answer before the next one is dialled as well."""
 SHUTDOWN_SECONDS = 2.0
 MEET_SECONDS = 5.0
 """Time for our own end of a connection with ourselves to appear."""
@@ -319,36 +317,9 @@ class Host:
             return
         if self.is_banned(peer):
             raise PeerUnreachable(f"peer {peer} is banned for a while because it violated the protocol")
-        reasons: list[str] = []
-        async with trio.open_nursery() as nursery:
-
-            async def attempt(address: str, name: str, failed: trio.Event) -> None:
-                try:
-                    found = await resolving.resolve(address, peer, self._limits.dial_seconds)
-                except resolving.Unresolved as error:
-                    reasons.append(f"{address}: {error}")
-                else:
-                    if found == [address]:
-                        await dial(address, name)
-                    else:
-                        await race(found, f"{address} is ")
-                failed.set()
-
-            async def dial(address: str, name: str) -> None:
-                reason = await self._dial_one(peer, address)
-                if reason is None:
-                    nursery.cancel_scope.cancel()
-                else:
-                    reasons.append(f"{name}{address}: {reason}")
-
-            async def race(among: Sequence[str], name: str = "") -> None:
-                for address in among:
-                    failed = trio.Event()
-                    nursery.start_soon(attempt, address, name, failed)
-                    with trio.move_on_after(HEAD_START_SECONDS):
-                        await failed.wait()
-
-            await race(addresses)
+        reasons = await dialling.race(
+            addresses, peer, self._limits.dial_seconds, lambda address: self._dial_one(peer, address)
+        )
         if self._links.session(peer) is None:
             reason = "; ".join(reasons) or (
                 "it closed the connection at once" if addresses else "no address is known"

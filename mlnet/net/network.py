@@ -245,14 +245,6 @@ class Network:
         dialled."""
         await self._contacts.lost(peer, seconds)
 
-    def penalise(self, peer: str, points: float = 1.0) -> None:
-        """Score a peer down; at ten points (they fade, one a minute) it is disconnected and shut out for a
-        minute.
-
-        The network does it for garbage by itself; call it for what only the user sees, such as equivocation.
-        """
-        self._contacts.penalise(peer, points)
-
     # --- envelopes
 
     def send(

@@ -7,7 +7,7 @@ carries the commands out, and replay it after a crash.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -314,11 +314,6 @@ class Node:
         self.ended[task] = None
         while len(self.ended) > MAX_ENDED:
             self.ended.popitem(last=False)
-
-
-def waits(node: Node) -> Mapping[str, str]:
-    """What each task of a node waits for, and from whom."""
-    return {task: f"{member.phase.value}: {member.waiting}" for task, member in node.members.items()}
 
 
 def _unanswered(reason: str, busy: int = 0) -> Report:

@@ -9,7 +9,7 @@ from random import Random
 
 from mlnet.clocks import PeerClocks
 from mlnet.protocol.client import Client
-from mlnet.protocol.commands import Command, End, ServeStore
+from mlnet.protocol.commands import ServeStore
 from mlnet.protocol.events import Event, Received
 from mlnet.protocol.machine import Machine, Seal
 from mlnet.protocol.messages import Message
@@ -200,11 +200,6 @@ class Party:
                 del record.events[record.durable :]
                 if not record.events:
                     del self.disk[task]
-
-
-def ends(commands: list[Command]) -> bool:
-    """Whether a task is over with these commands."""
-    return any(isinstance(command, End) for command in commands)
 
 
 def chance(random: Random, per_mille: int) -> bool:

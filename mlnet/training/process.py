@@ -141,6 +141,24 @@ class Trainer:
             raise TrainingError("the trainer said Ready a second time")
         yield event
 
+    async def score(self, model: Path, segments: Sequence[Path], definition: TaskDefinition) -> Scored:
+        """Measure a model in the child, because the model comes from the network.
+
+        Args:
+            model: its file, whose hash has been verified.
+            segments: the held-back segments.
+            definition: what the model must be.
+
+        Raises:
+            DataError: the model is not what the definition describes, or a segment cannot be read.
+            TrainingError: its answers are not finite, or the child failed.
+        """
+        plan = ScorePlan(task.to_plain(definition), str(model), tuple(map(str, segments)))
+        async for event in self.run(plan):
+            if isinstance(event, Scored):
+                return event
+        raise TrainingError("the scoring process ended without a result")
+
     async def stop(self) -> None:
         """End the child, whatever it does; may be called again."""
         await processes.end(self._process, _GRACE_SECONDS)
@@ -181,37 +199,3 @@ class Trainer:
         while chunk := await stderr.read(_TAIL_BYTES):
             self._tail += chunk
             del self._tail[:-_TAIL_BYTES]
-
-
-async def score(
-    model: Path,
-    segments: Sequence[Path],
-    definition: TaskDefinition,
-    *,
-    threads: int = 1,
-    memory: int | None = None,
-    seconds: float = SCORE_SECONDS,
-) -> Scored:
-    """Measure a model in a child process, because the model comes from the network.
-
-    Args:
-        model: its file, whose hash has been verified.
-        segments: the held-back segments.
-        definition: what the model must be.
-        threads: as in :meth:`Trainer.start`.
-        memory: as in :meth:`Trainer.start`.
-        seconds: from the child's being ready to its answer.
-
-    Raises:
-        DataError: the model is not what the definition describes, or a segment cannot be read.
-        TrainingError: its answers are not finite, or the child failed.
-    """
-    plan = ScorePlan(task.to_plain(definition), str(model), tuple(map(str, segments)), threads)
-    trainer = await Trainer.start(threads=threads, memory=memory)
-    try:
-        async for event in trainer.run(plan, seconds):
-            if isinstance(event, Scored):
-                return event
-        raise TrainingError("the trainer ended without a score")
-    finally:
-        await trainer.stop()

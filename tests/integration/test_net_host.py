@@ -59,7 +59,7 @@ async def test_a_dial_does_not_wait_for_a_head_start_of_other_addresses(
 ) -> None:
     """With head starts of an hour, both libp2p's and ours, a dial that waited for one would not end."""
     monkeypatch.setattr("libp2p.network.swarm._HAPPY_EYEBALLS_DELAY", 3600.0)
-    monkeypatch.setattr("mlnet.net.host.HEAD_START_SECONDS", 3600.0)
+    monkeypatch.setattr("mlnet.net.dialling.HEAD_START_SECONDS", 3600.0)
     async with hosting() as (server, _, peer), hosting() as (client, _, _):
         dead = "/ip4/127.0.0.1/tcp/1"
         async with asyncio.timeout(SECONDS):

@@ -31,7 +31,7 @@ from mlnet.training import architecture, shards
 from mlnet.training.architecture import Architecture, Dense
 from mlnet.training.model import Model, build, load_model, save_model
 from mlnet.training.plan import Finished, Progress, Segment, TrainingPlan
-from mlnet.training.process import Trainer, score
+from mlnet.training.process import Trainer
 
 TASK = "5" * 64
 SEED = "a seed"
@@ -318,7 +318,8 @@ async def test_the_digits_are_learnt(tmp_path: Path, redis: RedisServer) -> None
     async with trainers(5) as children:
         results = await asyncio.gather(*map(run, children, made))
     held_out: Sequence[Path] = [segment.path for segment in dataset.segments[8:]]
-    scored = await score(Path(results[0][1].model), held_out, task_definition)
+    async with trainers(1) as children:
+        scored = await children[0].score(Path(results[0][1].model), held_out, task_definition)
     assert scored.rows == sum(segment.rows for segment in dataset.segments[8:])
     assert scored.accuracy is not None
     assert scored.accuracy > 0.93
@@ -329,5 +330,6 @@ async def test_a_model_that_is_not_the_tasks_is_not_scored(tmp_path: Path) -> No
     dataset = split(task_definition, tmp_path, tmp_path)
     other = Architecture(64, (Dense(10),), "CrossEntropy")
     save_model(build(other, Initializer(), bytes(8)), tmp_path / "model")
-    with pytest.raises(DataError, match="not the one that the task's definition describes"):
-        await score(tmp_path / "model", [dataset.segments[9].path], task_definition)
+    async with trainers(1) as children:
+        with pytest.raises(DataError, match="not the one that the task's definition describes"):
+            await children[0].score(tmp_path / "model", [dataset.segments[9].path], task_definition)

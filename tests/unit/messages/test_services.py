@@ -14,7 +14,7 @@ import pytest
 from message_cases import Case, check
 from task_support import Draft
 
-from mlnet import client, journal, state
+from mlnet import journal, state, stored
 from mlnet.envelope import Envelope
 from mlnet.identity import Identity
 from mlnet.net import addresses, dialback, intake
@@ -264,9 +264,9 @@ def test_nodes(tmp_path: Path) -> None:
             "a directory that another process uses": locked,
             "a directory below a file": below_a_file,
             "a damaged journal": damaged,
-            "no task to resume": lambda _: client._no_single_task("ab", [], []),
-            "another task to resume": lambda _: client._no_single_task("ab", [], ["cd" * 32]),
-            "two tasks to resume": lambda _: client._no_single_task("ab", ["ab1", "ab2"], ["ab1", "ab2"]),
+            "no task to resume": lambda _: stored._no_single_task("ab", [], []),
+            "another task to resume": lambda _: stored._no_single_task("ab", [], ["cd" * 32]),
+            "two tasks to resume": lambda _: stored._no_single_task("ab", ["ab1", "ab2"], ["ab1", "ab2"]),
         },
         tmp_path,
     )
