@@ -120,6 +120,17 @@ async def spawn(
     )
 
 
+def how_it_ended(status: int) -> str:
+    """An exit status as asyncio gives it, for people; it is mostly the kernel that kills a child."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"killed by {name}" + (": out of memory?" if -status == signal.SIGKILL else "")
+
+
 async def end(process: asyncio.subprocess.Process, grace: float) -> int:
     """End a child: SIGTERM, and SIGKILL to what is left after so many seconds. Its exit status."""
     if process.returncode is None:

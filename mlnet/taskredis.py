@@ -43,8 +43,8 @@ class TaskRedis:
         self._slave = ""
         self._forwards: list[Path] = []
 
-    async def start(self) -> tuple[DialBack, int]:
-        """Start the server; what peers found when they dialled it, and its port.
+    async def start(self) -> None:
+        """Start the server.
 
         Raises:
             MlnetError: it does not start.
@@ -59,11 +59,26 @@ class TaskRedis:
         )
         for purpose in ("store", "replica", "progress"):
             await self._server.gate(purpose)
-        port = self._server.port
-        return await self._dialled_back(port), port
 
-    async def _dialled_back(self, port: int) -> DialBack:
-        """Ask several peers, those on other machines first."""
+    async def died(self) -> None:
+        """Wait until the server's process ends, which :meth:`start` has started.
+
+        Raises:
+            StoreError: it has; says how.
+        """
+        if self._server is not None:
+            raise StoreError(f"its {await self._server.died()}")
+
+    async def dialled_back(self) -> tuple[DialBack, int]:
+        """What peers find when they dial the server's port, and the port; several are asked, those on other
+        machines first.
+
+        Raises:
+            StoreError: there is no server.
+        """
+        if self._server is None:
+            raise StoreError("this node has no Redis server")
+        port = self._server.port
         network, own = self._wire.network, addresses.own_ips()
         peers = network.connected_peers()
         SystemRandom().shuffle(peers)
@@ -72,13 +87,12 @@ class TaskRedis:
         asked = peers[:DIALLERS]
         answers = await asyncio.gather(*(network.dial_back(peer, port, timeout) for peer in asked))
         if not answers:
-            return DialBack(False, "", "no peer is connected that could dial the port back")
-        return best(
-            [
-                (answer, _is_here(network.remote_ips(peer), own))
-                for peer, answer in zip(asked, answers, strict=True)
-            ]
-        )
+            return DialBack(False, "", "no peer is connected that could dial the port back"), port
+        found = [
+            (answer, _is_here(network.remote_ips(peer), own))
+            for peer, answer in zip(asked, answers, strict=True)
+        ]
+        return best(found), port
 
     async def stop(self) -> None:
         """Close the ways to others, and end the server."""

@@ -68,6 +68,7 @@ class TaskRun:
         )
         self._jobs: set[asyncio.Task[None]] = set()
         self._forming: set[asyncio.Task[None]] = set()
+        self._watches: set[asyncio.Task[None]] = set()
         self._attempt = 0
         self._replicates = False
 
@@ -88,6 +89,7 @@ class TaskRun:
                 self._replicates = True
                 self._start(self._replicate(command), self._forming)
             case StartTraining():
+                self._unwatch()
                 self._start(self._training.train(command.attempt, command.plan))
             case Offer():
                 self._start(self.release())
@@ -147,6 +149,17 @@ class TaskRun:
             group.add(task)
             task.add_done_callback(group.discard)
 
+    def _unwatch(self) -> None:
+        """From now on the training itself notices what dies, and says so as its own failure.
+
+        The trainer's end is seen by those who download for it and read what it says. A Redis server is needed
+        only until the trainers have met: they go on from the master's to the slave's, and if neither answers
+        they say so; once they have met, nobody needs a server, and a training that could be completed is
+        not ended for the want of one.
+        """
+        for watch in self._watches:
+            watch.cancel()
+
     def _job_done(self, job: asyncio.Task[None]) -> None:
         """An effect that breaks is a bug, or the machine's want of something; either way the cluster is told
         at once that this node is out."""
@@ -166,7 +179,12 @@ class TaskRun:
             self._runtime.mkdir(mode=0o700, exist_ok=True)
             # torch leaves directories in TMPDIR; in this one they go with the task.
             await self._training.start(os.environ | {"TMPDIR": str(self._runtime)})
-            found, port = await self._redis.start()
+            # Both may wait for minutes until they are used. Whichever ends before that ends the node's part
+            # in the task at once, by way of _job_done.
+            self._start(self._training.died(), self._watches)
+            await self._redis.start()
+            self._start(self._redis.died(), self._watches)
+            found, port = await self._redis.dialled_back()
         except (MlnetError, OSError) as error:
             found, port = DialBack(False, "", f"no Redis server: {error}"), 0
         wire = self._wire

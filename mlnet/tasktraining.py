@@ -3,7 +3,9 @@ model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mlnet import files, holders, task_schema
@@ -72,6 +74,15 @@ class TaskTraining:
             threads=resources.cpus, memory=resources.memory << 20, env=environment
         )
 
+    async def died(self) -> None:
+        """Wait until the trainer's process ends, which :meth:`start` has started.
+
+        Raises:
+            TrainingError: it has; says how.
+        """
+        if self._trainer is not None:
+            raise TrainingError(f"its {await self._trainer.died()}")
+
     async def stop(self) -> None:
         """End the process and the ways to other members."""
         trainer, self._trainer = self._trainer, None
@@ -128,7 +139,9 @@ class TaskTraining:
             raise TrainingError("the trainer process did not start")
         self._members = frozenset(plan.nodes)
         self._redis.narrow(self._members)
-        paths = await self._fetch_segments(attempt, plan, rank)
+        # A download takes long; what is at its end of no use any more is told now.
+        async with _unless(self.died()):
+            paths = await self._fetch_segments(attempt, plan, rank)
         async for event in trainer.run(await self._request(attempt, plan, rank, paths)):
             met()
             if isinstance(event, Finished):
@@ -211,6 +224,20 @@ class TaskTraining:
             size=event.size,
             contributions=dict(zip(plan.nodes, event.rows_trained, strict=True)),
         )
+
+
+@asynccontextmanager
+async def _unless(failure: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """End the block with the error of something else that fails meanwhile."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(failure)
+            try:
+                yield
+            finally:
+                watch.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def _bounded(metric: float) -> float:

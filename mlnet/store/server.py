@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlnet import files, hosts, sockets
 from mlnet.errors import PortInUse, StoreError
-from mlnet.processes import end, spawn, wrapped
+from mlnet.processes import end, how_it_ended, spawn, wrapped
 from mlnet.store import resp, settings, splice
 
 START_TIMEOUT = 15.0
@@ -289,12 +289,21 @@ class RedisServer:
                     reply = await connection.call(*parts, timeout=ADMIN_TIMEOUT)
         except StoreError as error:
             if self._process.returncode is not None:
-                status = self._process.returncode
-                raise StoreError(f"the Redis server has ended (status {status}){self._words()}") from error
+                raise StoreError(f"the {self._end()}") from error
             raise
         return reply
 
     # -- the end
+
+    async def died(self) -> str:
+        """Wait until the process ends: how it did, and its last complaints."""
+        await self._process.wait()
+        return self._end()
+
+    def _end(self) -> str:
+        status = self._process.returncode
+        how = "running" if status is None else how_it_ended(status)
+        return f"Redis server ended ({how}){self._words()}"
 
     async def stop(self) -> None:
         """End the server, close the gates, remove what it left on the disk; harmless when repeated."""

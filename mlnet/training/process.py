@@ -159,6 +159,12 @@ class Trainer:
                 return event
         raise TrainingError("the scoring process ended without a result")
 
+    async def died(self) -> str:
+        """Wait until the child ends: how it did, and its last words. For whoever has not called
+        :meth:`run`."""
+        await self._process.wait()
+        return await self._end()
+
     async def stop(self) -> None:
         """End the child, whatever it does; may be called again."""
         await processes.end(self._process, _GRACE_SECONDS)
@@ -187,11 +193,15 @@ class Trainer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
                 await self._process.wait()
+        return TrainingError(f"the {await self._end()}")
+
+    async def _end(self) -> str:
         status = await processes.end(self._process, _GRACE_SECONDS)
-        await self._drain
-        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        # Shielded: one of those who wait for the last words may be cancelled, and the others still want them.
+        await asyncio.shield(self._drain)
         lines = self._tail.decode(errors="replace").strip().splitlines()
-        return TrainingError(f"the trainer ended {how}" + (f": {lines[-1][:300]}" if lines else ""))
+        words = f": {lines[-1][:300]}" if lines else ""
+        return f"trainer ended ({processes.how_it_ended(status)}){words}"
 
     async def _keep_tail(self) -> None:
         stderr = self._process.stderr

@@ -69,14 +69,14 @@ async def test_a_stopped_child_is_gone_and_says_so() -> None:
     with watched(trainer.pid) as descriptor:
         await trainer.stop()
         assert has_ended(descriptor, 0)
-    with pytest.raises(TrainingError, match="ended by signal 15"):
+    with pytest.raises(TrainingError, match=r"the trainer ended \(killed by SIGTERM\)"):
         await trainer.ready()
 
 
 async def test_a_child_that_cannot_start_says_why() -> None:
     trainer = await Trainer.start(env={"PATH": os.environ["PATH"], "PYTHONHOME": "/missing"})
     try:
-        with pytest.raises(TrainingError, match="the trainer ended with status 1: "):
+        with pytest.raises(TrainingError, match=r"the trainer ended \(exit status 1\): "):
             await trainer.ready()
     finally:
         await trainer.stop()
