@@ -7,6 +7,7 @@ import errno
 import hashlib
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,19 +76,34 @@ FAULTS = {
 
 @dataclass
 class Disk:
-    """Counts the operations below a directory, and breaks them."""
+    """Counts the operations below a directory, and breaks them.
+
+    Attributes:
+        below: the directory.
+        fault: what breaks.
+        count: operations so far.
+        calls: of each operation, its name and the kind of file.
+    """
 
     below: Path
     fault: Fault
     count: int = 0
+    calls: list[tuple[str, str]] = field(default_factory=list)
 
     def check(self, call: str, place: object) -> None:
         if not self._is_ours(place):
             return
         met = self.fault.meets(call, self.count)
         self.count += 1
+        self.calls.append((call, self._kind(place)))
         if met:
             raise OSError(self.fault.number, os.strerror(self.fault.number), str(place))
+
+    def _kind(self, place: object) -> str:
+        """A path as it is in every task: below the directory, without what is counted or random."""
+        path = Path(f"/proc/self/fd/{place}").readlink() if isinstance(place, int) else place
+        below = str(path).removeprefix(f"{self.below}/").removesuffix(" (deleted)")
+        return re.sub(r"[0-9a-f]{16,}|tmp\w+|(?<=\.)\w{8}(?=\.part)|\d+", "*", below)
 
     def _is_ours(self, place: object) -> bool:
         try:
