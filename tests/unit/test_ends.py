@@ -85,7 +85,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that loses its power is not tried here: where fsync does not fail, it need not do anything."""
+    """No machine loses its power here: where fsync is not to fail, it need not do anything."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
