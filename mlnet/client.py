@@ -17,7 +17,7 @@ import msgspec
 from mlnet import clock, data, files, journal, outputs, yaml12
 from mlnet import task as task_definition
 from mlnet.clocks import TOLERANCE_MS
-from mlnet.errors import ConfigError, MlnetError, PeerUnreachable, StorageError
+from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
 from mlnet.options import ClientOptions
 from mlnet.protocol.answering import estimate
 from mlnet.protocol.client import Client, Dataset
@@ -170,12 +170,7 @@ class TaskClient:
         dataset = await _split(definition, base, directory)
         size = definition.ml.model.parameter_count(dataset.inputs) * PARAMETER_BYTES + MODEL_HEADER_BYTES
         with files.written_to(directory, "free some space, or choose another --data-dir"):
-            free = files.free(directory)
-            if free < size:
-                raise StorageError(
-                    f"{directory} has {free >> 20:,} MiB free and the model takes {size >> 20:,} MiB; "
-                    "free some space, or choose another --data-dir"
-                )
+            files.require_room(directory, size, "the model takes", "choose another --data-dir")
             outputs.check(folder, private=self._state.directory, size=size)
             stored = Stored(
                 tuple(SegmentInfo(part.digest, part.size, part.rows) for part in dataset.segments),

@@ -104,6 +104,29 @@ def free(path: Path) -> int:
     return shutil.disk_usage(existing(path)).free
 
 
+def require_room(path: Path, size: int, what: str, fix: str) -> None:
+    """Make sure that so many bytes may be written below a path, which need not be there yet.
+
+    Args:
+        path: where to.
+        size: bytes.
+        what: takes them, with its verb.
+        fix: what to do, beside freeing some space.
+
+    Raises:
+        OSError: it cannot be reached.
+        StorageError: there is no room.
+    """
+    there = free(path)
+    if there < size:
+        raise StorageError(f"{path} has {mib(there)} free, but {what} {mib(size)}; free some space, or {fix}")
+
+
+def mib(size: int) -> str:
+    """Bytes, for people."""
+    return f"{size / (1 << 20):,.1f} MiB"
+
+
 def check_writable(path: Path, fix: str) -> None:
     """Write a file below a path, or below the nearest directory above it that is there, and remove it.
 

@@ -50,12 +50,8 @@ def check(folder: Path, *, private: Path, task: str = "", size: int = 0) -> None
         above = files.existing(folder)
         if not above.is_dir():
             raise ConfigError(f"{above} is not a directory, so that {folder} cannot be made; {FIX}")
-        free = files.free(folder)
-    files.check_writable(folder, FIX)
-    if free < size:
-        raise StorageError(
-            f"{folder} has {_mib(free)} free, but the model takes {_mib(size)}; free some space, or {FIX}"
-        )
+        files.check_writable(folder, FIX)
+        files.require_room(folder, size, "the model takes", FIX)
 
 
 def deliver(
@@ -169,7 +165,3 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
     except OSError:
         return  # somebody else's files are in it by now
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):,.1f} MiB"

@@ -197,6 +197,8 @@ class TaskTraining:
         total = sum(plan.segments[index].size for index in wanted)
         if total > self._options.disk:
             raise DataError(f"the segments take {total} bytes, this node allows {self._options.disk}")
+        fix = "start the node with another --data-dir"
+        files.require_room(self._directory, total, "the segments to train on take", fix)
         paths: dict[int, Path] = {}
         for index in wanted:
             segment = plan.segments[index]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mlnet import files
 from mlnet.data import idx, npz, scaling
 from mlnet.data.columns import of_definition
 from mlnet.data.csv_file import line_of, read_rows
@@ -25,13 +26,14 @@ from mlnet.data.links import time_limit
 from mlnet.data.schema import Dialect, Kind, Schema
 from mlnet.data.segments import SegmentFile, bounds, write_segments
 from mlnet.data.table import AnyArray, FloatArray, Limits, Table, as_features
-from mlnet.errors import DataError, HashMismatch, LabelError
+from mlnet.errors import DataError, HashMismatch, LabelError, MlnetError
 
 if TYPE_CHECKING:
     from mlnet.task_schema import Dataset as DatasetDefinition
     from mlnet.task_schema import TaskDefinition
 
 _HASH_BLOCK = 1 << 20
+FIX = "free some space, or choose another --data-dir"
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,25 @@ def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Lim
         limits: refused beyond these.
 
     Raises:
-        DataError: a source cannot be reached or read; the message names it and a fix.
+        DataError: a source cannot be reached or read, or changes meanwhile; the message names it and a fix.
+        StorageError: there is no room for the segments.
         HashMismatch: it is not the one whose ``ml.dataset.sha256`` was given.
         TooFewRows: it cannot fill ten segments.
         LabelError: its labels do not fit the model's last layer and loss.
     """
     limits = limits or Limits()
+    dataset = definition.ml.dataset
+    classifier = definition.ml.model.loss == "CrossEntropy"
+    with _sources(dataset, base_dir, out_dir, limits) as (features, labels), _unchanged(features, labels):
+        sha256 = _verify(dataset, features, labels)
+        read = _read(dataset, features, labels, limits, classifier=classifier)
+        return _cut(definition, read, sha256, out_dir)
+
+
+def _cut(definition: TaskDefinition, read: _Read, sha256: str, out_dir: Path) -> Dataset:
+    """The rows of a source as segments."""
     dataset, model = definition.ml.dataset, definition.ml.model
     classifier = model.loss == "CrossEntropy"
-    with _sources(dataset, base_dir, out_dir, limits) as (features_path, labels_path):
-        sha256 = _verify(dataset, features_path, labels_path)
-        read = _read(dataset, features_path, labels_path, limits, classifier=classifier)
     what = dataset.source.features
     if len(read.features) != len(read.labels):
         raise DataError(
@@ -107,6 +117,42 @@ def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Lim
 
 
 @contextmanager
+def _unchanged(*paths: Path | None) -> Iterator[None]:
+    """Nobody writes to these files within the context: else its hash is not that of what was read.
+
+    What is read from a file that changes may be wrong in any way, so that the change is told in place of it.
+
+    Raises:
+        DataError: somebody does.
+    """
+    before = {path: _state(path) for path in paths if path is not None}
+    try:
+        yield
+    except MlnetError as error:
+        _require_unchanged(before, error)
+        raise
+    _require_unchanged(before, None)
+
+
+def _require_unchanged(before: Mapping[Path, object], cause: MlnetError | None) -> None:
+    for path, state in before.items():
+        if _state(path) != state:
+            raise DataError(
+                f"dataset {path} changed while it was read; wait until whatever writes it has ended, and try"
+                " again"
+            ) from cause
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What is another after a write, and after another file has taken the place."""
+    try:
+        now = path.stat()
+    except OSError:
+        return None
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns
+
+
+@contextmanager
 def _sources(
     dataset: DatasetDefinition, base_dir: Path, out_dir: Path, limits: Limits
 ) -> Iterator[tuple[Path, Path | None]]:
@@ -129,7 +175,9 @@ def _local(source: str, base_dir: Path, out_dir: Path, limits: Limits, stack: Ex
         )
 
         def write(chunk: bytes) -> None:
-            file.write(chunk)
+            # Within a download, an OSError would be taken for one of the link.
+            with files.written_to(out_dir, FIX):
+                file.write(chunk)
 
         # The user's own definition names this link, so it may lead to the user's own network.
         download(
@@ -140,7 +188,8 @@ def _local(source: str, base_dir: Path, out_dir: Path, limits: Limits, stack: Ex
             allow_private=True,
             interrupter=Interrupter(),
         )
-        file.flush()
+        with files.written_to(out_dir, FIX):
+            file.flush()
         return Path(file.name)
     if scheme == "file":
         source = unquote(urlsplit(source).path)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Literal, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from mlnet import files
 from mlnet.data.download import CHUNK_BYTES, Interrupter, download
 from mlnet.errors import DataError, HashMismatch, StorageError
 from mlnet.kernels import segmenthash
@@ -26,6 +27,7 @@ from mlnet.kernels import segmenthash
 MAX_LINK_LENGTH = 2048
 BASE_SECONDS = 60.0
 BYTES_PER_SECOND = 64 << 10
+FIX = "free some space"
 
 Algorithm: TypeAlias = Literal["segment", "sha256"]
 """``segment``: the tree hash of segments. ``sha256``: of the whole file, for models and datasets."""
@@ -98,7 +100,13 @@ async def fetch(
     if len(link) > MAX_LINK_LENGTH:
         raise DataError(f"a link of {len(link)} characters is longer than {MAX_LINK_LENGTH}")
     with _complete_or_absent(destination) as file:
-        receiver = _Receiver(file.write, link, digest, size, algorithm)
+
+        def write(chunk: bytes) -> None:
+            # Within a transfer, an OSError would be taken for one of the link.
+            with files.written_to(destination, FIX):
+                file.write(chunk)
+
+        receiver = _Receiver(write, link, digest, size, algorithm)
         await _transfer(link, digest, size, policy, fetch_blob, receiver)
         receiver.verify()
     return destination
@@ -119,14 +127,14 @@ def _complete_or_absent(destination: Path) -> Iterator[IO[bytes]]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"{destination} cannot be written: {error.strerror}; free some space") from error
+        raise StorageError(f"{destination} cannot be written: {files.why(error)}; {FIX}") from error
 
 
 class _Receiver:
     """Takes the bytes of one transfer: counts, hashes and stores them."""
 
     def __init__(
-        self, write: Callable[[bytes], int], link: str, digest: str, size: int, algorithm: Algorithm
+        self, write: Callable[[bytes], None], link: str, digest: str, size: int, algorithm: Algorithm
     ) -> None:
         self._write, self._link, self._digest, self._size = write, link, digest, size
         self._hash: _Hash = segmenthash.Hasher() if algorithm == "segment" else hashlib.sha256()

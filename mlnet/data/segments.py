@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mlnet import files
 from mlnet.data.labels import as_labels
 from mlnet.data.table import AnyArray, Limits, Table, as_features, check_shape
-from mlnet.errors import DataError, TooFewRows
+from mlnet.errors import DataError, StorageError, TooFewRows
 from mlnet.kernels import segmenthash
 
 SEGMENTS = 10
@@ -82,11 +83,14 @@ def write_segments(table: Table, seed: bytes, directory: Path) -> tuple[SegmentF
 
     Raises:
         TooFewRows: a segment would be empty.
-        DataError: a file cannot be written.
+        StorageError: a file cannot be written, or there is no room for all.
     """
     cuts = bounds(len(table.features))
+    size = table.features.nbytes + table.labels.nbytes + SEGMENTS * MAX_HEADER_BYTES
+    with files.written_to(directory, "choose another --data-dir"):
+        files.require_room(directory, size, "the segments of the dataset take", "choose another --data-dir")
     order = permutation(len(table.features), seed)
-    files = []
+    made = []
     for index in range(SEGMENTS):
         rows = order[cuts[index] : cuts[index + 1]]
         path = directory / f"segment-{index}.safetensors"
@@ -96,9 +100,9 @@ def write_segments(table: Table, seed: bytes, directory: Path) -> tuple[SegmentF
             save_file({"features": table.features[rows], "labels": table.labels[rows]}, path, metadata)
             size = path.stat().st_size
         except (OSError, SafetensorError) as error:
-            raise DataError(f"segment {path} cannot be written: {error}; free some space") from error
-        files.append(SegmentFile(path, segmenthash.digest_file(path).hex(), size, len(rows)))
-    return tuple(files)
+            raise StorageError(f"segment {path} cannot be written: {error}; free some space") from error
+        made.append(SegmentFile(path, segmenthash.digest_file(path).hex(), size, len(rows)))
+    return tuple(made)
 
 
 def read_segment(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import struct
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from ml_support import definition, save_npz
 from safetensors.numpy import load_file, save_file
 
-from mlnet.data import SEGMENTS, Limits, read_segment, split
-from mlnet.errors import DataError, HashMismatch, LabelError, TooFewRows
+from mlnet import files
+from mlnet.data import SEGMENTS, Limits, LinkPolicy, dataset, fetch, read_segment, split
+from mlnet.errors import DataError, HashMismatch, LabelError, StorageError, TooFewRows
 from mlnet.kernels import segmenthash
 
 
@@ -189,3 +191,59 @@ def test_read_segment_refuses_what_is_no_safetensors_file(tmp_path: Path, conten
     path.write_bytes(content)
     with pytest.raises(DataError):
         read_segment(path, inputs=4, outputs=3, classes=True)
+
+
+def test_segments_are_not_cut_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_npz(tmp_path / "data.npz", 57)
+    monkeypatch.setattr(files, "free", lambda _: 4096)
+    with pytest.raises(StorageError, match=r"but the segments of the dataset take 0\.6 MiB") as told:
+        split(definition(**three_classes(path)), tmp_path, tmp_path)
+    assert str(told.value).endswith("choose another --data-dir")
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("step", ["_verify", "_read", "_cut"])
+@pytest.mark.parametrize("change", ["written", "replaced", "removed", "cut short"])
+def test_a_dataset_that_changes_while_it_is_read(
+    step: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was made of it: the change is told, not what it looked like."""
+    path = save_npz(tmp_path / "data.npz", 57)
+    other = save_npz(tmp_path / "other.npz", 60)
+    real = getattr(dataset, step)
+
+    def changed(*rest: object, **options: object) -> object:
+        match change:
+            case "written":
+                path.write_bytes(other.read_bytes())
+            case "replaced":
+                other.replace(path)
+            case "removed":
+                path.unlink()
+            case "cut short":
+                path.write_bytes(path.read_bytes()[:100])
+        return real(*rest, **options)
+
+    monkeypatch.setattr(dataset, step, changed)
+    with pytest.raises(DataError, match="changed while it was read; wait until whatever writes it has ended"):
+        split(definition(**three_classes(path)), tmp_path, tmp_path)
+
+
+async def test_a_full_disk_is_not_taken_for_a_bad_link(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk."""
+    source = tmp_path / "source"
+    source.write_bytes(bytes(1 << 20))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"here cannot be written: File too large; free some space"):
+            await fetch(
+                source.as_uri(),
+                digest="0" * 64,
+                size=1 << 20,
+                destination=tmp_path / "here",
+                policy=LinkPolicy((tmp_path,)),
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [*tmp_path.glob(".here*"), *tmp_path.glob("here")]  # noqa: ASYNC240
