@@ -33,6 +33,8 @@ ADDRESS_SPACE = 1 << 30
 
 _TASK = re.compile(r"[0-9a-f]{64}")
 _TAKEN = "Address already in use"
+_EXPECTED = re.compile("overcommit|^<lua> Unable to determine")
+"""Complaints that every server makes: of the system, and of CONFIG, which has no name here."""
 _LEVEL = re.compile(r"^\d+:\w .*? ([.\-*#]) ")
 
 
@@ -164,7 +166,7 @@ class RedisServer:
         """Its last complaints, without the banner."""
         said = [line for line in self._log if (found := _LEVEL.match(line)) is None or found[1] == "#"]
         said = [line[found.end() :] if (found := _LEVEL.match(line)) else line for line in said]
-        said = [line for line in said if "overcommit" not in line]
+        said = [line for line in said if not _EXPECTED.search(line)]
         return f": {' | '.join(said[-4:])}" if said else ""
 
     # -- who may use it

@@ -235,7 +235,7 @@ def test_columns_are_found_by_name_or_place(tmp_path: Path, model: Trained, name
         (Table(NAMES[:3]), "lacks the columns mass"),
         (Table(NAMES[:2], header=False), "rows of 2 values; the model takes 4 features"),
         (Table(["index", "index", *NAMES], header=False), "rows of 6 values; the model takes 4 features"),
-        (Table(["label", *NAMES], header=False), "column 4 holds .*none of"),
+        (Table(["label", *NAMES], header=False), "column 4 holds .*not one of"),
         (Table(names={"mass": "width"}), "lacks the columns mass"),
     ],
 )

@@ -252,7 +252,10 @@ async def first_progress(trainer: Trainer, plan: TrainingPlan, seen: asyncio.Eve
 def addresses(pid: int) -> set[str]:
     """IPv4 addresses of a process's own ends of its TCP connections."""
     process = Path("/proc") / str(pid)
-    inodes = {str(entry.readlink()) for entry in (process / "fd").iterdir()}
+    inodes = set()
+    for entry in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since the directory was read
+            inodes.add(str(entry.readlink()))
     lines = (process / "net" / "tcp").read_text().splitlines()[1:]
     return {
         socket.inet_ntoa(bytes.fromhex(fields[1].split(":")[0])[::-1])
