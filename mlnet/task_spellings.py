@@ -108,7 +108,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if len(name) > _MAX_TEXT:
         return None
     folded = {fold(candidate): candidate for candidate in known}
-    found = difflib.get_close_matches(fold(name), folded, n=1, cutoff=0.6)
+    begun = [candidate for candidate in folded if len(name) > 3 and candidate.startswith(fold(name))]
+    # A name that was cut short is nearer to the whole than to another name of its length.
+    found = begun if len(begun) == 1 else difflib.get_close_matches(fold(name), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
 
 

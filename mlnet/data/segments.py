@@ -209,7 +209,9 @@ def opened(path: Path, header_bytes: int = MAX_HEADER_BYTES) -> Iterator[TensorF
             raise DataError(f"{path} is not a safetensors file of mlnet; check the path")
         with safe_open(path, framework="numpy") as tensors:
             yield cast("TensorFile", tensors)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {files.why(error)}; check the path") from error
+    except SafetensorError as error:
         raise DataError(f"{path} is not a valid safetensors file: {error}; get it again") from error
 
 

@@ -54,7 +54,7 @@ def parse(address: str) -> Place:
     """
     match = _FORM.fullmatch(address)
     if match is None:
-        raise ValueError("it is not of the form /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID")
+        raise ValueError(f"it is not of the form /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID{_meant(address)}")
     family, host = match[1] or match[4], match[2] or match[5]
     port, peer = int(match[3] or 0), match[6] or ""
     if family not in NAMES:
@@ -64,6 +64,17 @@ def parse(address: str) -> Place:
     if peer:
         parse_peer_id(peer)
     return Place(family, host, port, peer)
+
+
+def _meant(address: str) -> str:
+    """What somebody should write who gave HOST:PORT."""
+    try:
+        host, port = hosts.split(address, "")
+    except ConfigError:
+        return ""
+    ip = hosts.parse_ip(host)
+    family = "dns" if ip is None else f"ip{ip.version}"
+    return f"; write /{family}/{host}/tcp/{port}/p2p/PEER-ID"
 
 
 def _check_ip(family: str, host: str) -> None:

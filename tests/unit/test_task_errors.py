@@ -52,6 +52,7 @@ def draft() -> Draft:
         ("ml.validation.strategy.size", 0, "(0, 1)"),
         ("ml.optimizer.type", "RMSprop", "expected SGD or Adam or AdamW"),
         (f"{OPTIMIZER}.lr", 1, "learning_rate stands here, too"),
+        ("ml.evaluation", {}, "did you mean evaluation-metrics?"),
         (f"{OPTIMIZER}.learn_rate", 1, "did you mean learning_rate?"),
         (f"{OPTIMIZER}.momentum", 0.9, "Adam does not take it (it is for SGD"),
         (f"{OPTIMIZER}.learning_rate", 0, "(0, 1000]"),

@@ -95,6 +95,7 @@ def test_addresses_of_one_link(tmp_path: Path) -> None:
         {
             "a link-local address": peer("/ip6/fe80::1/tcp/4001"),
             "a name as an address": peer("/ip4/example.org/tcp/4001"),
+            "a host and a port": lambda _: addresses.split_full("localhost:4001"),
             "brackets in an address": peer("/ip6/[::1]/tcp/4001"),
         },
         tmp_path,
