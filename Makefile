@@ -70,7 +70,7 @@ fuzz: $(VENV)/.developer
 	$(BIN)/python tests/simulation/fuzz.py 1000000
 
 soak: $(VENV)/.developer
-	PYTHONPATH=tests $(BIN)/python tests/soak.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/soak/run.py $(ARGS)
 
 fuzz-session:
 	@mkdir -p build
@@ -85,7 +85,7 @@ lint: $(VENV)/.developer
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml mlnet.kernels._borda mlnet.kernels._pingmatrix \
 		mlnet.kernels._segmenthash mlnet.kernels._signatures \
-		mlnet.net._session
+		mlnet.net.muxer._session
 
 bench: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(ARGS)
@@ -107,7 +107,7 @@ wheel: $(UV)
 	$(UV) build --python $(BIN)/python $(if $(CONSTRAINTS),--build-constraints $(CONSTRAINTS)) --out-dir dist
 
 clean:
-	rm -rf $(VENV) $(VENV)-latest $(VENV)-oldest build dist *.egg-info mlnet/kernels/*.so mlnet/net/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-oldest build dist *.egg-info mlnet/kernels/*.so mlnet/net/muxer/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mlnet tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(UV):

@@ -34,7 +34,7 @@ EXTENSIONS = [
     extension("segmenthash", "segmentfile.h", "sha256.h"),
     extension("signatures"),
 ]
-# It stands on epoll and eventfd. Elsewhere mlnet.net.yamux does the same in Python.
+# It stands on epoll and eventfd. Elsewhere mlnet.net.muxer.yamux does the same in Python.
 if sys.platform == "linux":
     parts = (
         "session_aead.h",
@@ -44,7 +44,7 @@ if sys.platform == "linux":
         "session_state.h",
         "session_stream.h",
     )
-    EXTENSIONS.append(extension("session", "session.h", *parts, package="mlnet.net"))
+    EXTENSIONS.append(extension("session", "session.h", *parts, package="mlnet.net.muxer"))
 
 setup(
     options={"build_ext": {"cython_c_in_temp": True}},

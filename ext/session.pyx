@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, auto_pickle=False, autotestdict=False
 """The byte path of TCP connections: noise messages and yamux frames in a thread that does not hold the GIL.
 
-Used by :mod:`mlnet.net.native`; ``ext/session.h`` says how it works.
+Used by :mod:`mlnet.net.muxer.native`; ``ext/session.h`` says how it works.
 """
 
 from cpython.exc cimport PyErr_SetFromErrno

@@ -55,7 +55,7 @@ static const int64_t SECOND = 1000000000;
 #define SLOW_TICK (SECOND / 4)
 #define FAST_TICK (SECOND / 50)
 
-/* Why something ended; the numbers are those of mlnet.net.native. */
+/* Why something ended; the numbers are those of mlnet.net.muxer.native. */
 enum {
     END_NONE,
     END_FIN,        /* a stream: both sides have closed it */

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlnet.client import TaskClient, connected
+    from mlnet.client.result import Result
+    from mlnet.client.submission import Submission
+    from mlnet.client.task_client import TaskClient, connected
+    from mlnet.driver.messenger import WireOptions
+    from mlnet.driver.options import ClientOptions
     from mlnet.errors import MlnetError
-    from mlnet.options import ClientOptions
-    from mlnet.result import Result
-    from mlnet.submission import Submission
     from mlnet.training.model import Model, load_model
-    from mlnet.wire import WireOptions
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,14 +29,14 @@ __all__ = [
 
 # The imports above, for when the program runs: torch and libp2p are too heavy for whoever does not need them.
 _HOMES = {
-    "ClientOptions": "mlnet.options",
+    "ClientOptions": "mlnet.driver.options",
     "MlnetError": "mlnet.errors",
     "Model": "mlnet.training.model",
-    "Result": "mlnet.result",
-    "Submission": "mlnet.submission",
-    "TaskClient": "mlnet.client",
-    "WireOptions": "mlnet.wire",
-    "connected": "mlnet.client",
+    "Result": "mlnet.client.result",
+    "Submission": "mlnet.client.submission",
+    "TaskClient": "mlnet.client.task_client",
+    "WireOptions": "mlnet.driver.messenger",
+    "connected": "mlnet.client.task_client",
     "load_model": "mlnet.training.model",
 }
 

@@ -8,6 +8,6 @@ if not sys.flags.safe_path:
     # ``-m`` puts the current directory first, where somebody's ``random.py`` may lie.
     del sys.path[0]
 
-from mlnet.cli import main
+from mlnet.cli.app import main
 
 main()

@@ -1,7 +1,7 @@
 """Datasets: reading them, cutting them into segments, and fetching segments from bucket links."""
 
 from mlnet.data.dataset import Dataset, split
-from mlnet.data.links import FetchBlob, LinkPolicy, fetch, time_limit
+from mlnet.data.fetching import FetchBlob, LinkPolicy, fetch, time_limit
 from mlnet.data.modelfile import deliver
 from mlnet.data.schema import Schema
 from mlnet.data.segments import SEGMENTS, SegmentFile, read_segment

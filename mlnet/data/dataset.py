@@ -15,22 +15,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlnet import files
-from mlnet.data import idx, npz, scaling
-from mlnet.data.columns import of_definition
-from mlnet.data.csv_file import line_of, read_rows
-from mlnet.data.download import Interrupter, download
+from mlnet.data import scaling
+from mlnet.data.fetching import time_limit
+from mlnet.data.formats import idx, npz
+from mlnet.data.formats.csv_columns import of_definition
+from mlnet.data.formats.csv_file import line_of, read_rows
+from mlnet.data.formats.csv_layout import detect
+from mlnet.data.http import Interrupter, download
 from mlnet.data.labels import Where, as_classes, as_targets
-from mlnet.data.layout import detect
-from mlnet.data.links import time_limit
 from mlnet.data.schema import Dialect, Kind, Schema
 from mlnet.data.segments import SegmentFile, bounds, write_segments
 from mlnet.data.table import AnyArray, FloatArray, Limits, Table, as_features
 from mlnet.errors import DataError, HashMismatch, LabelError, MlnetError
+from mlnet.util import files
 
 if TYPE_CHECKING:
-    from mlnet.task_schema import Dataset as DatasetDefinition
-    from mlnet.task_schema import TaskDefinition
+    from mlnet.task.schema import Dataset as DatasetDefinition
+    from mlnet.task.schema import TaskDefinition
 
 _HASH_BLOCK = 1 << 20
 FIX = "free some space, or choose another --data-dir"

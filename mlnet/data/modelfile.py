@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from mlnet import files
 from mlnet.data.schema import Schema
 from mlnet.data.segments import MAX_HEADER_BYTES
 from mlnet.errors import DataError
+from mlnet.util import files
 
 SCHEMA_KEY = "mlnet-dataset"
 """Of the schema in the metadata of a model file."""

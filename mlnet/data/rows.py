@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mlnet.data import idx, npz, scaling
-from mlnet.data.columns import Choice, of_schema
-from mlnet.data.csv_file import first_values, read_rows
-from mlnet.data.layout import Layout, detect, is_missing
+from mlnet.data import scaling
+from mlnet.data.formats import idx, npz
+from mlnet.data.formats.csv_columns import Choice, of_schema
+from mlnet.data.formats.csv_file import first_values, read_rows
+from mlnet.data.formats.csv_layout import Layout, detect, is_missing
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.segments import opened
 from mlnet.data.table import FloatArray, Limits, as_features, check_shape

@@ -14,7 +14,7 @@ import numpy as np
 from mlnet.data.schema import PIXEL, Kind, Schema
 from mlnet.data.table import AnyArray, FloatArray
 from mlnet.errors import DataError
-from mlnet.task_schema import Scale
+from mlnet.task.schema import Scale
 
 _BRIGHT = 200
 

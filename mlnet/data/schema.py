@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from mlnet.errors import DataError
-from mlnet.task_schema import Format
+from mlnet.task.schema import Format
 
 MAX_BYTES = 16 << 20
 """Of a schema as JSON; a table whose names take more is refused."""

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mlnet import files
 from mlnet.data.labels import as_labels
 from mlnet.data.table import AnyArray, Limits, Table, as_features, check_shape
 from mlnet.errors import DataError, StorageError, TooFewRows
 from mlnet.kernels import segmenthash
+from mlnet.util import files
 
 SEGMENTS = 10
 """Into how many segments a dataset is cut."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlnet import capacity
+from mlnet.util import capacity
 
 THREADS = min(capacity.processors(), 8)
 """As many as this process may use, within reason: a few saturate the memory."""

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import ifaddr
 
-from mlnet import hosts
 from mlnet.errors import ConfigError
-from mlnet.identity import parse_peer_id
+from mlnet.identity.keys import parse_peer_id
+from mlnet.util import hosts
 
 NAMES = ("dns", "dns4", "dns6", "dnsaddr")
 """The kinds of address that give a name in place of an IP address."""

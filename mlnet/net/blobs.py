@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import grpc
 
 from mlnet.errors import DataError, TransportError
-from mlnet.net.channel import uncut
-from mlnet.net.interface import CHUNK_BYTES
+from mlnet.net.sending.grpc_channel import uncut
+from mlnet.net.types import CHUNK_BYTES
 from mlnet.rpc import mlnet_pb2 as pb
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import asyncio
 
 import grpc
 
-from mlnet.hosts import is_ipv6_link_local
-from mlnet.net.interface import DialBack
+from mlnet.net.types import DialBack
 from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.util.hosts import is_ipv6_link_local
 
 LOWEST_PORT, HIGHEST_PORT = 1024, 65535
 MAX_SECONDS = 10.0

@@ -10,10 +10,10 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from mlnet.envelope import Envelope
-from mlnet.net.interface import Limits
-from mlnet.net.metrics import Metric, single
-from mlnet.net.peers import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.identity.envelope import Envelope
+from mlnet.net.metric import Metric, single
+from mlnet.net.peers.address_book import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.net.types import Limits
 
 
 def _key(envelope: Envelope) -> bytes:

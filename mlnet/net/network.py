@@ -13,33 +13,25 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError, TransportError
-from mlnet.identity import Identity
+from mlnet.identity.envelope import Envelope
+from mlnet.identity.keys import Identity
 from mlnet.net import addresses as addressing
 from mlnet.net import blobs, dialback
-from mlnet.net.contacts import Contacts
-from mlnet.net.conversation import Conversations
-from mlnet.net.delivery import Deliveries
 from mlnet.net.gossip import Gossip
-from mlnet.net.host import Host
-from mlnet.net.intake import Intake
-from mlnet.net.interface import (
-    MAX_ENVELOPE_BYTES,
-    MAX_PREAMBLE_BYTES,
-    TOOL,
-    DialBack,
-    Handlers,
-    Limits,
-    Target,
-)
-from mlnet.net.listening import everywhere
-from mlnet.net.metrics import Metrics
-from mlnet.net.service import RpcServer, Service
-from mlnet.net.tunnel import RuntimeDir
-from mlnet.net.twins import Twins
-from mlnet.net.views import Views
-from mlnet.net.wellknown import Identified
+from mlnet.net.metric import Metrics
+from mlnet.net.peers.manager import Contacts
+from mlnet.net.peers.twins import Twins
+from mlnet.net.peers.views import Views
+from mlnet.net.receiving.inbox import Intake
+from mlnet.net.receiving.service import RpcServer, Service
+from mlnet.net.sending.peer_channel import Conversations
+from mlnet.net.sending.routing import Deliveries
+from mlnet.net.transport.host import Host
+from mlnet.net.transport.listening import everywhere
+from mlnet.net.transport.ping_identify import Identified
+from mlnet.net.transport.unix_tunnel import RuntimeDir
+from mlnet.net.types import MAX_ENVELOPE_BYTES, MAX_PREAMBLE_BYTES, TOOL, DialBack, Handlers, Limits, Target
 
 __all__ = ["TOOL", "DialBack", "Handlers", "Identified", "Limits", "Network"]
 
@@ -176,7 +168,7 @@ class Network:
         return self._host.advertised()
 
     def standing(self, address: str) -> int:
-        """What others have shown of an address of ours: see :mod:`mlnet.net.reach`."""
+        """What others have shown of an address of ours: see :mod:`mlnet.net.peers.reach`."""
         return self._host.reach.standing(address)
 
     async def reach_changed(self) -> None:

@@ -1,7 +1,7 @@
 """What follows from the signed messages of a task, derived once more by whoever holds them, years later.
 
-The rules are those of :class:`~mlnet.protocol.cluster.Cluster`, which the parties themselves asked. What
-somebody said that does not follow is a lie; what is missing is no lie, but is named.
+The rules are those of :class:`~mlnet.protocol.decisions.cluster.Cluster`, which the parties themselves
+asked. What somebody said that does not follow is a lie; what is missing is no lie, but is named.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from mlnet import task as task_definition
 from mlnet.errors import TaskError
-from mlnet.protocol import rewards, segments
-from mlnet.protocol.cluster import Cluster
+from mlnet.protocol.decisions import rewards, segment_order
+from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.evidence import Evidence
 from mlnet.protocol.machine import Seal
-from mlnet.protocol.messages import (
+from mlnet.protocol.wire.messages import (
     ClusterMembers,
     ClusterReady,
     DatasetSegment,
@@ -29,6 +28,7 @@ from mlnet.protocol.messages import (
     Rewards,
     TrainingCompleted,
 )
+from mlnet.task import definition as task_definition
 
 
 class Lie(msgspec.Struct, frozen=True):
@@ -205,7 +205,7 @@ class _Auditor:
             self.found.missing.append("the order of the segments: no ballot opens")
             return False
         self.paid = tuple(sorted(secrets))
-        order = segments.order(secrets, hashes)
+        order = segment_order.order(secrets, hashes)
         number = 2 if len(selections) > 1 else 1
         self.found.order, self.found.held_out = order, order[self.definition.training_segments :]
         if number == 2 or not self._doubtful(cluster):

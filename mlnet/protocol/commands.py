@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from mlnet.protocol.messages import Message, SegmentInfo
+from mlnet.protocol.wire.messages import Message, SegmentInfo
 
 State = Literal["completed", "failed", "cancelled", "released"]
 """How a task ended for a party."""

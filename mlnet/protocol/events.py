@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mlnet.protocol.messages import Message
+from mlnet.protocol.wire.messages import Message
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import Enum
 
-from mlnet.protocol.messages import Message, Place
+from mlnet.protocol.wire.messages import Message, Place
 
 PER_SENDER = 64
 """Messages of one sender that are kept for one attempt: far above what any role may say."""

@@ -14,14 +14,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
-from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError
+from mlnet.identity.envelope import Envelope
 from mlnet.protocol.commands import Command, Report, Send, SetTimer
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, TimerFired
 from mlnet.protocol.evidence import Evidence
-from mlnet.protocol.messages import MAX_REASON, Body, CancelTask, Message, Place, TaskFailed, place
-from mlnet.task import TaskDefinition
+from mlnet.protocol.wire.messages import MAX_REASON, Body, CancelTask, Message, Place, TaskFailed, place
+from mlnet.task.definition import TaskDefinition
 
 DEADLINE = "deadline"
 

@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from mlnet import task as task_definition
 from mlnet.errors import RemoteProtocolError, TaskError
-from mlnet.protocol.answering import EIGHTHS, eighth
 from mlnet.protocol.commands import Command, End, Report, Send, SetTimer, speaks
 from mlnet.protocol.deadlines import Deadlines
+from mlnet.protocol.decisions.answering import EIGHTHS, eighth
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
 from mlnet.protocol.machine import Seal
-from mlnet.protocol.member import Member
-from mlnet.protocol.messages import Message, NewMlTask, Resources, TaskFailed
-from mlnet.task import TaskDefinition
+from mlnet.protocol.member.machine import Member
+from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, TaskFailed
+from mlnet.task import definition as task_definition
+from mlnet.task.definition import TaskDefinition
 
 MAX_PENDING = 256
 """Tasks that a busy node keeps in case it is free in time."""
@@ -180,7 +180,7 @@ class Node:
 
         Args:
             step: it.
-            reason: for the others; see :meth:`~mlnet.protocol.member.Member.last_word`.
+            reason: for the others; see :meth:`~mlnet.protocol.member.machine.Member.last_word`.
         """
         member = step.member
         if member is None:

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """Of a node in a task; :mod:`mlnet.protocol.member` has the transitions."""
+    """Of a node in a task; :mod:`mlnet.protocol.member.machine` has the transitions."""
 
     PREPARING = "preparing"
     ANSWERED = "answered"
@@ -31,7 +31,7 @@ UNBOUND = frozenset(
 
 
 class Stage(Enum):
-    """Of a client in its task; :mod:`mlnet.protocol.client` has the transitions."""
+    """Of a client in its task; :mod:`mlnet.protocol.client.machine` has the transitions."""
 
     GATHERING = "gathering"
     VOTING = "voting"

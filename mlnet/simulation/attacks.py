@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from mlnet.protocol.committee import Vote, poll
-from mlnet.protocol.messages import MAX_CYCLES
+from mlnet.protocol.decisions.committee import Vote, poll
+from mlnet.protocol.wire.messages import MAX_CYCLES
 
 Bit = Literal[0, 1]
 

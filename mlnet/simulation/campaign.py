@@ -8,8 +8,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
-from mlnet import capacity
 from mlnet.simulation.scenario import Outcome, Run, Scenario
+from mlnet.util import capacity
 
 AT_A_TIME = 16
 """Seeds that a process takes at once."""

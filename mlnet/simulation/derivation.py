@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from mlnet.protocol import committee, election, rewards, segments
-from mlnet.protocol.client import Client
-from mlnet.protocol.messages import (
+from mlnet.protocol.client.machine import Client
+from mlnet.protocol.decisions import committee, redis_election, rewards, segment_order
+from mlnet.protocol.wire.messages import (
     ClusterDatabaseSelection,
     CommitteeVoting,
     HashVotes,
@@ -60,7 +60,7 @@ def check_decision(client: Client) -> None:
     for peer, message in client.evidence.of("CLUSTER_DATABASE_SELECTION", client.attempt).items():
         if peer in poll.committee and isinstance(message.body, ClusterDatabaseSelection):
             pings[peer] = message.body.pings
-    ranking = election.rank(pings)
+    ranking = redis_election.rank(pings)
     if (decided.master, decided.slave, decided.committee) != (ranking.master, ranking.slave, ranking.order):
         raise Violation("validity", "master and slave do not follow from the pings")
     told = client.evidence.of("CLUSTER_READY", client.attempt)
@@ -80,12 +80,12 @@ def check_order(client: Client) -> None:
     hashes = tuple(segment.hash for segment in client.dataset.segments)
     held = client.attempted.ballots()
     secrets = client.attempted.secrets({peer: held[peer] for peer in client.paid if peer in held}, hashes)
-    if segments.order(secrets, hashes) != client.order:
+    if segment_order.order(secrets, hashes) != client.order:
         raise Violation("validity", "the order of the segments does not follow from the ballots")
     for message in held.values():
         if isinstance(message.body, HashVotes) and message.sender in client.paid:
             promise = client.attempted.measurements()[message.sender].body
-            opened = segments.commitment(bytes.fromhex(message.body.secret))
+            opened = segment_order.commitment(bytes.fromhex(message.body.secret))
             if not isinstance(promise, ClusterDatabaseSelection) or opened != promise.commitment:
                 raise Violation("validity", "a ballot counts that does not open its commitment")
 

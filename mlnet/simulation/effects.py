@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from mlnet.protocol.client import Client
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import (
     Command,
     FetchModel,

@@ -12,10 +12,10 @@ from typing import Literal
 
 import msgspec
 
-from mlnet.envelope import Envelope
+from mlnet.identity.envelope import Envelope
 from mlnet.protocol.commands import Command, Send
 from mlnet.protocol.events import Event, PingsMeasured, TrainingFinished
-from mlnet.protocol.messages import (
+from mlnet.protocol.wire.messages import (
     MAX_ATTEMPTS,
     MAX_CYCLES,
     Body,

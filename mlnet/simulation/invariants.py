@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mlnet.errors import ProtocolError
-from mlnet.protocol.client import Client
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import Command, FetchModel, Publish, Record, Report, Send, StartTraining
 from mlnet.protocol.events import Event, Received
 from mlnet.protocol.evidence import PER_SENDER, SENDERS, Evidence
 from mlnet.protocol.machine import DEADLINE, Machine
-from mlnet.protocol.member import Member
-from mlnet.protocol.messages import (
+from mlnet.protocol.member.machine import Member
+from mlnet.protocol.node import MAX_ENDED, MAX_PENDING, Node, Step
+from mlnet.protocol.wire.messages import (
     MAX_ATTEMPTS,
     DatasetSegment,
     DatasetSelection,
@@ -24,7 +25,6 @@ from mlnet.protocol.messages import (
     Rewards,
     TrainingCompleted,
 )
-from mlnet.protocol.node import MAX_ENDED, MAX_PENDING, Node, Step
 from mlnet.simulation.derivation import Violation, check_decision, check_order
 from mlnet.simulation.party import Party
 from mlnet.simulation.world import World

@@ -10,13 +10,13 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-from mlnet.envelope import SIGNING_CONTEXT, Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.identity import Identity
-from mlnet.protocol import codec
+from mlnet.identity.envelope import SIGNING_CONTEXT, Envelope
+from mlnet.identity.keys import Identity
 from mlnet.protocol.machine import Seal
-from mlnet.protocol.messages import TYPES, Body, Message
-from mlnet.seal import Seal as RealSeal
+from mlnet.protocol.signer import Seal as RealSeal
+from mlnet.protocol.wire import codec
+from mlnet.protocol.wire.messages import TYPES, Body, Message
 
 MAX_KEPT = 1 << 17
 """Decoded messages that are kept; beyond it all are forgotten and decoded anew."""

@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from mlnet.protocol.commands import Send
-from mlnet.protocol.messages import Message, is_gossiped
+from mlnet.protocol.wire.messages import Message, is_gossiped
 from mlnet.simulation.party import Party, chance
 from mlnet.simulation.regions import one_way_us
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from mlnet.clocks import PeerClocks
-from mlnet.protocol.client import Client
+from mlnet.driver.peer_clocks import PeerClocks
+from mlnet.protocol.client.machine import Client
+from mlnet.protocol.client.rivals import Rivals
 from mlnet.protocol.commands import ServeStore
 from mlnet.protocol.events import Event, Received
 from mlnet.protocol.machine import Machine, Seal
-from mlnet.protocol.messages import Message
 from mlnet.protocol.node import Node, Step
 from mlnet.protocol.phases import Stage
-from mlnet.protocol.rivals import Rivals
+from mlnet.protocol.wire.messages import Message
 
 EPOCH_MS = 1_700_000_000_000
 """What a right clock shows when the world begins."""

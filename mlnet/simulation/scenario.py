@@ -10,13 +10,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mlnet import task as task_definition
-from mlnet.clocks import TOLERANCE_MS, PeerClocks
-from mlnet.protocol.answering import estimate
-from mlnet.protocol.client import Client, Dataset
+from mlnet.driver.peer_clocks import TOLERANCE_MS, PeerClocks
+from mlnet.protocol.client.machine import Client, Dataset
 from mlnet.protocol.deadlines import Deadlines
-from mlnet.protocol.messages import NewMlTask, Resources, SegmentInfo
+from mlnet.protocol.decisions.answering import estimate
 from mlnet.protocol.node import Node, Terms
+from mlnet.protocol.wire.messages import NewMlTask, Resources, SegmentInfo
 from mlnet.simulation import hostile
 from mlnet.simulation.derivation import Violation, check_rewards
 from mlnet.simulation.faults import Faults
@@ -27,6 +26,7 @@ from mlnet.simulation.party import Clock, Party
 from mlnet.simulation.profiles import MIXED, Profile, profile
 from mlnet.simulation.regions import REGIONS
 from mlnet.simulation.world import World
+from mlnet.task import definition as task_definition
 
 MODEL = """
 ml:

@@ -24,7 +24,7 @@ from mlnet.protocol.commands import (
     StartTraining,
 )
 from mlnet.protocol.events import Event, PingsMeasured, Received, RedisPrepared, Restarted, TrainingStopped
-from mlnet.protocol.messages import (
+from mlnet.protocol.wire.messages import (
     ClusterDatabaseSelection,
     ClusterMembers,
     ClusterReady,

@@ -8,7 +8,7 @@ from random import Random
 from typing import Literal, Protocol
 
 from mlnet.errors import ProtocolError, RemoteProtocolError
-from mlnet.protocol.client import Client
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import (
     CancelTimer,
     Command,
@@ -21,9 +21,9 @@ from mlnet.protocol.commands import (
     speaks,
 )
 from mlnet.protocol.events import Event, OthersWait, Received, Restarted, TimerFired
-from mlnet.protocol.messages import Message
 from mlnet.protocol.node import Node, Step
 from mlnet.protocol.phases import Stage
+from mlnet.protocol.wire.messages import Message
 from mlnet.simulation.effects import Effects
 from mlnet.simulation.mint import Mint
 from mlnet.simulation.network import Network, Quality

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mlnet.errors import StoreError
 
 if TYPE_CHECKING:
-    from mlnet.store.link import Link
+    from mlnet.store.failover_client import Link
 
 MAX_VALUE = 16 << 20
 """Bytes of a value."""
@@ -53,7 +53,7 @@ class KeyStore:
     """
 
     def __init__(self, endpoints: Sequence[Path], namespace: str, timeout: float = 60.0) -> None:
-        from mlnet.store.link import Link
+        from mlnet.store.failover_client import Link
 
         if not _NAMESPACE.fullmatch(namespace):
             raise StoreError(f"{namespace!r} is no namespace; it is mlnet:TASK:ATTEMPT")
@@ -149,7 +149,7 @@ class KeyStore:
 
     def _change(self, function: str, keys: Sequence[str], *values: bytes) -> bytes:
         """Run a function of functions.lua: its answer."""
-        from mlnet.store.link import MAX_REPLY
+        from mlnet.store.failover_client import MAX_REPLY
 
         names = self._names(keys)
         # One change at a time: the server remembers the last one of each client.
@@ -172,7 +172,7 @@ class KeyStore:
 
     def _read(self, keys: Sequence[str], timeout: float) -> dict[str, bytes]:
         """The values of keys, once all have one."""
-        from mlnet.store.link import MAX_REPLY, SLICE
+        from mlnet.store.failover_client import MAX_REPLY, SLICE
 
         deadline = time.monotonic() + timeout
         names = dict(zip((name.encode() for name in self._names(keys)), keys, strict=True))

@@ -67,7 +67,7 @@ class ProgressLog:
     """
 
     def __init__(self, endpoints: Sequence[Path], task: str, attempt: int) -> None:
-        from mlnet.store.link import Link
+        from mlnet.store.failover_client import Link
 
         self._link = Link(endpoints, silence=APPEND_TIMEOUT)
         self._key = key(task, attempt)

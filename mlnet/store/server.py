@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from mlnet import files, hosts, sockets
 from mlnet.errors import PortInUse, StoreError
-from mlnet.processes import end, how_it_ended, spawn, wrapped
-from mlnet.store import resp, settings, splice
+from mlnet.store import config as settings
+from mlnet.store import gates, resp
+from mlnet.util import files, hosts, sockets
+from mlnet.util.subprocesses import end, how_it_ended, spawn, wrapped
 
 START_TIMEOUT = 15.0
 STOP_TIMEOUT = 5.0
@@ -53,8 +54,8 @@ class RedisServer:
         self._process = process
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._reading: asyncio.Task[None] | None = None
-        self._gates: dict[str, splice.Listener] = {}
-        self._relay: splice.Listener | None = None
+        self._gates: dict[str, gates.Listener] = {}
+        self._relay: gates.Listener | None = None
         self._way: sockets.Way | None = None
         self._replication = asyncio.Lock()
 
@@ -180,7 +181,7 @@ class RedisServer:
         path = self.gate_path(purpose)
         if purpose not in self._gates:
             password, limit = self._config.passwords[purpose], settings.PURPOSES[purpose]
-            made = self._gates[purpose] = splice.gate(self._address(), purpose, password, limit)
+            made = self._gates[purpose] = gates.gate(self._address(), purpose, password, limit)
             await made.listen_unix(path)
         return path
 
@@ -219,7 +220,7 @@ class RedisServer:
         async with self._replication:
             await self._leave_master()
             password = self._config.relay_password
-            self._relay = splice.relay(path, settings.REPLICA, password, MAX_REPLICA_CONNECTIONS)
+            self._relay = gates.relay(path, settings.REPLICA, password, MAX_REPLICA_CONNECTIONS)
             here = await self._relay.listen_loopback()
             await self._admin((self._config.names["REPLICAOF"], *here))
             state = "none"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 
-from mlnet import capacity
+from mlnet.util import capacity
 
 
 def main() -> None:

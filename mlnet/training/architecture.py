@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mlnet import task_schema
 from mlnet.errors import DataError, TrainingError
-from mlnet.task_schema import Activation, Loss, TaskDefinition
+from mlnet.task import schema
+from mlnet.task.schema import Activation, Loss, TaskDefinition
 
 MAX_LAYERS = 256
 MAX_WIDTH = 1 << 31
@@ -115,7 +115,7 @@ def of_definition(definition: TaskDefinition, inputs: int) -> Architecture:
     """The model that a definition describes, for rows of ``inputs`` features."""
     model = definition.ml.model
     layers = tuple(
-        Dense(unit.nodes, unit.activation) if isinstance(unit, task_schema.Dense) else Dropout(unit.rate)
+        Dense(unit.nodes, unit.activation) if isinstance(unit, schema.Dense) else Dropout(unit.rate)
         for unit in model.hidden_units
     )
     return Architecture(inputs, layers, model.loss)

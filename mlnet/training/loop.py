@@ -17,16 +17,16 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from mlnet import task
 from mlnet.data.segments import permutation, read_segment
 from mlnet.errors import DataError, HashMismatch, TrainingError
 from mlnet.kernels import segmenthash
-from mlnet.training import architecture, evaluation, shards
+from mlnet.task import definition as task
+from mlnet.training import architecture, evaluation, partition
 from mlnet.training.architecture import Architecture
+from mlnet.training.ddp import replicate
+from mlnet.training.ipc import Finished, Progress, Segment, TrainingPlan
 from mlnet.training.model import Model, build, save_model
 from mlnet.training.optimizer import Optimization
-from mlnet.training.plan import Finished, Progress, Segment, TrainingPlan
-from mlnet.training.replica import replicate
 
 _PROGRESS_SECONDS = 0.1
 _DRIFT = 1e-3
@@ -51,30 +51,32 @@ def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
     description.require_parameters(plan.max_parameters)
 
     segment_rows = [segment.rows for segment in plan.segments]
-    cut = shards.cut(sum(segment_rows), plan.world, definition.ml.validation.strategy.size)
+    cut = partition.cut(sum(segment_rows), plan.world, definition.ml.validation.strategy.size)
     shard = cut[plan.rank]
     features, labels = load_rows(plan, description, shard)
     trained, validation = slice(0, shard.trained), slice(shard.trained, None)
     if not any(each.validated for each in cut):
         validation = trained  # so few rows that no rank can spare one
 
-    torch.manual_seed(int.from_bytes(shards.seed(plan.seed, "dropout", plan.rank)[:8], "big") >> 1)
-    model = build(description, optimization.initializer, shards.seed(plan.seed, "weights"))
+    torch.manual_seed(int.from_bytes(partition.seed(plan.seed, "dropout", plan.rank)[:8], "big") >> 1)
+    model = build(description, optimization.initializer, partition.seed(plan.seed, "weights"))
     optimizer = Optimization(model.parameters(), definition.ml.optimizer)
     replica = replicate(model)
     criterion = functional.cross_entropy if description.classifier else squared_error
-    steps = shards.steps(cut, optimization.batch_size)
+    steps = partition.steps(cut, optimization.batch_size)
     ticker = Ticker(optimization.epochs, steps, report)
 
     metrics: dict[str, float] = {}
     for epoch in range(optimization.epochs):
-        order = torch.from_numpy(permutation(shard.trained, shards.seed(plan.seed, "rows", epoch, plan.rank)))
+        order = torch.from_numpy(
+            permutation(shard.trained, partition.seed(plan.seed, "rows", epoch, plan.rank))
+        )
         model.train()
         for step in range(steps):
-            total = shards.batch_rows(cut, step, steps)
+            total = partition.batch_rows(cut, step, steps)
             if not total:
                 continue
-            start, stop = shards.batch(cut, plan.rank, step, steps)
+            start, stop = partition.batch(cut, plan.rank, step, steps)
             rows = order[start:stop]
             optimizer.zero_grad()
             loss = criterion(replica(features[rows]), labels[rows], reduction="sum")
@@ -98,7 +100,7 @@ def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
         model=plan.output,
         sha256=sha256.hexdigest(),
         size=len(content),
-        rows_trained=shards.rows_trained(
+        rows_trained=partition.rows_trained(
             segment_rows, plan.world, definition.ml.validation.strategy.size, optimization.epochs
         ),
         steps=optimization.epochs * steps,
@@ -106,7 +108,7 @@ def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
     )
 
 
-def load_rows(plan: TrainingPlan, description: Architecture, shard: shards.Shard) -> tuple[Tensor, Tensor]:
+def load_rows(plan: TrainingPlan, description: Architecture, shard: partition.Shard) -> tuple[Tensor, Tensor]:
     """Features float32 (rows, inputs) and labels of this rank's shard.
 
     Raises:
@@ -116,14 +118,14 @@ def load_rows(plan: TrainingPlan, description: Architecture, shard: shards.Shard
     labels = [
         torch.empty(0, dtype=torch.int64) if description.classifier else torch.empty(0, description.outputs)
     ]
-    for part in shards.parts([segment.rows for segment in plan.segments], shard.start, shard.stop):
+    for part in partition.parts([segment.rows for segment in plan.segments], shard.start, shard.stop):
         rows, targets = read_part(plan.segments[part.segment], part, description)
         features.append(rows)
         labels.append(targets)
     return torch.cat(features), torch.cat(labels)
 
 
-def read_part(segment: Segment, part: shards.Part, description: Architecture) -> tuple[Tensor, Tensor]:
+def read_part(segment: Segment, part: partition.Part, description: Architecture) -> tuple[Tensor, Tensor]:
     """Features and labels of a run of rows of a segment, whose hash is verified here, too.
 
     Raises:

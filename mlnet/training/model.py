@@ -18,7 +18,7 @@ from mlnet.data.schema import Schema
 from mlnet.data.segments import MAX_HEADER_BYTES, opened, read_tensors
 from mlnet.data.table import Limits
 from mlnet.errors import DataError
-from mlnet.task_schema import Initializer, Kaiming, Normal, Uniform, Xavier, Zeros
+from mlnet.task.schema import Initializer, Kaiming, Normal, Uniform, Xavier, Zeros
 from mlnet.training import architecture
 from mlnet.training.architecture import Architecture, Dense
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from mlnet.task_schema import AdamParameters, Optimizer, SgdParameters
+from mlnet.task.schema import AdamParameters, Optimizer, SgdParameters
 
 
 class Optimization:

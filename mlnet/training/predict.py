@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlnet import capacity
 from mlnet.data import rows
 from mlnet.data.schema import ClassName, Dialect
 from mlnet.data.table import FloatArray
 from mlnet.training.evaluation import BATCH_ROWS
 from mlnet.training.model import load_model, read_schema
+from mlnet.util import capacity
 
 
 @dataclass(frozen=True)

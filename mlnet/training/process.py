@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from mlnet import processes, task
 from mlnet.errors import DataError, HashMismatch, LabelError, MlnetError, StoreError, TrainingError
-from mlnet.task_schema import TaskDefinition
-from mlnet.training.plan import (
+from mlnet.task import definition as task
+from mlnet.task.schema import TaskDefinition
+from mlnet.training.ipc import (
     Event,
     Failed,
     Finished,
@@ -26,6 +26,7 @@ from mlnet.training.plan import (
     decode_event,
     encode,
 )
+from mlnet.util import subprocesses
 
 START_SECONDS = 120.0
 """For the child to import torch on a machine that is busy or reads it from a slow disk."""
@@ -69,16 +70,16 @@ class Trainer:
         Raises:
             TrainingError: it cannot be started.
         """
-        argv = processes.python("mlnet.training.worker", str(os.getpid()))
+        argv = subprocesses.python("mlnet.training.worker", str(os.getpid()))
         if memory is not None:
             argv.append(str(memory))
-        environment = processes.environment(env)
+        environment = subprocesses.environment(env)
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         # A library in Rust that panics for want of memory would want more of it to say where.
         environment["RUST_BACKTRACE"] = "0"
         pipe = asyncio.subprocess.PIPE
         try:
-            process = await processes.spawn(argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
+            process = await subprocesses.spawn(argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
         except OSError as error:
             raise TrainingError(f"the trainer cannot be started: {error}; is there memory left?") from error
         return cls(process)
@@ -167,7 +168,7 @@ class Trainer:
 
     async def stop(self) -> None:
         """End the child, whatever it does; may be called again."""
-        await processes.end(self._process, _GRACE_SECONDS)
+        await subprocesses.end(self._process, _GRACE_SECONDS)
         await self._drain
 
     async def _event(self, seconds: float, purpose: str) -> Event:
@@ -196,12 +197,12 @@ class Trainer:
         return TrainingError(f"the {await self._end()}")
 
     async def _end(self) -> str:
-        status = await processes.end(self._process, _GRACE_SECONDS)
+        status = await subprocesses.end(self._process, _GRACE_SECONDS)
         # Shielded: one of those who wait for the last words may be cancelled, and the others still want them.
         await asyncio.shield(self._drain)
         lines = self._tail.decode(errors="replace").strip().splitlines()
         words = f": {lines[-1][:300]}" if lines else ""
-        return f"trainer ended ({processes.how_it_ended(status)}){words}"
+        return f"trainer ended ({subprocesses.how_it_ended(status)}){words}"
 
     async def _keep_tail(self) -> None:
         stderr = self._process.stderr

@@ -12,8 +12,8 @@ from torch._C._distributed_c10d import ProcessGroupGloo, Store
 
 from mlnet.errors import StoreError, TrainingError
 from mlnet.store import KeyStore
-from mlnet.training.detour import Detour
-from mlnet.training.plan import TrainingPlan
+from mlnet.training.gloo_tunnel import Detour
+from mlnet.training.ipc import TrainingPlan
 
 BACKEND = "mlnet"
 _GLOO_THREADS = 2

@@ -1,7 +1,7 @@
 """The trainer: ``python -m mlnet.training.worker PARENT [MEMORY]``, started by :mod:`mlnet.training.process`.
 
 It imports torch, says that it is ready, reads one plan from standard input, carries it out and ends. Standard
-output holds the lines of :mod:`mlnet.training.plan` and nothing else.
+output holds the lines of :mod:`mlnet.training.ipc` and nothing else.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from mlnet.processes import die_with_parent
-from mlnet.training import plan
+from mlnet.training import ipc
+from mlnet.util.subprocesses import die_with_parent
 
 
 def main(parent: int, memory: int | None) -> NoReturn:
@@ -29,16 +29,16 @@ def main(parent: int, memory: int | None) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lines = _take_stdout()
 
-    def tell(event: plan.Event) -> None:
-        os.write(lines, plan.encode(event) + b"\n")
+    def tell(event: ipc.Event) -> None:
+        os.write(lines, ipc.encode(event) + b"\n")
 
     # Here and not above: it imports torch, which takes longer than some parents live.
-    from mlnet.training.commands import carry_out
+    from mlnet.training.child import carry_out
 
     if memory is not None:
         _limit_memory(memory)
-    tell(plan.Ready())
-    line = sys.stdin.buffer.readline(plan.MAX_LINE)
+    tell(ipc.Ready())
+    line = sys.stdin.buffer.readline(ipc.MAX_LINE)
     if not line:
         os._exit(0)
     outcome, code = carry_out(line, tell)

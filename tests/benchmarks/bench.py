@@ -19,13 +19,13 @@ import numpy as np
 import yaml
 from benchmarks.measure import Result, Work, compare, machine, table
 
-from mlnet.envelope import Envelope
-from mlnet.identity import Identity
+from mlnet.identity.envelope import Envelope
+from mlnet.identity.keys import Identity
 from mlnet.kernels import IMPLEMENTATION, borda, pingmatrix, segmenthash
 from mlnet.kernels._threads import THREADS
-from mlnet.protocol import codec
-from mlnet.protocol.messages import InitCluster, Redis, Resources
-from mlnet.seal import Seal
+from mlnet.protocol.signer import Seal
+from mlnet.protocol.wire import codec
+from mlnet.protocol.wire.messages import InitCluster, Redis, Resources
 
 try:
     import blake3

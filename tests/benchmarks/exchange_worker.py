@@ -19,10 +19,10 @@ from typing import Any
 
 from benchmarks.worker import Process, serve
 
-from mlnet.identity import Identity
-from mlnet.net.interface import Limits
-from mlnet.protocol.messages import Message, TaskFailed
-from mlnet.wire import Wire, WireHandlers, WireOptions
+from mlnet.driver.messenger import Wire, WireHandlers, WireOptions
+from mlnet.identity.keys import Identity
+from mlnet.net.types import Limits
+from mlnet.protocol.wire.messages import Message, TaskFailed
 
 LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 LIMITS = Limits(envelopes_per_second=1e6, envelope_bytes_per_second=1e9)

@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 from benchmarks.measure import machine
-from mission import Mission, mission
-from two_hosts import Unavailable, on, two_hosts
+from support.cluster import Mission, mission
+from support.two_hosts import Unavailable, on, two_hosts
 
-from mlnet import yaml12
+from mlnet.util import yaml12
 
 WAYS = {"direct": (), "tunnel": ("--tunnel-training",)}
 ROWS, SEGMENTS_IN_TEN, BATCH = 1797, 8, 64

@@ -20,13 +20,13 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
 
 from mlnet.errors import TransportError
-from mlnet.identity import Identity
-from mlnet.net import tunnel
+from mlnet.identity.keys import Identity
 from mlnet.net.addresses import split_full
-from mlnet.net.bridge import TrioThread
-from mlnet.net.host import Host
-from mlnet.net.inbound import RPC_PROTOCOL
-from mlnet.net.interface import Limits
+from mlnet.net.transport import unix_tunnel
+from mlnet.net.transport.host import Host
+from mlnet.net.transport.inbound_streams import RPC_PROTOCOL
+from mlnet.net.transport.trio_thread import TrioThread
+from mlnet.net.types import Limits
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
 LIMITS = Limits(
@@ -46,7 +46,7 @@ class Ours(Way):
         self._peer, self._socket = "", folder
 
     async def start(self, grpc_socket: Path, grpc_port: int) -> str:
-        runtime = tunnel.RuntimeDir(Path(tempfile.mkdtemp(dir=self.folder)))
+        runtime = unix_tunnel.RuntimeDir(Path(tempfile.mkdtemp(dir=self.folder)))
         runtime.prepare()
         self._host = Host(
             self._identity.seed,
@@ -135,7 +135,7 @@ class Stock(Way):
         await self._host.connect(info)
         self._peer = info.peer_id
         path = Path(tempfile.mkdtemp(dir=self.folder)) / "s"
-        listener = tunnel.listen(path)
+        listener = unix_tunnel.listen(path)
         self._scope = scope = trio.CancelScope()
 
         async def handle(sock: trio.SocketStream) -> None:

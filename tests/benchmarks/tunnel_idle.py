@@ -22,13 +22,13 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from mlnet.net import listening, repairs
 from mlnet.net.addresses import split_full
-from mlnet.net.bridge import TrioThread
-from mlnet.net.door import Door
-from mlnet.net.interface import Limits
-from mlnet.net.muxing import Muxing, open_muxing
-from mlnet.net.yamux import YamuxSession
+from mlnet.net.muxer.select import Muxing, open_muxing
+from mlnet.net.muxer.yamux import YamuxSession
+from mlnet.net.transport import libp2p_patches, listening
+from mlnet.net.transport.admission import Door
+from mlnet.net.transport.trio_thread import TrioThread
+from mlnet.net.types import Limits
 
 AT_ONCE = 8
 DIAL_SECONDS = 10.0
@@ -38,7 +38,7 @@ def upgrader(keys: KeyPair, muxing: Muxing) -> TransportUpgrader:
     """Noise and yamux as mlnet's host has them."""
     noise = NoiseTransport(keys, noise_privkey=create_x25519_key_pair().private_key)
     made = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, 10)
-    repairs.repair_muxer(made, TProtocol(YAMUX), muxing, 10)
+    libp2p_patches.repair_muxer(made, TProtocol(YAMUX), muxing, 10)
     return made
 
 
@@ -75,7 +75,7 @@ class Idle:
         async with at_once:
             with trio.fail_after(DIAL_SECONDS):
                 made = upgrader(create_new_key_pair(), Muxing(Limits(), None))
-                raw = await repairs.Tcp(Door(Limits(), time.monotonic), {}).dial(address)
+                raw = await libp2p_patches.Tcp(Door(Limits(), time.monotonic), {}).dial(address)
                 secured = await made.upgrade_security(raw, True, peer)
                 session = await made.upgrade_connection(secured, peer)
             assert self._nursery is not None

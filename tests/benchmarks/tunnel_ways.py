@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from mlnet.net.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
+from mlnet.net.sending.grpc_channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 
 
 def channel(target: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlnet.net import muxing
+from mlnet.net.muxer import select
 
 TWICE = {
     "test_net_envelopes",
@@ -20,7 +20,7 @@ TWICE = {
 def byte_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts of this test move their bytes this way."""
     monkeypatch.setenv("MLNET_EXTENSIONS", "skip" if request.param == "python" else "auto")
-    if muxing.implementation() != request.param:
+    if select.implementation() != request.param:
         pytest.skip("the native byte path was not built")
 
 

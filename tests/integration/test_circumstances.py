@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mission import EXAMPLE, LOCAL
+from support.cluster import EXAMPLE, LOCAL
 
-from mlnet import yaml12
+from mlnet.util import yaml12
 
 ADDRESS = re.compile(rb"--peer (/\S+/p2p/\S+)")
 SECONDS = 120.0

@@ -7,7 +7,7 @@ import os
 import select
 from pathlib import Path
 
-from mission import mission
+from support.cluster import mission
 
 
 def processes(mark: str) -> list[int]:

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mission import Mission, mission
+from support.cluster import Mission, mission
 
-from mlnet.identity import Identity
+from mlnet.identity.keys import Identity
 
 pytestmark = pytest.mark.timeout(240)
 HOUR = 3_600_000
@@ -21,7 +21,7 @@ def wrong_clock(net: Mission, name: str, milliseconds: int) -> tuple[str, ...]:
     """What is put before a command so that its clock is off."""
     library, file = net.base / "clock.so", net.base / name
     if not library.exists():
-        source = Path(__file__).parent.parent / "clock.c"
+        source = Path(__file__).parent.parent / "support" / "clock.c"
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     file.write_text(str(milliseconds))
     return ("env", f"LD_PRELOAD={library}", f"TEST_CLOCK={file}")

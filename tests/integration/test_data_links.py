@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ml_support import DIGITS, definition
+from support.datasets import DIGITS, definition
 
-from mlnet.data import LinkPolicy, fetch, links, split
+from mlnet.data import LinkPolicy, fetch, fetching, split
 from mlnet.errors import DataError, HashMismatch
 from mlnet.kernels import segmenthash
 
@@ -169,8 +169,8 @@ async def test_http_to_a_private_address_needs_permission(web: str, room: Path) 
 
 
 async def test_a_stalled_server_is_left_at_the_deadline(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "BASE_SECONDS", 0.5)
-    monkeypatch.setattr(links, "BYTES_PER_SECOND", 1 << 40)
+    monkeypatch.setattr(fetching, "BASE_SECONDS", 0.5)
+    monkeypatch.setattr(fetching, "BYTES_PER_SECOND", 1 << 40)
     with serving() as (url, _), pytest.raises(DataError, match="did not arrive within"):
         await fetch(url + "/stall", digest=DIGEST, size=SIZE, destination=room / "x", policy=PRIVATE)
     assert names(room) == []
@@ -205,7 +205,7 @@ async def test_a_dataset_from_a_web_server(web: str, room: Path) -> None:
         await asyncio.to_thread(split, missing, Path(), room)
 
 
-def blob(content: bytes) -> links.FetchBlob:
+def blob(content: bytes) -> fetching.FetchBlob:
     async def fetch_blob(
         digest: str,
         *,
@@ -214,7 +214,7 @@ def blob(content: bytes) -> links.FetchBlob:
         sink: Callable[[bytes], None],
     ) -> int:
         assert (digest, max_bytes) == (DIGEST, SIZE)
-        assert timeout == links.time_limit(SIZE)
+        assert timeout == fetching.time_limit(SIZE)
         for start in range(0, len(content), 1 << 20):
             sink(content[start : start + (1 << 20)])
         return len(content)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mission import EXAMPLE, Mission, mission
+from support.cluster import EXAMPLE, Mission, mission
 
-from mlnet import errors, yaml12
+from mlnet import errors
+from mlnet.util import yaml12
 
 pytestmark = pytest.mark.timeout(120)
 STRANGER = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"

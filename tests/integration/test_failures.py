@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mission import Mission, NodeProcess, Watch, mission
+from support.cluster import Mission, NodeProcess, Watch, mission
 
-from mlnet.ledger import Ledger
+from mlnet.node.ledger import Ledger
 from mlnet.protocol.commands import Report
 
 pytestmark = pytest.mark.timeout(240)

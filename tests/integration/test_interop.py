@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 import pytest_asyncio
-from interop_support import (
+from support.interop import (
     Peer,
     PeerError,
     Target,
@@ -29,18 +29,18 @@ from interop_support import (
     targets,
     write_descriptors,
 )
-from net_support import SECONDS, Node, accepted, running
+from support.network import SECONDS, Node, accepted, running
 
 from mlnet.errors import TransportError
-from mlnet.net import wellknown
-from mlnet.net.interface import REDIS_PROTOCOL, Limits
-from mlnet.net.muxing import implementation
+from mlnet.net.muxer.select import implementation
+from mlnet.net.transport import ping_identify
+from mlnet.net.types import REDIS_PROTOCOL, Limits
 
 # The first test of each implementation waits for its build.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1000)]
 
 BUILDERS = {"go": build_go, "js": build_js}
-PROTOCOLS = {"/mlnet/grpc/1.0.0", REDIS_PROTOCOL, wellknown.PING, wellknown.IDENTIFY}
+PROTOCOLS = {"/mlnet/grpc/1.0.0", REDIS_PROTOCOL, ping_identify.PING, ping_identify.IDENTIFY}
 AGENTS = {"go": "go-libp2p", "js": "js-libp2p"}
 STREAMS = 100
 MIB = 1 << 20
@@ -89,7 +89,7 @@ async def lively_peer(command: list[str], descriptors: Path) -> AsyncIterator[Pe
 def muxing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who moves the node's bytes."""
     if request.param == "native":
-        pytest.importorskip("mlnet.net._session", reason="the native session was not built")
+        pytest.importorskip("mlnet.net.muxer._session", reason="the native session was not built")
     monkeypatch.setenv("MLNET_EXTENSIONS", "require" if request.param == "native" else "skip")
     assert implementation() == request.param
 
@@ -169,7 +169,7 @@ async def test_each_pings_and_identifies_the_other(pair: Pair, language: str) ->
     pings = await peer.do("ping", peer=node.id, count=3)
     assert len(pings["microseconds"]) == 3
     theirs = await peer.do("identify", peer=node.id)
-    assert theirs["agent"] == wellknown.AGENT
+    assert theirs["agent"] == ping_identify.AGENT
     assert set(theirs["protocols"]) >= PROTOCOLS
     assert node.address.partition("/p2p/")[0] in theirs["addresses"]
 

@@ -9,10 +9,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from net_support import SECONDS, accepted, join, nodes
 from prometheus_client.parser import text_string_to_metric_families
+from support.network import SECONDS, accepted, join, nodes
 
-from mlnet.net.interface import Limits
+from mlnet.net.types import Limits
 
 
 async def test_what_happens_on_the_network_is_counted() -> None:

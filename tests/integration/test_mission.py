@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mission import EXAMPLE, Mission, Watch, mission
+from support.cluster import EXAMPLE, Mission, Watch, mission
 
-from mlnet import clock
-from mlnet.client import read_definition
-from mlnet.ledger import Ledger
-from mlnet.protocol.messages import NewMlTask
-from mlnet.result import Result
-from mlnet.seal import Seal
+from mlnet.client.result import Result
+from mlnet.client.task_client import read_definition
+from mlnet.node.ledger import Ledger
+from mlnet.protocol.signer import Seal
+from mlnet.protocol.wire.messages import NewMlTask
+from mlnet.util import clock
 
 PAYMENT = 100_000_000
 pytestmark = pytest.mark.timeout(240)

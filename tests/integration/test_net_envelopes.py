@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from net_support import LOOPBACK, SECONDS, Node, accepted, join, nodes, running
+from support.network import LOOPBACK, SECONDS, Node, accepted, join, nodes, running
 
-from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError
-from mlnet.identity import Identity
-from mlnet.net.interface import MAX_ENVELOPE_BYTES, Limits
+from mlnet.identity.envelope import Envelope
+from mlnet.identity.keys import Identity
 from mlnet.net.network import Network
+from mlnet.net.types import MAX_ENVELOPE_BYTES, Limits
 
 
 async def test_an_envelope_arrives_byte_for_byte_and_is_acknowledged() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from net_support import SECONDS, Node, accepted, join, nodes
+from support.network import SECONDS, Node, accepted, join, nodes
 
-from mlnet.net.interface import Limits
+from mlnet.net.types import Limits
 
 LINE = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]
 RING = [*LINE, (5, 0)]

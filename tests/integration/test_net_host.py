@@ -16,16 +16,17 @@ import threading
 from pathlib import Path
 
 import pytest
-from host_support import Events, hosting, runtime, tcp_port
 from libp2p.stream_muxer.exceptions import MuxedStreamError
-from net_support import LOOPBACK, SECONDS, Node, accepted, join, nodes, open_sockets, running
+from support.host import Events, hosting, runtime, tcp_port
+from support.network import LOOPBACK, SECONDS, Node, accepted, join, nodes, open_sockets, running
 
 from mlnet.errors import ConfigError, PeerUnreachable, PortInUse
-from mlnet.identity import Identity
-from mlnet.net import network, wellknown
-from mlnet.net.host import Host
-from mlnet.net.interface import Limits
+from mlnet.identity.keys import Identity
+from mlnet.net import network
 from mlnet.net.network import Network
+from mlnet.net.transport import ping_identify
+from mlnet.net.transport.host import Host
+from mlnet.net.types import Limits
 
 
 async def test_a_host_accepts_more_than_three_hundred_connections_in_its_life() -> None:
@@ -59,7 +60,7 @@ async def test_a_dial_does_not_wait_for_a_head_start_of_other_addresses(
 ) -> None:
     """With head starts of an hour, both libp2p's and ours, a dial that waited for one would not end."""
     monkeypatch.setattr("libp2p.network.swarm._HAPPY_EYEBALLS_DELAY", 3600.0)
-    monkeypatch.setattr("mlnet.net.dialling.HEAD_START_SECONDS", 3600.0)
+    monkeypatch.setattr("mlnet.net.transport.dialling.HEAD_START_SECONDS", 3600.0)
     async with hosting() as (server, _, peer), hosting() as (client, _, _):
         dead = "/ip4/127.0.0.1/tcp/1"
         async with asyncio.timeout(SECONDS):
@@ -175,13 +176,13 @@ async def test_a_peer_has_a_bounded_number_of_ping_streams() -> None:
         await client.dial(peer, server.listen_addresses)
 
         async def is_answered() -> bool:
-            stream = await client._outbound.open_stream(peer, wellknown.PING, None)
+            stream = await client._outbound.open_stream(peer, ping_identify.PING, None)
             if stream is None:
                 # The reset came before the answer that named the protocol was read.
                 return False
             try:
-                await stream.write(bytes(wellknown.PING_BYTES))
-                return await stream.read(wellknown.PING_BYTES) == bytes(wellknown.PING_BYTES)
+                await stream.write(bytes(ping_identify.PING_BYTES))
+                return await stream.read(ping_identify.PING_BYTES) == bytes(ping_identify.PING_BYTES)
             except MuxedStreamError:
                 return False
 
@@ -194,7 +195,7 @@ async def test_a_frozen_peer_is_noticed() -> None:
         f"""
         import asyncio, sys
         sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-        from net_support import Node, running
+        from support.network import Node, running
         async def main():
             async with running(Node()) as node:
                 print(node.address, flush=True)

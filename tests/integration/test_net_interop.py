@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from net_support import SECONDS, Node, join, nodes, running
+from support.network import SECONDS, Node, join, nodes, running
 
 from mlnet.errors import PeerUnreachable
-from mlnet.identity import Identity
-from mlnet.net import wellknown
-from mlnet.net.interface import Limits
+from mlnet.identity.keys import Identity
+from mlnet.net.transport import ping_identify
+from mlnet.net.types import Limits
 from mlnet.rpc import mlnet_pb2
 
 
@@ -96,8 +96,8 @@ async def test_nodes_ping_and_identify_each_other() -> None:
         await join(a, b)
         assert await a.network.ping(b.id) > 0
         identified = await b.network.identify(a.id)
-        assert identified.agent == wellknown.AGENT
-        assert {"/mlnet/grpc/1.0.0", wellknown.PING, wellknown.IDENTIFY} <= set(identified.protocols)
+        assert identified.agent == ping_identify.AGENT
+        assert {"/mlnet/grpc/1.0.0", ping_identify.PING, ping_identify.IDENTIFY} <= set(identified.protocols)
         assert [f"{address}/p2p/{a.id}" for address in identified.addresses] == a.network.addresses()
         assert identified.observed.startswith("/ip4/127.0.0.1/tcp/")
 
@@ -130,8 +130,8 @@ async def test_a_stock_host_and_ours_ping_and_identify_each_other() -> None:
                 info = info_from_p2p_addr(Multiaddr(address))
                 await host.connect(info)
                 seen["pings"] = await PingService(host).ping(info.peer_id, 3)
-                stream = await host.new_stream(info.peer_id, [TProtocol(wellknown.IDENTIFY)])
-                identified = parse_identify_response(await stream.read(wellknown.MAX_IDENTIFY_BYTES))
+                stream = await host.new_stream(info.peer_id, [TProtocol(ping_identify.IDENTIFY)])
+                identified = parse_identify_response(await stream.read(ping_identify.MAX_IDENTIFY_BYTES))
                 await stream.close()
                 seen["agent"], seen["protocols"] = identified.agent_version, set(identified.protocols)
                 loop.call_soon_threadsafe(connected.set_result, str(host.get_id()))
@@ -148,10 +148,10 @@ async def test_a_stock_host_and_ours_ping_and_identify_each_other() -> None:
             asked.set()
             await thread
     assert len(seen["pings"]) == 3  # type: ignore[arg-type]
-    assert seen["agent"] == wellknown.AGENT
-    assert {"/mlnet/grpc/1.0.0", wellknown.PING, wellknown.IDENTIFY} <= seen["protocols"]  # type: ignore[operator]
+    assert seen["agent"] == ping_identify.AGENT
+    assert {"/mlnet/grpc/1.0.0", ping_identify.PING, ping_identify.IDENTIFY} <= seen["protocols"]  # type: ignore[operator]
     assert "libp2p" in identified.agent
-    assert {wellknown.PING, wellknown.IDENTIFY} <= set(identified.protocols)
+    assert {ping_identify.PING, ping_identify.IDENTIFY} <= set(identified.protocols)
     assert identified.observed.startswith("/ip4/127.0.0.1/tcp/")
 
 

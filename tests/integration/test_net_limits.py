@@ -12,18 +12,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio.testing
-from host_support import hosting, tcp_port
-from hostile import DATA, GO_AWAY, RST, STRANGER, SYN, WINDOW, frame, stranger
 from libp2p.peer.id import ID
-from net_support import SECONDS, nodes
+from support.host import hosting, tcp_port
+from support.hostile_peer import DATA, GO_AWAY, RST, STRANGER, SYN, WINDOW, frame, stranger
+from support.network import SECONDS, nodes
 
-from mlnet.identity import Identity
-from mlnet.net.door import Failure, Refusal
-from mlnet.net.host import Host
-from mlnet.net.inbound import Kind
-from mlnet.net.interface import Limits
-from mlnet.net.links import Turned
-from mlnet.net.session import Ending
+from mlnet.identity.keys import Identity
+from mlnet.net.muxer.base import Ending
+from mlnet.net.transport.admission import Failure, Refusal
+from mlnet.net.transport.connections import Turned
+from mlnet.net.transport.host import Host
+from mlnet.net.transport.inbound_streams import Kind
+from mlnet.net.types import Limits
 
 HELLO = b"\x13/multistream/1.0.0\n"
 LINGERING = 0.2

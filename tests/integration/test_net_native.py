@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-pytest.importorskip("mlnet.net._session", reason="the native byte path was not built")
+pytest.importorskip("mlnet.net.muxer._session", reason="the native byte path was not built")
 
-from native_support import (
+from support.native import (
     ACK,
     CROWDED,
     DATA,
@@ -31,10 +31,10 @@ from native_support import (
     read_all,
     sides,
 )
-from net_support import open_sockets
+from support.network import open_sockets
 
-from mlnet.net import _session
-from mlnet.net.session import INITIAL_WINDOW
+from mlnet.net.muxer import _session
+from mlnet.net.muxer.base import INITIAL_WINDOW
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_507, 65_508, 3_000_000])

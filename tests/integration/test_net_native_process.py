@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("mlnet.net._session", reason="the native byte path was not built")
+pytest.importorskip("mlnet.net.muxer._session", reason="the native byte path was not built")
 
-from native_support import SECONDS, facing_peer
-from native_support import reactor as make_reactor
+from support.native import SECONDS, facing_peer
+from support.native import reactor as make_reactor
 
 TESTS = str(Path(__file__).parent.parent)
 
@@ -46,7 +46,7 @@ tests.test_streams_may_be_opened_in_any_order()
 _TRAFFIC = """
 import os, socket, sys, threading, time
 sys.path.insert(0, {directory!r})
-import native_support as tests
+from support import native as tests
 one, other = tests.Side(tests.reactor()), tests.Side(tests.reactor())
 left, right = tests.tcp_pair()
 one.session = one.reactor.add(left.detach(), True, tests.ONE, 0, tests.OTHER, 0, b"")
@@ -105,7 +105,7 @@ def test_a_forked_child_does_not_keep_a_connection_up() -> None:
         code = f"""
 import os, socket, sys, time
 sys.path.insert(0, {TESTS!r})
-import native_support as tests
+from support import native as tests
 made = tests.reactor()
 connection = socket.create_connection({server.getsockname()!r})
 made.add(connection.detach(), True, tests.ONE, 0, tests.OTHER, 0, b"")
@@ -138,7 +138,7 @@ def test_a_reactor_that_lacks_a_descriptor_says_so_and_keeps_none() -> None:
     code = f"""
 import errno, os, resource, sys
 sys.path.insert(0, {TESTS!r})
-import native_support as tests
+from support import native as tests
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []
 try:

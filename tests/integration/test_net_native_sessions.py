@@ -9,9 +9,9 @@ import time
 import pytest
 from nacl.bindings import crypto_aead_chacha20poly1305_ietf_encrypt as seal
 
-pytest.importorskip("mlnet.net._session", reason="the native byte path was not built")
+pytest.importorskip("mlnet.net.muxer._session", reason="the native byte path was not built")
 
-from native_support import (
+from support.native import (
     ACK,
     CRYPTO,
     DATA,
@@ -40,8 +40,8 @@ from native_support import (
     tcp_pair,
 )
 
-from mlnet.net import native
-from mlnet.net.session import INITIAL_WINDOW
+from mlnet.net.muxer import native
+from mlnet.net.muxer.base import INITIAL_WINDOW
 
 
 def test_closing_says_goodbye_and_flushes_what_was_written() -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from net_support import SECONDS, Node, accepted, join, nodes, running
+from support.network import SECONDS, Node, accepted, join, nodes, running
 
 from mlnet.errors import DataError, LocalProtocolError, PeerUnreachable, PortInUse, TransportError
-from mlnet.identity import Identity
-from mlnet.net.interface import CHUNK_BYTES, REDIS_PROTOCOL, Limits
+from mlnet.identity.keys import Identity
 from mlnet.net.network import Network
+from mlnet.net.types import CHUNK_BYTES, REDIS_PROTOCOL, Limits
 from mlnet.rpc import mlnet_pb2, mlnet_pb2_grpc
 
 DIGEST = "ab" * 32
@@ -460,11 +460,11 @@ class Told(logging.Handler):
 
 async def test_a_copy_on_another_machine_is_told_by_what_peers_know() -> None:
     identity, told = Identity.generate(), Told()
-    logging.getLogger("mlnet.net.twins").addHandler(told)
+    logging.getLogger("mlnet.net.peers.twins").addHandler(told)
     async with running(Node(identity)) as one, running(Node(identity)) as copy:
         copy.network.known_at([one.address, "/ip4/127.0.0.1/tcp/1", "/dns4/localhost/tcp/1", "garbage"])
         async with asyncio.timeout(SECONDS):
             await told.twice.wait()
         copy.network.known_at([copy.address])
-    logging.getLogger("mlnet.net.twins").removeHandler(told)
+    logging.getLogger("mlnet.net.peers.twins").removeHandler(told)
     assert told.times == 2

@@ -6,12 +6,12 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from net_support import SECONDS, Node, accepted, join, running
+from support.network import SECONDS, Node, accepted, join, running
 
-from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.identity import verify_all
-from mlnet.net.interface import Limits
+from mlnet.identity.envelope import Envelope
+from mlnet.identity.keys import verify_all
+from mlnet.net.types import Limits
 
 
 class Verifying(Node):

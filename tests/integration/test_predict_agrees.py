@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from ml_support import definition
+from support.datasets import definition
 from typer.testing import CliRunner
 
-from mlnet import task
-from mlnet.cli import app
+from mlnet.cli.app import app
 from mlnet.data import Dataset, deliver, split
 from mlnet.errors import DataError
+from mlnet.task import definition as task
+from mlnet.training.ipc import Segment, TrainingPlan
 from mlnet.training.loop import train
 from mlnet.training.model import load_model
-from mlnet.training.plan import Segment, TrainingPlan
 from mlnet.training.predict import predict
 
 ROWS = 120

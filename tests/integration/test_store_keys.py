@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from store_support import NAMESPACE, TASK, running
+from support.redis import NAMESPACE, TASK, running
 
 from mlnet.errors import StoreError
 from mlnet.store import KeyStore, Progress, ProgressLog, RedisServer, resp
-from mlnet.store.link import GRACE, MAX_REPLY
+from mlnet.store.failover_client import GRACE, MAX_REPLY
+from mlnet.store.gates import Ends, splice
 from mlnet.store.progress import HOLD_OFF
-from mlnet.store.splice import Ends, splice
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_a_thread_that_waits_is_woken_by_one_that_sets(
     keys: KeyStore, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Were it not told, it would look again only when the test is over.
-    monkeypatch.setattr("mlnet.store.link.SLICE", 60.0)
+    monkeypatch.setattr("mlnet.store.failover_client.SLICE", 60.0)
     other = KeyStore([server.gate_path("store")], NAMESPACE)
     waiting = asyncio.create_task(asyncio.to_thread(keys.multi_get, ["a", "b"], 30))
     await asyncio.to_thread(other.set, "a", b"1")
@@ -179,7 +179,7 @@ async def test_the_store_goes_on_at_the_promoted_slave(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the slave has not confirmed may be lost; a busy machine takes longer than training would wait.
-    monkeypatch.setattr("mlnet.store.link.CONFIRM_MS", 4000)
+    monkeypatch.setattr("mlnet.store.failover_client.CONFIRM_MS", 4000)
     async with running() as slave:
         await slave.replicate_from(server.gate_path("replica"), timeout=10)
         endpoints = [server.gate_path("store"), slave.gate_path("store")]

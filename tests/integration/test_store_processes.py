@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from mlnet import processes
+from mlnet.util import subprocesses
 
 PIPE = asyncio.subprocess.PIPE
-ROOT = str(Path(processes.__file__).parents[1])
+ROOT = str(Path(subprocesses.__file__).parents[2])
 
 
 async def child(code: str, *args: str) -> asyncio.subprocess.Process:
     argv = [sys.executable, "-c", code, *args]
-    return await processes.spawn(argv, env=os.environ | {"PYTHONPATH": ROOT}, stdout=PIPE)
+    return await subprocesses.spawn(argv, env=os.environ | {"PYTHONPATH": ROOT}, stdout=PIPE)
 
 
 async def line(process: asyncio.subprocess.Process) -> bytes:
@@ -30,8 +30,8 @@ async def line(process: asyncio.subprocess.Process) -> bytes:
 async def test_a_child_has_a_session_of_its_own() -> None:
     process = await child("import os; print(os.getsid(0), flush=True); import signal; signal.pause()")
     assert int(await line(process)) == process.pid != os.getsid(0)
-    assert await processes.end(process, 30) == -signal.SIGTERM
-    assert await processes.end(process, 30) == -signal.SIGTERM
+    assert await subprocesses.end(process, 30) == -signal.SIGTERM
+    assert await subprocesses.end(process, 30) == -signal.SIGTERM
 
 
 async def test_a_child_that_ignores_the_request_is_killed() -> None:
@@ -39,7 +39,7 @@ async def test_a_child_that_ignores_the_request_is_killed() -> None:
     code += "while True: signal.pause()"
     process = await child(code)
     assert await line(process) == b"up\n"
-    assert await processes.end(process, 0.1) == -signal.SIGKILL
+    assert await subprocesses.end(process, 0.1) == -signal.SIGKILL
 
 
 async def test_a_child_may_end_in_its_own_way() -> None:
@@ -47,11 +47,11 @@ async def test_a_child_may_end_in_its_own_way() -> None:
     code += "signal.pause()"
     process = await child(code)
     assert await line(process) == b"up\n"
-    assert await processes.end(process, 30) == 7
+    assert await subprocesses.end(process, 30) == 7
 
 
 async def test_a_child_of_another_parent_ends_at_once() -> None:
-    code = "import sys; from mlnet.processes import die_with_parent; "
+    code = "import sys; from mlnet.util.subprocesses import die_with_parent; "
     code += "die_with_parent(int(sys.argv[1])); print('on')"
     stray = await child(code, str(os.getpid() + 1))
     assert (await line(stray), await stray.wait()) == (b"", 1)
@@ -60,8 +60,8 @@ async def test_a_child_of_another_parent_ends_at_once() -> None:
 
 
 async def test_a_wrapped_program_keeps_its_pid_and_arguments() -> None:
-    process = await processes.spawn(
-        processes.wrapped(["/bin/sh", "-c", 'echo "$$ $1"', "x", "a b"]), stdout=PIPE
+    process = await subprocesses.spawn(
+        subprocesses.wrapped(["/bin/sh", "-c", 'echo "$$ $1"', "x", "a b"]), stdout=PIPE
     )
     assert await line(process) == b"%d a b\n" % process.pid
     assert await process.wait() == 0
@@ -70,14 +70,16 @@ async def test_a_wrapped_program_keeps_its_pid_and_arguments() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent ended")
 @pytest.mark.parametrize("kind", ["ours", "wrapped"])
 async def test_a_killed_parent_takes_its_child_along(kind: str) -> None:
-    inner = "from mlnet.processes import die_with_parent; die_with_parent(); print('up', flush=True); "
+    inner = (
+        "from mlnet.util.subprocesses import die_with_parent; die_with_parent(); print('up', flush=True); "
+    )
     inner += "import signal; signal.pause()"
     code = (
-        "import asyncio, sys\nfrom mlnet import processes\nasync def main():\n"
+        "import asyncio, sys\nfrom mlnet.util import subprocesses\nasync def main():\n"
         f"    argv = [sys.executable, '-c', {inner!r}]\n"
         "    if sys.argv[1] == 'wrapped':\n"
-        "        argv = processes.wrapped(['/bin/sh', '-c', 'echo up; read x'])\n"
-        "    await processes.spawn(argv, stdin=asyncio.subprocess.PIPE, stdout=None)\n"
+        "        argv = subprocesses.wrapped(['/bin/sh', '-c', 'echo up; read x'])\n"
+        "    await subprocesses.spawn(argv, stdin=asyncio.subprocess.PIPE, stdout=None)\n"
         "    await asyncio.Event().wait()\nasyncio.run(main())\n"
     )
     parent = await child(code, kind)

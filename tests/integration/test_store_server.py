@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from store_support import MEMORY, NAMESPACE, OTHER_TASK, TASK, ask, running, start, stranger
+from support.redis import MEMORY, NAMESPACE, OTHER_TASK, TASK, ask, running, start, stranger
 
-from mlnet import hosts
 from mlnet.errors import PortInUse, StoreError
 from mlnet.store import RedisServer, find_binary, ping, resp
+from mlnet.util import hosts
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ async def test_a_slave_has_the_masters_keys_until_it_is_promoted(server: RedisSe
 
 async def test_replication_crosses_any_splice_and_changes_its_master(server: RedisServer) -> None:
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from mlnet.store.splice import splice
+        from mlnet.store.gates import splice
 
         far = await asyncio.open_unix_connection(server.gate_path("replica"))
         await splice((reader, writer), far)
@@ -164,9 +164,9 @@ async def test_replication_that_does_not_come_up_says_why(server: RedisServer, t
 
 
 async def test_the_relay_admits_our_own_server_only(server: RedisServer) -> None:
-    from mlnet.store import splice
+    from mlnet.store import gates
 
-    relay = splice.relay(server.gate_path("replica"), "replica", "right", 4)
+    relay = gates.relay(server.gate_path("replica"), "replica", "right", 4)
     host, port = await relay.listen_loopback()
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(resp.command("PING") + resp.command("AUTH", "replica", "wrong") + resp.command("PING"))
@@ -226,9 +226,9 @@ async def test_stop_leaves_no_process_and_no_file() -> None:
 
 async def test_a_killed_parent_takes_its_server_along() -> None:
     code = (
-        "import asyncio, pathlib, sys, store_support\n"
+        "import asyncio, pathlib, sys\nfrom support import redis\n"
         "async def main():\n"
-        "    server = await store_support.start(pathlib.Path(sys.argv[1]))\n"
+        "    server = await redis.start(pathlib.Path(sys.argv[1]))\n"
         "    print(server.port, flush=True)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"

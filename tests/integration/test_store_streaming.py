@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from store_support import running
+from support.redis import running
 
 from mlnet.errors import StoreError
 from mlnet.store import resp

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from net_support import SECONDS, Node, join, nodes
+from support.network import SECONDS, Node, join, nodes
 
-from mlnet.detours import Detours
 from mlnet.errors import TrainingError
-from mlnet.net.interface import GLOO_PROTOCOL, Target
-from mlnet.training.detour import MAX_RANKS, Detour, address
+from mlnet.net.types import GLOO_PROTOCOL, Target
+from mlnet.node.gloo_tunnel import Detours
+from mlnet.training.gloo_tunnel import MAX_RANKS, Detour, address
 
 TASK = "ab" * 32
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from ml_support import definition
+from support.datasets import definition
 from torch.nn import functional
 
 from mlnet.training.optimizer import Optimization
@@ -53,7 +53,7 @@ def test_training_does_not_import_the_compiler() -> None:
     """It would double what a trainer needs before its first step."""
     program = (
         "import sys, torch; from mlnet.training.optimizer import Optimization; import"
-        " mlnet.training.commands\n"
+        " mlnet.training.child\n"
         "from ml_support import definition\n"
         "layer = torch.nn.Linear(2, 2)\n"
         "optimizer = Optimization(layer.parameters(), definition().ml.optimizer)\n"

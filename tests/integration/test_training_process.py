@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ml_support import definition, save_npz
+from support.datasets import definition, save_npz
 
-from mlnet import task
 from mlnet.data import split
 from mlnet.errors import DataError, TrainingError
-from mlnet.task_schema import Initializer
+from mlnet.task import definition as task
+from mlnet.task.schema import Initializer
 from mlnet.training import architecture
-from mlnet.training.commands import carry_out
+from mlnet.training.child import carry_out
+from mlnet.training.ipc import Failed, Ready, ScorePlan, decode_event
 from mlnet.training.model import build, save_model
-from mlnet.training.plan import Failed, Ready, ScorePlan, decode_event
 from mlnet.training.process import Trainer
 
 PATH = os.pathsep.join(filter(None, sys.path))

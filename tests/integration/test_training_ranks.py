@@ -18,19 +18,19 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import torch
-from ml_support import definition
+from support.datasets import definition
 from torch.nn import functional
 
-from mlnet import task
 from mlnet.data import Dataset, read_segment, split
 from mlnet.data.segments import permutation
 from mlnet.errors import DataError, TrainingError
 from mlnet.store import ProgressLog, RedisServer, find_binary
-from mlnet.task_schema import Initializer, TaskDefinition
-from mlnet.training import architecture, shards
+from mlnet.task import definition as task
+from mlnet.task.schema import Initializer, TaskDefinition
+from mlnet.training import architecture, partition
 from mlnet.training.architecture import Architecture, Dense
+from mlnet.training.ipc import Finished, Progress, Segment, TrainingPlan
 from mlnet.training.model import Model, build, load_model, save_model
-from mlnet.training.plan import Finished, Progress, Segment, TrainingPlan
 from mlnet.training.process import Trainer
 
 TASK = "5" * 64
@@ -88,7 +88,7 @@ def plans(
             world=world,
             segments=tuple(
                 Segment(
-                    str(segment.path) if index in shards.segments_of(rows, rank, world) else None,
+                    str(segment.path) if index in partition.segments_of(rows, rank, world) else None,
                     segment.digest,
                     segment.rows,
                 )
@@ -139,7 +139,7 @@ def alone(definition: TaskDefinition, dataset: Dataset, world: int) -> Model:
     model = build(
         architecture.of_definition(definition, dataset.inputs),
         optimization.initializer,
-        shards.seed(SEED, "weights"),
+        partition.seed(SEED, "weights"),
     )
     optimizer = getattr(torch.optim, optimization.type)(model.parameters(), **optimization.arguments)
     total = len(features)
@@ -149,7 +149,8 @@ def alone(definition: TaskDefinition, dataset: Dataset, world: int) -> Model:
     steps = -(-sum(training) // optimization.batch_size)
     for epoch in range(optimization.epochs):
         orders = [
-            permutation(count, shards.seed(SEED, "rows", epoch, rank)) for rank, count in enumerate(training)
+            permutation(count, partition.seed(SEED, "rows", epoch, rank))
+            for rank, count in enumerate(training)
         ]
         for step in range(steps):
             chosen: list[int] = []
@@ -209,7 +210,7 @@ async def test_ranks_train_what_one_machine_trains(
         assert (result.sha256, result.size) == hash_and_size(result.model)
     assert finished[0].metrics == {"Accuracy": finished[0].accuracy, "CrossEntropy": finished[0].loss}
     rows = [segment.rows for segment in dataset.segments[:8]]
-    assert finished[0].rows_trained == shards.rows_trained(rows, world, 0.1, 2)
+    assert finished[0].rows_trained == partition.rows_trained(rows, world, 0.1, 2)
     shown = await progress_in(redis, finished[0].steps)
     assert shown == [(event.epoch, event.step, event.loss) for event in results[0][0]]
     for progress, _ in results:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from mission import Mission, NodeProcess, mission
-from two_hosts import USELESS, Unavailable, address, on, two_hosts
+from support.cluster import Mission, NodeProcess, mission
+from support.two_hosts import USELESS, Unavailable, address, on, two_hosts
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -11,14 +11,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from message_strategies import CHARACTERS, DIGESTS, PEER_IDS, TEXT, body_of
 from ruamel.yaml import YAML
+from support.strategies import CHARACTERS, DIGESTS, PEER_IDS, TEXT, body_of
 
-from mlnet import yaml12
-from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.protocol import canonical, codec
-from mlnet.protocol.messages import BODIES, WITHOUT_TASK, Body, ModelInfo, NewMlTask, TrainingCompleted
+from mlnet.identity.envelope import Envelope
+from mlnet.protocol.wire import codec, fast_codec
+from mlnet.protocol.wire.messages import BODIES, WITHOUT_TASK, Body, ModelInfo, NewMlTask, TrainingCompleted
+from mlnet.util import yaml12
 
 KINDS = st.sampled_from(sorted(BODIES))
 FRAGMENTS = st.sampled_from(
@@ -93,14 +93,14 @@ def accepted_or_refused(text: str) -> None:
 
 def long_way(text: str) -> tuple[codec.Header, Body]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canonical, "read", lambda text: None)
-        patch.setattr(canonical, "write", lambda kind, **values: None)
+        patch.setattr(fast_codec, "read", lambda text: None)
+        patch.setattr(fast_codec, "write", lambda kind, **values: None)
         return codec.decode(text)
 
 
 def one_reading(text: str) -> None:
     """What the fast reader is believed, the strict loader reads in the same way, and the long way in full."""
-    if canonical.read(text) is not None:
+    if fast_codec.read(text) is not None:
         assert codec.decode(text) == long_way(text)
     try:
         fast = codec._read_fast(text)
@@ -150,13 +150,13 @@ def test_both_ways_write_and_read_alike(case: tuple[str, Body, str]) -> None:
     header, decoded = codec.decode(text)
     assert (header, decoded) == long_way(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canonical, "write", lambda kind, **values: None)
+        patch.setattr(fast_codec, "write", lambda kind, **values: None)
         values = {name: getattr(header, name) for name in ("sender", "sent", "task", "attempt")}
         assert codec.encode(kind, body=body, **values) == text
 
 
 def test_all_types_but_those_with_decimals_go_the_short_way() -> None:
-    assert set(BODIES) - set(canonical._FORMS) == {"TRAINING_COMPLETED"}
+    assert set(BODIES) - set(fast_codec._FORMS) == {"TRAINING_COMPLETED"}
 
 
 @given(written())

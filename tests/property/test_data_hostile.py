@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from mlnet.data import Limits, read_segment
-from mlnet.data.csv_file import read_rows
-from mlnet.data.idx import read_images
-from mlnet.data.layout import detect
+from mlnet.data.formats.csv_file import read_rows
+from mlnet.data.formats.csv_layout import detect
+from mlnet.data.formats.idx import read_images
+from mlnet.data.formats.npz import read_array
 from mlnet.data.modelfile import deliver
-from mlnet.data.npz import read_array
 from mlnet.data.rows import read as read_any
 from mlnet.data.schema import Dialect, Schema
 from mlnet.errors import DataError
-from mlnet.task_schema import Initializer
+from mlnet.task.schema import Initializer
 from mlnet.training.architecture import Architecture, Dense
 from mlnet.training.model import build, load_model, read_schema, save_model
 

@@ -6,19 +6,19 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from message_strategies import body_of
-from protocol_world import World
+from support.protocol_world import World
+from support.strategies import body_of
 
-from mlnet.envelope import Envelope
 from mlnet.errors import RemoteProtocolError
-from mlnet.protocol.client import Client
-from mlnet.protocol.cluster import Cluster
+from mlnet.identity.envelope import Envelope
+from mlnet.protocol.client.machine import Client
+from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.events import Received
 from mlnet.protocol.evidence import Evidence
 from mlnet.protocol.machine import Machine
-from mlnet.protocol.messages import BODIES, TYPES, WITHOUT_TASK, Body
 from mlnet.protocol.node import Node
-from mlnet.seal import Seal
+from mlnet.protocol.signer import Seal
+from mlnet.protocol.wire.messages import BODIES, TYPES, WITHOUT_TASK, Body
 
 MOMENTS = [1, 9, 10.03, 10.05, 10.1, 10.15, 10.2, 10.3, 11, 13.5, 14]
 

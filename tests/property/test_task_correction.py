@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from task_support import EXAMPLE
+from support.definitions import EXAMPLE
 
-from mlnet import task, task_diagnosis
 from mlnet.errors import TaskError
+from mlnet.task import definition, diagnosis
 
 GOOD = EXAMPLE.read_text()
 UNIT = "ml.model.hidden-units"
@@ -77,7 +77,7 @@ def test_all_mistakes_are_told_in_one_round_with_their_lines(mistakes: set[tuple
     for old, new, _ in mistakes:
         text = text.replace(old, new, 1)
     try:
-        task.load(text)
+        definition.load(text)
     except TaskError as error:
         found = {one.path: one for one in error.errors}
     else:
@@ -95,11 +95,11 @@ def test_mended_once_a_definition_means_what_was_meant(mistakes: set[tuple[str, 
     text = GOOD
     for old, new in sorted(mistakes):
         text = text.replace(old, new, 1)
-    mended = task_diagnosis.mend(text.replace("\n", newline))
+    mended = diagnosis.mend(text.replace("\n", newline))
 
     assert mended.left == ()
-    assert task.load(mended.text) == task.load(GOOD)
-    assert task_diagnosis.mend(mended.text).text == mended.text
+    assert definition.load(mended.text) == definition.load(GOOD)
+    assert diagnosis.mend(mended.text).text == mended.text
     comments = [line.partition("#")[2] for line in GOOD.splitlines()]
     assert [line.partition("#")[2] for line in mended.text.splitlines()] == comments
 
@@ -160,8 +160,8 @@ def test_whatever_is_broken_ends_in_words_and_mending_it_twice_changes_nothing(
     text = GOOD
     for place, length, piece in cuts:
         text = text[:place] + piece + text[place + length :]
-    mended = task_diagnosis.mend(text)
-    again = task_diagnosis.mend(mended.text)
+    mended = diagnosis.mend(text)
+    again = diagnosis.mend(mended.text)
 
     assert again.text == mended.text
     assert all(one.problem and one.line <= mended.text.count("\n") + 1 for one in mended.left)
@@ -170,7 +170,7 @@ def test_whatever_is_broken_ends_in_words_and_mending_it_twice_changes_nothing(
 
 def is_definition(text: str) -> bool:
     try:
-        task.load(text, diagnose=False)
+        definition.load(text, diagnose=False)
     except TaskError:
         return False
     return True

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnet.training import shards
+from mlnet.training import partition
 
 worlds = st.integers(1, 70)
 shares = st.one_of(st.just(0.0), st.floats(0.001, 0.999), st.sampled_from([0.1, 0.2, 0.25, 0.29, 0.5]))
@@ -17,7 +17,7 @@ segment_rows = st.lists(st.integers(1, 60), min_size=1, max_size=10)
 
 @given(rows=st.integers(1, 100_000), world=worlds, share=shares)
 def test_shards_cover_all_rows_once(rows: int, world: int, share: float) -> None:
-    cut = shards.cut(rows, world, share)
+    cut = partition.cut(rows, world, share)
     assert (len(cut), cut[0].start, cut[-1].stop) == (world, 0, rows)
     assert all(before.stop == after.start for before, after in pairwise(cut))
     sizes = [shard.stop - shard.start for shard in cut]
@@ -31,15 +31,15 @@ def test_shards_cover_all_rows_once(rows: int, world: int, share: float) -> None
 
 @given(rows=st.integers(1, 3000), world=worlds, share=shares, batch_size=st.integers(1, 400))
 def test_an_epoch_takes_every_training_row_once(rows: int, world: int, share: float, batch_size: int) -> None:
-    cut = shards.cut(rows, world, share)
-    count = shards.steps(cut, batch_size)
+    cut = partition.cut(rows, world, share)
+    count = partition.steps(cut, batch_size)
     total = sum(shard.trained for shard in cut)
     assert (count - 1) * batch_size < total <= count * batch_size
     for rank, shard in enumerate(cut):
-        runs = [shards.batch(cut, rank, step, count) for step in range(count)]
+        runs = [partition.batch(cut, rank, step, count) for step in range(count)]
         assert (runs[0][0], runs[-1][1]) == (0, shard.trained)
         assert all(before[1] == after[0] for before, after in pairwise(runs))
-    sizes = [shards.batch_rows(cut, step, count) for step in range(count)]
+    sizes = [partition.batch_rows(cut, step, count) for step in range(count)]
     assert sum(sizes) == total
     # Shards differ by a row or two, so that ranks do not quite take turns in rounding up.
     assert max(sizes) < batch_size + world
@@ -58,7 +58,7 @@ def test_parts_are_the_rows_of_the_joined_segments(rows: list[int], data: st.Dat
     joined = [(segment, row) for segment, count in enumerate(rows) for row in range(count)]
     found = [
         (part.segment, row)
-        for part in shards.parts(rows, start, stop)
+        for part in partition.parts(rows, start, stop)
         for row in range(part.start, part.stop)
     ]
     assert found == joined[start:stop]
@@ -66,9 +66,9 @@ def test_parts_are_the_rows_of_the_joined_segments(rows: list[int], data: st.Dat
 
 @given(rows=segment_rows, world=worlds)
 def test_every_segment_is_fetched_by_those_who_need_it(rows: list[int], world: int) -> None:
-    needed = [shards.segments_of(rows, rank, world) for rank in range(world)]
+    needed = [partition.segments_of(rows, rank, world) for rank in range(world)]
     assert {segment for segments in needed for segment in segments} == set(range(len(rows)))
-    cut = shards.cut(sum(rows), world, 0.1)
+    cut = partition.cut(sum(rows), world, 0.1)
     for shard, segments in zip(cut, needed, strict=True):
         assert bool(segments) == (shard.stop > shard.start)
 
@@ -77,15 +77,15 @@ def test_every_segment_is_fetched_by_those_who_need_it(rows: list[int], world: i
 def test_contributions_are_the_rows_of_all_steps(
     rows: list[int], world: int, share: float, epochs: int
 ) -> None:
-    cut = shards.cut(sum(rows), world, share)
-    trained = shards.rows_trained(rows, world, share, epochs)
+    cut = partition.cut(sum(rows), world, share)
+    trained = partition.rows_trained(rows, world, share, epochs)
     assert sum(trained) == epochs * sum(shard.trained for shard in cut) > 0
 
 
 def test_a_share_is_the_decimal_that_was_written() -> None:
-    assert [shard.validated for shard in shards.cut(100, 1, 0.29)] == [29]
+    assert [shard.validated for shard in partition.cut(100, 1, 0.29)] == [29]
 
 
 def test_seeds_differ_by_purpose() -> None:
-    assert len({shards.seed("aa", 1, 2), shards.seed("aa", 12), shards.seed("ab", 1, 2)}) == 3
-    assert shards.seed("aa", 1) == shards.seed("aa", 1)
+    assert len({partition.seed("aa", 1, 2), partition.seed("aa", 12), partition.seed("ab", 1, 2)}) == 3
+    assert partition.seed("aa", 1) == partition.seed("aa", 1)

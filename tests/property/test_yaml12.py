@@ -10,10 +10,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from message_strategies import AWKWARD, CHARACTERS
 from ruamel.yaml import YAML
+from support.strategies import AWKWARD, CHARACTERS
 
-from mlnet import yaml12
+from mlnet.util import yaml12
 
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
 FRAGMENTS = st.sampled_from(

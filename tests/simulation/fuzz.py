@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from mlnet.envelope import Envelope
 from mlnet.errors import LocalProtocolError, RemoteProtocolError
-from mlnet.protocol import codec
+from mlnet.identity.envelope import Envelope
 from mlnet.protocol.events import Received
 from mlnet.protocol.machine import Seal
-from mlnet.protocol.messages import BODIES, MAX_ATTEMPTS, Message
+from mlnet.protocol.wire import codec
+from mlnet.protocol.wire.messages import BODIES, MAX_ATTEMPTS, Message
 from mlnet.simulation.invariants import fingerprint
 from mlnet.simulation.party import Party
 from mlnet.simulation.scenario import Run, Scenario

@@ -16,22 +16,13 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from mlnet.protocol import (
-    client,
-    clientforming,
-    clienttraining,
-    cluster,
-    commands,
-    committee,
-    evidence,
-    formation,
-    machine,
-    member,
-    node,
-    rewards,
-    segments,
-    trainingphase,
-)
+from mlnet.protocol import commands, evidence, machine, node
+from mlnet.protocol.client import forming, training
+from mlnet.protocol.client import machine as client
+from mlnet.protocol.decisions import cluster, committee, rewards, segment_order
+from mlnet.protocol.member import forming as formation
+from mlnet.protocol.member import machine as member
+from mlnet.protocol.member import training as trainingphase
 from mlnet.simulation import effects
 from mlnet.simulation.scenario import Run, Scenario
 
@@ -55,13 +46,13 @@ def getter(attribute: object) -> Callable[..., Any]:
 
 PLANTS: dict[str, Plant] = {
     "a majority that half is enough for (order)": Plant(
-        clienttraining.agree, "2 * len(agreeing) <= len", "2 * len(agreeing) < len", "loss"
+        training.agree, "2 * len(agreeing) <= len", "2 * len(agreeing) < len", "loss"
     ),
     "a majority that half is enough for (rewards)": Plant(
         rewards.settled, "2 * agreeing > len", "2 * agreeing >= len", "hostile:result"
     ),
     "the client does not compare the digest": Plant(
-        clientforming._unready, "announced.get(peer) != digest", "peer not in announced", "hostile:ready"
+        forming._unready, "announced.get(peer) != digest", "peer not in announced", "hostile:ready"
     ),
     "a phase without a deadline": Plant(
         machine.Machine.extend, "SetTimer(DEADLINE,", 'SetTimer("forgotten",', "calm"
@@ -80,7 +71,7 @@ PLANTS: dict[str, Plant] = {
         trainingphase.links, "if member.seated and any(", "if member.failure and any(", "hostile-client"
     ),
     "a ballot that need not open": Plant(
-        segments.opens,
+        segment_order.opens,
         "return commitment(raw) == commitment_",
         "return raw != b'' or commitment_",
         "hostile:ballot",
@@ -125,7 +116,7 @@ PLANTS: dict[str, Plant] = {
         "hostile:equivocate",
     ),
     "a restarted client binds anew": Plant(
-        client.Client._restarted, "clienttraining.resume(self)", "self.name_members()", "crashes"
+        client.Client._restarted, "training.resume(self)", "self.name_members()", "crashes"
     ),
 }
 

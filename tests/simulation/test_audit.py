@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from mlnet.driver.transcript import Transcript, read
 from mlnet.errors import DataError
-from mlnet.identity import Identity
+from mlnet.identity.keys import Identity
 from mlnet.protocol.audit import Audit, audit
-from mlnet.protocol.client import Client
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import Send
 from mlnet.protocol.events import Received
-from mlnet.protocol.messages import TaskFailed
-from mlnet.seal import Seal
+from mlnet.protocol.signer import Seal
+from mlnet.protocol.wire.messages import TaskFailed
 from mlnet.simulation.party import Party
 from mlnet.simulation.scenario import Run, Scenario
-from mlnet.transcript import Transcript, read
 
 
 def audited(faults: str, seed: int) -> list[tuple[Run, Party, Audit]]:

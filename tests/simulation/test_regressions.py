@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from mlnet.protocol.answering import FACTOR
-from mlnet.protocol.client import Client
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import Send
+from mlnet.protocol.decisions.answering import FACTOR
 from mlnet.protocol.events import CancelRequested
-from mlnet.protocol.messages import ClusterMembers
+from mlnet.protocol.wire.messages import ClusterMembers
 from mlnet.simulation.faults import Faults
 from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import Party

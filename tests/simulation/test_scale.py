@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnet.protocol.answering import EIGHTHS, FACTOR, eighth
+from mlnet.protocol.decisions.answering import EIGHTHS, FACTOR, eighth
 from mlnet.simulation.scenario import Run, Scenario
 
 CLUSTER: dict[str, object] = {"waiting-period": "15m", "max-nodes": 20, "max-committee-size": 7}

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from mlnet.protocol.client import Client
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.events import CancelRequested, StopWaiting
 from mlnet.protocol.phases import Stage
 from mlnet.simulation.hostile import KINDS, turn

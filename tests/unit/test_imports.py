@@ -179,7 +179,7 @@ def test_every_library_is_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-c", "import mlnet"], ["-m", "mlnet.cli", "--help"]], ids=["import", "help"]
+    "arguments", [["-c", "import mlnet"], ["-m", "mlnet.cli.app", "--help"]], ids=["import", "help"]
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: list[str]) -> None:
     heavy = ("torch", "libp2p", "trio", "grpc", "numpy", "redis", "prometheus_client")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from soak import BOUNDS, growth, judge, table, warm
+from soak.run import BOUNDS, growth, judge, table, warm
 
 
 def curve(**figures: list[float]) -> dict[str, list[dict[str, float]]]:

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 import typer
-from message_cases import Case, check, compare
+from support.message_cases import Case, check, compare
 
-from mlnet import cli, hosts
+from mlnet.cli import app, arguments, console
 from mlnet.errors import MlnetError, PortInUse, StoreError
-from mlnet.identity import Identity
+from mlnet.identity.keys import Identity
 from mlnet.simulation.command import Request, keys, simulate
 from mlnet.simulation.scenario import Scenario
-from mlnet.terminal import arguments, console
+from mlnet.util import hosts
 
 WIDE = 400
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 
 
 def test_help() -> None:
-    command = typer.main.get_command(cli.app)
+    command = typer.main.get_command(app.app)
     context = command.make_context("mlnet-node", [], resilient_parsing=True, terminal_width=WIDE)
     context.max_content_width = WIDE
     texts = [command.get_help(context)]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from message_cases import Case, check
-from ml_support import definition
+from support.datasets import definition
+from support.message_cases import Case, check
 
-from mlnet.data import links, segments, split
+from mlnet.data import fetching, segments, split
 from mlnet.data.table import Limits
 
 SMALL = Limits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
@@ -203,8 +203,8 @@ def test_links(tmp_path: Path) -> None:
 
     def fetch(link: str, *, size: int = 5, wanted: str = digest, roots: bool = True) -> Case:
         async def fetched(directory: Path) -> None:
-            policy = links.LinkPolicy((directory,) if roots else (), False)
-            await links.fetch(
+            policy = fetching.LinkPolicy((directory,) if roots else (), False)
+            await fetching.fetch(
                 link.replace("DIR", str(directory)),
                 digest=wanted,
                 size=size,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from message_cases import Case, check
-from task_support import Draft
+from support.definitions import Draft
+from support.message_cases import Case, check
 
-from mlnet import task, yaml12
+from mlnet.task import definition
+from mlnet.util import yaml12
 
 OPTIMIZER = "ml.optimizer.optimizer_initialization_parameters"
 UNITS = "ml.model.hidden-units"
@@ -132,7 +133,7 @@ TEXTS = {
 
 def test_texts(tmp_path: Path) -> None:
     def text(content: str) -> Case:
-        return lambda _: task.load(content)
+        return lambda _: definition.load(content)
 
     check("yaml", {title: text(content) for title, content in TEXTS.items()}, tmp_path)
 
@@ -141,14 +142,14 @@ def test_files(tmp_path: Path) -> None:
     def file(content: bytes) -> Case:
         def case(directory: Path) -> object:
             (directory / "task.yaml").write_bytes(content)
-            return task.load_file(directory / "task.yaml")
+            return definition.load_file(directory / "task.yaml")
 
         return case
 
     check(
         "definition-files",
         {
-            "no such file": lambda directory: task.load_file(directory / "task.yaml"),
+            "no such file": lambda directory: definition.load_file(directory / "task.yaml"),
             "a file that is too long": file(b"#" * 10_000_000),
             "a file in Latin-1": file(b"# \xe4\nversion: 1\n"),
         },
@@ -164,7 +165,7 @@ def test_warnings(tmp_path: Path) -> None:
                 draft.set(path, value)
             if drop:
                 draft.drop(drop)
-            return "\n".join(task.warnings(draft.read()))
+            return "\n".join(definition.warnings(draft.read()))
 
         return case
 

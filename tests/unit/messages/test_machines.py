@@ -12,15 +12,20 @@ from pathlib import Path
 
 import pytest
 import trio
-from message_cases import Case, check
-from task_support import EXAMPLE
+from support.definitions import EXAMPLE
+from support.message_cases import Case, check
 
-from mlnet import clocks, files, offer, outputs, sockets, store
+from mlnet import store
+from mlnet.cli import correcting, predict
+from mlnet.client import outputs
+from mlnet.client.result import ModelFile, Result
+from mlnet.driver import peer_clocks
+from mlnet.driver.options import NodeOptions
 from mlnet.errors import MlnetError
-from mlnet.net import addresses, refusals, resolving
-from mlnet.options import NodeOptions
-from mlnet.result import ModelFile, Result
-from mlnet.terminal import correcting, reading
+from mlnet.net import addresses
+from mlnet.net.transport import refusals, resolving
+from mlnet.node import offer
+from mlnet.util import files, sockets
 
 PATCHES = pytest.MonkeyPatch
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
@@ -41,7 +46,7 @@ def test_clocks(tmp_path: Path) -> None:
         """What is said of node0, whose clock and those of others are ahead by so much."""
 
         def case(_: Path) -> str:
-            seen = clocks.PeerClocks()
+            seen = peer_clocks.PeerClocks()
             for number, by in enumerate(ahead):
                 seen.greeted(f"node{number}", f"10.0.0.{number}", by, 0)
             return seen.verdict("node0", 0, 0)
@@ -304,8 +309,8 @@ def test_corrections_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[s
                 lambda *paths: Path(paths[0]).write_text("version: 1\n"),
                 corrected(slip),
             ),
-            "--delimiter of two characters": lambda _: reading.dialect(";;", None, None),
-            "--decimal of another kind": lambda _: reading.dialect(None, None, "'"),
+            "--delimiter of two characters": lambda _: predict.dialect(";;", None, None),
+            "--decimal of another kind": lambda _: predict.dialect(None, None, "'"),
         },
         tmp_path,
     )

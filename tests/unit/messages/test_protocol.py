@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from message_cases import Case, check
-from protocol_world import World
+from support.message_cases import Case, check
+from support.protocol_world import World
 
 from mlnet.errors import RemoteProtocolError
-from mlnet.protocol import codec
 from mlnet.protocol.commands import Report, Send
 from mlnet.protocol.events import Received
-from mlnet.protocol.messages import CancelTask, ClusterMembers, Message, Signed
+from mlnet.protocol.wire import codec
+from mlnet.protocol.wire.messages import CancelTask, ClusterMembers, Message, Signed
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 GOOD: dict[str, Any] = {

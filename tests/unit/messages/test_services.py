@@ -11,17 +11,20 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from message_cases import Case, check
-from task_support import Draft
+from support.definitions import Draft
+from support.message_cases import Case, check
 
-from mlnet import journal, state, stored
-from mlnet.envelope import Envelope
-from mlnet.identity import Identity
-from mlnet.net import addresses, dialback, intake
-from mlnet.net.interface import MAX_ENVELOPE_BYTES
-from mlnet.protocol import node, rewards
+from mlnet.client import stored
+from mlnet.driver import data_dir, journal
+from mlnet.identity.envelope import Envelope
+from mlnet.identity.keys import Identity
+from mlnet.net import addresses, dialback
+from mlnet.net.receiving import inbox
+from mlnet.net.types import MAX_ENVELOPE_BYTES
+from mlnet.protocol import node
+from mlnet.protocol.decisions import rewards
+from mlnet.protocol.signer import Seal
 from mlnet.rpc import mlnet_pb2 as pb
-from mlnet.seal import Seal
 from mlnet.store import binary, keystore, progress, resp
 from mlnet.store.ping import ping as ping_server
 from mlnet.store.server import RedisServer
@@ -65,9 +68,9 @@ def test_envelopes(tmp_path: Path) -> None:
     check(
         "envelopes",
         {
-            "Send without a signature": lambda _: intake._unfit(Envelope("v: 1", b"")),
-            "Send with a signature of another length": lambda _: intake._unfit(Envelope("v: 1", bytes(63))),
-            "Send of too long a message": lambda _: intake._unfit(
+            "Send without a signature": lambda _: inbox._unfit(Envelope("v: 1", b"")),
+            "Send with a signature of another length": lambda _: inbox._unfit(Envelope("v: 1", bytes(63))),
+            "Send of too long a message": lambda _: inbox._unfit(
                 Envelope("x" * (MAX_ENVELOPE_BYTES + 1), bytes(64))
             ),
         },
@@ -242,7 +245,7 @@ def test_nodes(tmp_path: Path) -> None:
         return case
 
     def locked(directory: Path) -> object:
-        with state.opened(directory / "state"), state.opened(directory / "state"):
+        with data_dir.opened(directory / "state"), data_dir.opened(directory / "state"):
             return ""
 
     def damaged(directory: Path) -> object:
@@ -274,7 +277,7 @@ def test_nodes(tmp_path: Path) -> None:
 
 def below_a_file(directory: Path) -> object:
     (directory / "file").touch()
-    with state.opened(directory / "file" / "state"):
+    with data_dir.opened(directory / "file" / "state"):
         return ""
 
 
@@ -285,7 +288,7 @@ def test_trainers(tmp_path: Path) -> None:
             program.write_text(f"#!/bin/sh\n{text}\n")
             program.chmod(0o700)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("mlnet.processes.sys.executable", str(program))
+                patch.setattr("mlnet.util.subprocesses.sys.executable", str(program))
                 trainer = await Trainer.start()
             try:
                 await trainer.ready(seconds)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from message_cases import Case, check
-from task_support import EXAMPLE, Draft
+from support.definitions import EXAMPLE, Draft
+from support.message_cases import Case, check
 
-from mlnet import task, yaml12
+from mlnet.task import definition
+from mlnet.util import yaml12
 
 SIZE = "    training-set-size: 0.8\n"
 EPOCHS = "    epochs: 12\n"
@@ -42,7 +43,7 @@ SLIPS: dict[str, tuple[str, str]] = {
 def slip(old: str, new: str) -> Case:
     text = EXAMPLE.read_text()
     assert old in text, old
-    return lambda _: task.load(text.replace(old, new, 1))
+    return lambda _: definition.load(text.replace(old, new, 1))
 
 
 def test_slips(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     def file(content: bytes) -> Case:
         def case(directory: Path) -> object:
             (directory / "task.yaml").write_bytes(content)
-            return task.load_file(directory / "task.yaml")
+            return definition.load_file(directory / "task.yaml")
 
         return case
 
@@ -128,6 +129,6 @@ def test_texts_of_others(tmp_path: Path) -> None:
     """Of which only the first error is looked for."""
 
     def text(content: str) -> Case:
-        return lambda _: task.load(content, diagnose=False)
+        return lambda _: definition.load(content, diagnose=False)
 
     check("strict", {title: text(content) for title, content in STRICT.items()}, tmp_path)

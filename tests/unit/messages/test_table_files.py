@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from message_cases import Case, check
-from ml_support import definition
+from support.datasets import definition
+from support.message_cases import Case, check
 
-from mlnet.data import labels, modelfile, npz, rows, schema, split
+from mlnet.data import labels, modelfile, rows, schema, split
+from mlnet.data.formats import npz
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.table import Limits
 

@@ -8,12 +8,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from message_cases import Case, check
-from protocol_world import World
+from support.message_cases import Case, check
+from support.protocol_world import World
 
-from mlnet.protocol.client import Client
+from mlnet.cli.display import Display
+from mlnet.cli.node_log import NodeLog
+from mlnet.cli.wording import short
+from mlnet.client.result import Accuracy, ModelFile, Result
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import Command, End, MeasurePings, Replicate, Report, Send, StartTraining
-from mlnet.protocol.committee import _count
+from mlnet.protocol.decisions.committee import _count
 from mlnet.protocol.events import (
     Event,
     PingsMeasured,
@@ -22,12 +26,8 @@ from mlnet.protocol.events import (
     TrainingFinished,
     TrainingStopped,
 )
-from mlnet.protocol.member import Member
-from mlnet.protocol.messages import Message, TaskFailed
-from mlnet.result import Accuracy, ModelFile, Result
-from mlnet.terminal.display import Display
-from mlnet.terminal.nodelog import NodeLog
-from mlnet.terminal.wording import short
+from mlnet.protocol.member.machine import Member
+from mlnet.protocol.wire.messages import Message, TaskFailed
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, tzinfo=datetime.UTC)
 HOUR = 3600.0

@@ -15,17 +15,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from message_cases import Case, check
-from ml_support import save_npz
-from task_support import EXAMPLE
+from support.datasets import save_npz
+from support.definitions import EXAMPLE
+from support.message_cases import Case, check
 
-from mlnet import capacity, hosts, sockets
-from mlnet.ledger import Ledger, Receipt
-from mlnet.net.reach import REACHED, UNKNOWN
-from mlnet.terminal import demo, doctor, reading, replaying, validating
-from mlnet.terminal.controls import Controls
-from mlnet.terminal.doctor import Finding
-from mlnet.terminal.operating import welcome
+from mlnet.cli import demo, doctor, predict, replay, validate
+from mlnet.cli.controls import Controls
+from mlnet.cli.doctor import Finding
+from mlnet.cli.start import welcome
+from mlnet.net.peers.reach import REACHED, UNKNOWN
+from mlnet.node.ledger import Ledger, Receipt
+from mlnet.util import capacity, hosts, sockets
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 PATCHES = pytest.MonkeyPatch
@@ -156,23 +156,23 @@ def test_commands_that_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (directory / "task.yaml").write_text(
             re.sub(r"\n.*sha256:.*", "", EXAMPLE.read_text()).replace("mlnet/examples/", "")
         )
-        validating.validate(directory / "task.yaml", read_data=read_data)
+        validate.validate(directory / "task.yaml", read_data=read_data)
 
     def rewarded(directory: Path) -> None:
         ledger = Ledger(directory / "ledger")
         for task, state in (("ab" * 32, "settled"), ("cd" * 32, "claimed")):
             ledger.record(Receipt(task, PEER, cast(Any, state), 12_500_000, 10**8, {PEER: 12_500_000}, 0, ()))
-        reading.print_rewards(directory, json=False)
+        predict.print_rewards(directory, json=False)
 
     check(
         "reading",
         {
             "validate": printed(lambda directory: valid(directory, read_data=True)),
             "validate --no-data": printed(lambda directory: valid(directory, read_data=False)),
-            "rewards of a new node": printed(lambda directory: reading.print_rewards(directory, json=False)),
+            "rewards of a new node": printed(lambda directory: predict.print_rewards(directory, json=False)),
             "rewards": printed(rewarded),
             "a damaged receipt": damaged_receipt,
-            "replay of nothing": lambda directory: replaying.replay(directory / "x.jsonl"),
+            "replay of nothing": lambda directory: replay.replay(directory / "x.jsonl"),
             "replay of another file": lambda directory: replayed(directory, b"hello\n"),
             "replay of an empty file": lambda directory: replayed(directory, b""),
         },
@@ -188,7 +188,7 @@ def damaged_receipt(directory: Path) -> object:
 
 def replayed(directory: Path, content: bytes) -> object:
     (directory / "x.jsonl").write_bytes(content)
-    return replaying.replay(directory / "x.jsonl")
+    return replay.replay(directory / "x.jsonl")
 
 
 def test_start_and_demo(tmp_path: Path) -> None:

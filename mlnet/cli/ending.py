@@ -1,0 +1,82 @@
+"""How a task ends for the command that carried it out: its document, its last word, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import msgspec
+
+from mlnet.cli import console
+from mlnet.cli.controls import Controls, Interrupted, Job, controlled
+from mlnet.cli.display import Display
+from mlnet.cli.wording import clean
+from mlnet.client.result import Result
+from mlnet.errors import MlnetError, TaskCancelled
+
+__all__ = ["Command", "Controls", "Job", "Result", "carry_out", "document"]
+
+Command: TypeAlias = Callable[[Display, Controls], Awaitable[Result]]
+
+
+def carry_out(command: Command, *, json: bool) -> int:
+    """Run a command that ends in a result, under a display and the user's controls.
+
+    Args:
+        command: what to run.
+        json: print the result on standard output, whatever it is.
+
+    Returns:
+        The exit code.
+    """
+    display = Display()
+    try:
+        with display:
+            result, interrupted = asyncio.run(_controlled(command, display))
+            display.result(result)
+    except MlnetError as error:
+        result, interrupted = document(error), False
+        code = console.fail(error)
+    except Interrupted as error:
+        result, interrupted, code = document(error), True, console.INTERRUPTED
+        console.say(str(error))
+    else:
+        code = _code(result, interrupted)
+    if json:
+        _print(result)
+    return code
+
+
+def _print(result: Result) -> None:
+    """Write the document to standard output; the exit code tells of the task, not of that."""
+    try:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        sys.stdout.flush()
+    except OSError as error:
+        console.lost_output(error)
+
+
+async def _controlled(command: Command, display: Display) -> tuple[Result, bool]:
+    say = functools.partial(display.say, style="yellow")
+    with controlled(say) as controls, display.following(controls.now):
+        return await command(display, controls), controls.interrupted
+
+
+def _code(result: Result, interrupted: bool) -> int:
+    error = result.error
+    if error is None:
+        return 0
+    if interrupted and result.state == "cancelled":
+        console.say(str(error))
+        return console.INTERRUPTED
+    return console.fail(error)
+
+
+def document(error: MlnetError | Interrupted) -> Result:
+    """The result of a task that did not come to an end of its own."""
+    if isinstance(error, Interrupted):
+        return Result(task="", state="cancelled", reason=str(error), code=TaskCancelled.__name__)
+    return Result(task="", state="failed", reason=clean(str(error), 4000), code=type(error).__name__)

@@ -1,0 +1,42 @@
+"""``--show-messages``: each message as block style YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from mlnet.cli.wording import short
+from mlnet.protocol.wire.messages import VERSION, WITHOUT_TASK, Message
+from mlnet.util import yaml12
+
+
+def observer(write: Callable[[str], None]) -> Callable[[bool, str, Message], None]:
+    """An observer of traffic that writes every message.
+
+    Args:
+        write: takes one message, several lines.
+    """
+    return lambda incoming, peer, message: write(written(incoming, peer, message))
+
+
+def ignore(incoming: bool, peer: str, message: Message) -> None:
+    """An observer that does not look."""
+
+
+def written(incoming: bool, peer: str, message: Message) -> str:
+    """A message for people.
+
+    Args:
+        incoming: whether it came or went.
+        peer: who carried it, or whom it is for; ``all`` when it is gossip.
+        message: it.
+    """
+    other = peer if peer == "all" else short(peer)
+    direction = f"from {other}" if incoming else f"to {other}"
+    header: dict[str, object] = {"v": VERSION, "type": message.type}
+    if message.type not in WITHOUT_TASK:
+        header |= {"task": message.task, "attempt": message.attempt}
+    header |= {"from": message.sender, "sent": message.sent}
+    plain = {**header, "body": msgspec.to_builtins(message.body)}
+    return f"--- # {direction}\n{yaml12.dump_block(plain)}"

@@ -1,0 +1,81 @@
+"""``mlnet-node validate``: what a task definition amounts to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from mlnet.cli.wording import amount, clean, count
+from mlnet.task import definition as task
+from mlnet.task.schema import Dense, TaskDefinition
+
+Fact = tuple[str, str]
+_SHOWN = 12
+
+
+def validate(file: Path, *, read_data: bool) -> None:
+    """Print the facts of a definition, and what may not be as its author wants it.
+
+    Args:
+        file: the definition.
+        read_data: also cut the dataset into segments, in a directory that is gone afterwards.
+
+    Raises:
+        TaskError: the definition is wrong.
+        DataError: the dataset is.
+    """
+    definition = task.load_file(file)
+    facts = [("definition", str(file)), *described(definition)]
+    if read_data:
+        facts.extend(_read(definition, file.parent))
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        typer.echo(f"{name:<{width}}  {clean(value)}")
+    for warning in task.warnings(definition):
+        typer.echo(f"warning: {clean(warning)}")
+    typer.echo("valid" if read_data else "valid; the dataset was not read")
+
+
+def described(definition: TaskDefinition) -> Iterator[Fact]:
+    """The facts that stand in a definition."""
+    ml, cluster = definition.ml, definition.cluster
+    units = ", ".join(
+        f"{unit.nodes} {unit.activation}" if isinstance(unit, Dense) else f"dropout {unit.rate:g}"
+        for unit in ml.model.hidden_units
+    )
+    yield "model", f"{ml.model.type}: {units}; loss {ml.model.loss}"
+    optimizer, rate = ml.optimizer, ml.optimizer.parameters.learning_rate
+    effort = f"{count(optimizer.epochs, 'epoch')}, {optimizer.batch_size} rows a step"
+    yield "training", f"{optimizer.type}, learning rate {rate:g}, {effort}"
+    part = f"{100 * ml.validation.strategy.size:g} % of their rows validate"
+    held = f"{definition.held_out_segments} are held back"
+    yield "segments", f"{definition.training_segments} train ({part}), {held}"
+    yield "metrics", ", ".join(ml.evaluation_metrics)
+    yield "payment", amount(definition.payment_micro)
+    nodes = f"{cluster.min_nodes} to {cluster.max_nodes} nodes within {cluster.waiting_period}"
+    seats = f"{cluster.min_committee_size} to {cluster.max_committee_size} seats"
+    yield "cluster", f"{nodes}, a committee of {seats}"
+    needs = cluster.requirements
+    yield "each node", f"offers {needs.memory} of memory and {count(needs.cpus, 'processor')}"
+
+
+def _read(definition: TaskDefinition, base: Path) -> Iterator[Fact]:
+    from mlnet import data
+
+    with tempfile.TemporaryDirectory(prefix="mlnet-validate-") as directory:
+        dataset = data.split(definition, base, Path(directory))
+    parameters = task.check_inputs(definition, dataset.inputs)
+    train = dataset.segments[: definition.training_segments]
+    size = max(segment.size for segment in dataset.segments)
+    classes = dataset.schema.classes
+    said = f"I read {count(dataset.rows, 'row')} of {count(dataset.inputs, 'number')}"
+    yield "data", "; ".join((said, *dataset.notes))
+    if classes:
+        yield "classes", ", ".join(map(str, classes[:_SHOWN])) + (", ..." if len(classes) > _SHOWN else "")
+    shape = f"{count(dataset.rows, 'row')} of {count(dataset.inputs, 'feature')}"
+    yield "dataset", f"{shape}, SHA-256 {dataset.sha256}"
+    yield "segment", f"up to {max(segment.rows for segment in train):,} rows in {size:,} bytes"
+    yield "parameters", f"{parameters:,}"

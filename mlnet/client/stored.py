@@ -1,0 +1,62 @@
+"""What a client keeps of a task beside its journal, so that a later process can take the task up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from mlnet import data
+from mlnet.driver.data_dir import State
+from mlnet.errors import ConfigError
+from mlnet.protocol.wire.messages import SegmentInfo
+from mlnet.util import files
+
+STORED = "dataset.json"
+"""In the directory of a client's task."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a client needs beside the journal to take a task up again; ``peers`` to find the network with."""
+
+    segments: tuple[SegmentInfo, ...]
+    files: tuple[str, ...]
+    inputs: int
+    outputs: int
+    output: str
+    peers: tuple[str, ...] = ()
+    schema: data.Schema | None = None
+
+
+def write_stored(directory: Path, stored: Stored) -> None:
+    """Keep it in the directory of its task. OSError where it cannot be written."""
+    files.replace(directory / STORED, msgspec.json.encode(stored))
+
+
+def read_stored(state: State, task: str) -> Stored | None:
+    """What is kept of a task beside its journal; None where it cannot be read."""
+    try:
+        return msgspec.json.decode((state.task(task) / STORED).read_bytes(), type=Stored)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def find_unfinished(state: State, task: str) -> str:
+    """The unfinished task whose id begins so.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    found = [name for name in state.unfinished() if name.startswith(task)]
+    if len(found) != 1:
+        raise ConfigError(_no_single_task(task, found, state.unfinished()))
+    return found[0]
+
+
+def _no_single_task(beginning: str, found: list[str], unfinished: list[str]) -> str:
+    if found:
+        return (
+            f"{len(found)} unfinished tasks begin with {beginning}: {', '.join(found)}; write more of the id"
+        )
+    known = f"unfinished are {', '.join(unfinished)}" if unfinished else "there is none in the data directory"
+    return f"no unfinished task begins with {beginning}; {known}"

@@ -1,0 +1,423 @@
+"""One task from its client's side: drives the state machine against the network and the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import msgspec
+
+from mlnet import data, store
+from mlnet.cli.directories import default_data_dir
+from mlnet.cli.wording import TASK_LENGTH
+from mlnet.client import outputs
+from mlnet.client.result import Accuracy, ModelFile, Result
+from mlnet.driver.blob_holders import Holder
+from mlnet.driver.book import Book
+from mlnet.driver.data_dir import State
+from mlnet.driver.messenger import Wire
+from mlnet.driver.timers import Timers
+from mlnet.errors import (
+    DataError,
+    HashMismatch,
+    MlnetError,
+    RemoteProtocolError,
+    StorageError,
+    StoreError,
+    TrainingError,
+    TransportError,
+)
+from mlnet.net.types import REDIS_PROTOCOL
+from mlnet.node.training import MODEL
+from mlnet.protocol.client.machine import Client
+from mlnet.protocol.commands import (
+    CancelTimer,
+    Command,
+    End,
+    FetchModel,
+    FollowProgress,
+    PublishSegments,
+    Report,
+    SetTimer,
+)
+from mlnet.protocol.events import (
+    CancelRequested,
+    Event,
+    ModelRefused,
+    ModelScored,
+    OthersWait,
+    Received,
+    Restarted,
+    StopWaiting,
+    TimerFired,
+    TrainingProgressed,
+)
+from mlnet.protocol.phases import Stage
+from mlnet.protocol.wire.messages import Message
+from mlnet.training.ipc import Scored
+from mlnet.training.process import Trainer
+from mlnet.util import clock, files
+
+logger = logging.getLogger(__name__)
+FAREWELL_SECONDS = 5.0
+"""How long a client waits for its last words to be acknowledged."""
+FOLLOW_AGAIN_SECONDS = 2.0
+"""Pause before the progress is read again from the other server, after one was lost."""
+Observer = Callable[[Report], None]
+
+
+def ignore(_: Report) -> None:
+    """An observer that does not look."""
+
+
+class Submission:
+    """A task under way.
+
+    Args:
+        machine: the client's state machine.
+        wire: the client's.
+        state: the client's directory.
+        segments: by hash.
+        folder: for the model and the result; see :mod:`mlnet.client.outputs`.
+        schema: of the dataset, for the user's model; None where a former version has begun the task.
+        observe: takes reports for people.
+    """
+
+    def __init__(
+        self,
+        machine: Client,
+        wire: Wire,
+        state: State,
+        segments: Mapping[str, Path],
+        folder: Path,
+        schema: data.Schema | None,
+        observe: Observer,
+    ) -> None:
+        self.machine = machine
+        self.task = machine.task
+        self.output = folder
+        self._wire = wire
+        self._state = state
+        self._files = segments
+        self._schema = schema
+        self._observe = observe
+        self._book = Book(state, machine.me, self.task)
+        self._timers = Timers(lambda _, name: self._dispatch(TimerFired(name)))
+        self._published: frozenset[str] = frozenset()
+        self._readers: frozenset[str] = frozenset()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._entered = {"gathering": clock.now()}
+        self._seconds: dict[str, float] = {}
+        self._phase = machine.phase
+        self._scorer: asyncio.Task[Trainer] | None = None
+
+    @property
+    def gathering(self) -> bool:
+        """Whether nodes may still answer."""
+        return self.machine.phase is Stage.GATHERING
+
+    @property
+    def training(self) -> bool:
+        """Whether the nodes are at work, so that giving up now would waste it."""
+        return self.machine.phase in (Stage.TRAINING, Stage.SCORING, Stage.REWARDS)
+
+    @property
+    def resume_command(self) -> str:
+        """What takes the task up again in a later process."""
+        words = ["mlnet-node", "submit", "--resume", self.task[:TASK_LENGTH]]
+        if self._state.directory != default_data_dir("client"):
+            words += ["--data-dir", str(self._state.directory)]
+        return shlex.join(words)
+
+    def announce(self) -> None:
+        """Give the task to the network.
+
+        Raises:
+            StorageError: the journal cannot be begun; nobody was told.
+        """
+        self._dispatch(Received(self.machine.announcement))
+        self._raise_if_left()
+
+    def take_up(self, events: Iterable[tuple[int, Event]]) -> None:
+        """Bring the machine to where a former process left it."""
+        commands: list[Command] = []
+        for now, event in events:
+            commands = self.machine.step(event, now)
+        self._phase = self.machine.phase
+        if not self.machine.ended:
+            self._dispatch(Restarted())
+            return
+        for command in commands:
+            self._do(command)  # how much of it the former process has done, nobody knows
+
+    def hurry(self) -> None:
+        """End the waiting period now."""
+        self._dispatch(StopWaiting())
+
+    def share_with(self, others: int) -> None:
+        """So many other clients gather nodes."""
+        if self.gathering and others != self.machine.others:
+            self._dispatch(OthersWait(others))
+
+    def cancel(self, reason: str = "cancelled by the user") -> None:
+        """Give the task up."""
+        self._dispatch(CancelRequested(reason))
+
+    def receive(self, message: Message) -> None:
+        """Take in a message of the task.
+
+        Raises:
+            RemoteProtocolError: its sender may not send it.
+            StorageError: it cannot be kept, and so must come again.
+        """
+        self._dispatch(Received(message))
+        self._raise_if_left()
+
+    def _raise_if_left(self) -> None:
+        if self._ended.done() and (error := self._ended.exception()) is not None:
+            raise error
+
+    def find_blob(self, peer: str, digest: str) -> Path | None:
+        """A training segment, for a member."""
+        return self._files.get(digest) if peer in self._readers and digest in self._published else None
+
+    async def result(self) -> Result:
+        """Wait for the end; the model and the result lie in ``output`` then, and nothing elsewhere.
+
+        Where ``output`` cannot be written the model stays in the data directory: the result's ``code`` is
+        ``StorageError``, and its ``reason`` says where the model is and how to get it.
+
+        Raises:
+            StorageError: this process cannot go on; the task can be taken up by a later one.
+        """
+        end = await asyncio.shield(self._ended)
+        await self._wire.drain(FAREWELL_SECONDS)
+        await self._stop_jobs()
+        self._timers.close()
+        result = self._document(end)
+        if end.code == "TooFewNodes" and (off := self._wire.clocks.own(clock.wall(), clock.elapsed())):
+            result = msgspec.structs.replace(result, reason=f"{result.reason}; {off}")
+        if end.state == "completed":
+            model, private = self._state.task(self.task) / MODEL, self._state.directory
+            try:
+                result = await asyncio.to_thread(
+                    outputs.deliver, self.output, model, result, self._schema, private=private
+                )
+            except (OSError, MlnetError) as error:
+                self._book.close()
+                return outputs.undelivered(result, model, error, self.resume_command)
+        if not self._book.remove():
+            logger.error("the journal of task %s cannot be removed", self.task[:12])
+        self._state.discard(self.task)
+        return result
+
+    async def close(self) -> None:
+        """Stop; a task that has not ended can be resumed."""
+        await self._stop_jobs()
+        self._timers.close()
+        self._book.close()
+
+    # ------------------------------------------------------------------------------------------- the machine
+
+    def _dispatch(self, event: Event) -> None:
+        if self._ended.done():
+            return
+        now = clock.now()
+        try:
+            commands = self.machine.step(event, now)
+        except RemoteProtocolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours is the user's to hear of, not only a log's
+            self._ended.set_exception(error)
+            return
+        try:
+            self._book.write(now, event, commands)
+        except OSError as error:
+            commands = self._muted(event, commands, error)
+        for command in commands:
+            self._do(command)
+        self._note_phase(now)
+
+    def _muted(self, event: Event, commands: Sequence[Command], error: OSError) -> list[Command]:
+        """What is done of a step that is not on the disk.
+
+        What the nodes train is kept for a later process. A task that has not come so far is cancelled, since
+        they would wait for this client.
+        """
+        problem = f"the client cannot write to its disk: {files.why(error)}"
+        logger.error("the journal of task %s is not written: %s", self.task[:12], files.why(error))
+        if isinstance(event, Received) and event.message == self.machine.announcement:
+            self._book.remove()
+            self._leave(StorageError(f"{problem}; the task was not announced; free some space"))
+            return []
+        if self.training or any(isinstance(one, End) and one.state == "completed" for one in commands):
+            self._suspend(problem)
+            return []
+        self._book.remove()
+        ends = [one for one in commands if isinstance(one, End)] or [End("failed", problem, "StorageError")]
+        return [*self.machine.last_word(ends[0].reason or problem), *ends]
+
+    def _suspend(self, problem: str) -> None:
+        """End this process's part, and not the task."""
+        self._leave(StorageError(f"{problem}; the task can be taken up again: {self.resume_command}"))
+
+    def _leave(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+            self._ended.exception()  # it is raised by whoever waits for the end, if somebody does
+
+    def _note_phase(self, now: int) -> None:
+        if self.machine.phase is self._phase:
+            return
+        name = self._phase.value
+        self._seconds[name] = self._seconds.get(name, 0.0) + (now - self._entered.get(name, now)) / 1000
+        self._phase = self.machine.phase
+        self._entered[self._phase.value] = now
+        self._show(Report("phase", {"phase": self._phase.value, "waiting": str(self.machine.waiting)}))
+
+    def _do(self, command: Command) -> None:
+        if self._wire.carry(command):
+            return
+        match command:
+            case SetTimer():
+                self._timers.set(self.task, command.name, command.at)
+            case CancelTimer():
+                self._timers.cancel(self.task, command.name)
+            case PublishSegments():
+                self._published, self._readers = frozenset(command.hashes), frozenset(command.members)
+            case FollowProgress():
+                self._load_scorer()
+                self._start(self._follow(command))
+            case FetchModel():
+                self._start(self._fetch_model(command))
+            case Report():
+                self._show(command)
+            case End():
+                if not self._ended.done():
+                    self._ended.set_result(command)
+
+    def _show(self, report: Report) -> None:
+        """Show people something. A log on a full disk, or a terminal that is gone, ends no task."""
+        with contextlib.suppress(OSError, ValueError):
+            self._observe(report)
+
+    def _start(self, job: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._job_done)
+
+    def _job_done(self, job: asyncio.Task[None]) -> None:
+        """An effect that breaks ends this process's part, and not the task."""
+        self._jobs.discard(job)
+        if job.cancelled() or (error := job.exception()) is None:
+            return
+        if isinstance(error, OSError):
+            self._suspend(files.why(error))
+        elif isinstance(error, MlnetError):
+            self._suspend(str(error))
+        else:
+            self._leave(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+    async def _stop_jobs(self) -> None:
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        if self._scorer is not None:
+            with contextlib.suppress(TrainingError, OSError):
+                await (await self._scorer).stop()
+
+    # ------------------------------------------------------------------------------------------- effects
+
+    async def _follow(self, command: FollowProgress) -> None:
+        """Read the progress from the master's Redis, or its replica's, as long as the task lasts."""
+        for peer in cycle((command.master, command.slave)):
+            with contextlib.suppress(StoreError, TransportError):
+                await self._follow_at(peer, command.attempt)
+            await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
+
+    async def _follow_at(self, peer: str, attempt: int) -> None:
+        path = await self._wire.network.forward(peer, REDIS_PROTOCOL, f"{self.task} progress")
+        try:
+            async for progress in store.ProgressLog.follow(path, self.task, attempt):
+                self._show(Report("progress", progress.as_dict()))
+                self._dispatch(TrainingProgressed(attempt))
+        finally:
+            await self._wire.network.unforward(path)
+
+    async def _fetch_model(self, command: FetchModel) -> None:
+        event: Event
+        try:
+            path = await self._fetched(command)
+            scored = await self._score(path, [self._files[digest] for digest in command.held_out])
+            event = ModelScored(scored.metrics, scored.accuracy, str(self.output / MODEL))
+        except StorageError:
+            raise  # the model is as good as it was: it is this machine that has no room for it
+        except MlnetError as error:
+            event = ModelRefused(str(error))
+        self._dispatch(event)
+
+    def _load_scorer(self) -> asyncio.Task[Trainer]:
+        """Have torch loaded by the time there is a model, in a child that a hostile model can hurt."""
+        if self._scorer is None:
+            # torch leaves directories in TMPDIR; in this one they go with the task.
+            environment = os.environ | {"TMPDIR": str(self._state.task(self.task))}
+            self._scorer = asyncio.get_running_loop().create_task(Trainer.start(env=environment))
+        return self._scorer
+
+    async def _score(self, model: Path, segments: list[Path]) -> Scored:
+        scorer = await self._load_scorer()
+        return await scorer.score(model, segments, self.machine.definition)
+
+    async def _fetched(self, command: FetchModel) -> Path:
+        """The model, from the first holder that delivers what it promised."""
+        problems = []
+        for holder in command.holders:
+            try:
+                return await data.fetch(
+                    f"mlnet:{command.sha256}",
+                    digest=command.sha256,
+                    size=command.size,
+                    destination=self._state.task(self.task) / MODEL,
+                    policy=data.LinkPolicy(),
+                    fetch_blob=Holder(self._wire, holder),
+                    algorithm="sha256",
+                )
+            except (HashMismatch, DataError, TransportError) as error:
+                problems.append(str(error))
+        raise DataError("; ".join(problems) or "no member of the cluster has it")
+
+    def _document(self, end: End) -> Result:
+        machine = self.machine
+        decided = machine.attempted.decision().ready if machine.bound else None
+        scored, completed = machine.scored, machine.winner
+        done = end.state == "completed"
+        return Result(
+            task=self.task,
+            state=end.state,
+            reason=end.reason,
+            code=end.code,
+            nodes=decided.nodes if decided else (),
+            committee=decided.committee if decided else (),
+            master=decided.master if decided else "",
+            slave=decided.slave if decided else "",
+            segments=machine.order,
+            held_out=machine.held_out,
+            accuracy=Accuracy(
+                machine.completed.accuracy if completed else None, scored.accuracy if scored else None
+            ),
+            metrics=scored.metrics if scored else {},
+            payment=machine.definition.payment_micro if done else 0,
+            rewards=machine.split if done else {},
+            model=ModelFile(str(self.output / MODEL), attested := machine.completed.model.sha256, attested)
+            if scored and done
+            else None,
+            seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
+        )

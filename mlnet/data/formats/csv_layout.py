@@ -1,0 +1,411 @@
+"""How a table stands in its file: delimiter, names, comments, decimal point, index column.
+
+What the first rows make certain is taken; where they leave a doubt, the file is refused with the key of the
+definition that settles it.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from mlnet.data.formats.csv_text import Lines, text
+from mlnet.data.schema import Dialect
+from mlnet.data.table import Limits
+from mlnet.errors import DataError
+
+SAMPLE_ROWS = 500
+_SAMPLE_CHARACTERS = 1 << 20
+_DELIMITERS = (",", ";", "\t", "|", " ")
+_SHOWN = {"\t": '"\\t"', " ": '" "'}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+_SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_ARFF = re.compile(r"\s*@(relation|attribute|data)\b", re.IGNORECASE)
+_LIBSVM = re.compile(r"\S+(\s+\d+:\S+)+\s*")
+_MISSING = frozenset(
+    ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", "missing", "\\n", "<na>", "nat")
+)
+_UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
+_IDENTIFIER = re.compile(r"id|idx|index|row|rowid|row[ _]?(id|number|names?)|#", re.IGNORECASE)
+KEYS = "ml.dataset."
+_FEW = 5
+"""Names 0, 1, 2, ... of so many columns are no row of values by chance."""
+_COUNTED = 10
+"""Rows that count themselves in their first column are so many before anybody may think of an index."""
+
+ColumnKind = Literal["number", "text", "empty"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How to read a table.
+
+    Attributes:
+        delimiter: between two values; a blank stands for any run of blanks.
+        decimal: the decimal point, "." or ",".
+        comment: with which a line of comment begins; empty for none.
+        skip: lines before the first row.
+        names: of the columns; None where no line names them.
+        fields: values in a line.
+        width: columns; one less than ``fields`` where each line ends with a delimiter.
+        kinds: of the columns, by the first rows.
+        index: place of a column that certainly only numbers or names the rows.
+        counting: the first column counts the rows and has no name to tell what it is.
+        notes: what was found, for people.
+        keys: what the names of settings begin with, for error messages.
+    """
+
+    delimiter: str
+    decimal: str
+    comment: str
+    skip: int
+    names: tuple[str, ...] | None
+    fields: int
+    width: int
+    kinds: tuple[ColumnKind, ...]
+    index: int | None = None
+    counting: bool = False
+    notes: tuple[str, ...] = ()
+    keys: str = KEYS
+
+    def shown(self, place: int) -> str:
+        """A column, as people may call it."""
+        name = self.names[place] if self.names else ""
+        return f"column {place} {name!r}" if name else f"column {place}"
+
+
+@dataclass
+class _Sample:
+    """The first lines of a table: numbers and texts of lines, comments apart."""
+
+    path: Path
+    lines: list[tuple[int, str]] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
+    sep: str | None = None
+    comment: str = ""
+    known: tuple[str, ...] = ()
+    keys: str = KEYS
+
+
+def is_missing(value: str) -> bool:
+    """Whether a value stands for none."""
+    return value.strip().lower() in _MISSING
+
+
+def is_number(value: str, decimal: str = ".") -> bool:
+    """Whether a value is a finite decimal number."""
+    value = value.strip()
+    return bool(NUMBER.fullmatch(value) or (decimal == "," and _COMMA_NUMBER.fullmatch(value)))
+
+
+def records(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """The values of lines, of which a quoted value may hold several.
+
+    Raises:
+        csv.Error: on the way, where a value is too long.
+    """
+    if delimiter == " ":
+        lines = (" ".join(line.split()) for line in lines)
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+
+
+def detect(
+    path: Path, dialect: Dialect, limits: Limits, *, known: tuple[str, ...] = (), keys: str = KEYS
+) -> Layout:
+    """How a table stands in its file.
+
+    Args:
+        path: the file.
+        dialect: what is known already.
+        limits: refused beyond these.
+        known: names that columns should have, by which a header is told.
+        keys: what the names of settings begin with, for error messages.
+
+    Raises:
+        DataError: it is no table, or leaves a doubt; the message names the key that settles it.
+    """
+    sample = _read(path, dialect, limits, known, keys)
+    texts = [line for _, line in sample.lines]
+    delimiter = _delimiter(sample, texts, dialect)
+    # Values may be quoted over line ends, so that a cut sample may end within one.
+    rows = _rows(texts, delimiter)
+    if not rows and texts:
+        raise DataError(f"{path}, line {sample.lines[0][0]}: a value is too long; is it a CSV file?")
+    if not rows:
+        raise DataError(f"{path} holds no rows; check the path")
+    widths = Counter(map(len, rows[1:] or rows))
+    fields = max(widths, key=lambda width: (widths[width], width == len(rows[0])))
+    decimal = _decimal(sample, rows[1:] or rows, delimiter, dialect)
+    has_names, names, why = _header(sample, rows, fields, decimal, delimiter, dialect)
+    notes = [why] if why else []
+    body = [row for row in (rows[1:] if has_names else rows) if len(row) == fields]
+    width, row_names = fields, False
+    if fields > 1 and body and all(not row[-1].strip() for row in body) and _spare(names, fields):
+        width = fields - 1
+        names = names and names[:width]
+        notes.append("each line ends with a delimiter: the empty last column is ignored")
+    elif names and len(names) == fields - 1:
+        names, row_names = ("", *names), True
+    if names is not None and len(names) != width:
+        raise DataError(
+            f"{path}: line 1 names {len(names)} columns and the rows have {width}; correct the line, or the"
+            f" setting {keys}delimiter"
+        )
+    kinds = tuple(_kind([row[place] for row in body], decimal) for place in range(width))
+    layout = Layout(
+        delimiter, decimal, sample.comment, _skip(sample, has_names, delimiter), names, fields, width, kinds
+    )
+    index, counting = _index(layout, body, row_names)
+    notes = [*_dialect_notes(layout, sample, dialect), *notes]
+    return Layout(
+        **(layout.__dict__ | {"index": index, "counting": counting, "notes": tuple(notes), "keys": keys})
+    )
+
+
+def _read(path: Path, dialect: Dialect, limits: Limits, known: tuple[str, ...], keys: str) -> _Sample:
+    sample = _Sample(path, comment=dialect.comment or "", known=known, keys=keys)
+    with text(path, limits) as characters:
+        lines = Lines(characters, path, limits)
+        size = 0
+        for line in islice(lines, SAMPLE_ROWS):
+            size += len(line)
+            sample.lines.append((lines.number, line))
+            if size > _SAMPLE_CHARACTERS and len(sample.lines) > 2:
+                break
+    _refuse_other_texts(path, sample.lines)
+    if sample.lines and (found := _SEP.fullmatch(sample.lines[0][1])):
+        sample.sep = found[1]
+        del sample.lines[0]
+    _part_comments(sample, dialect)
+    return sample
+
+
+def _refuse_other_texts(path: Path, lines: list[tuple[int, str]]) -> None:
+    for number, line in lines:
+        if _ARFF.match(line):
+            raise DataError(
+                f"{path}, line {number}: {line.strip()[:40]!r} is ARFF, not CSV; remove the lines that begin"
+                " with @ and %, or save it as CSV"
+            )
+    if lines and all(_LIBSVM.fullmatch(line) for _, line in lines[:20]):
+        raise DataError(
+            f"{path} is in the format of libsvm (label index:value ...), not CSV; save it as NPZ, such as"
+            " with sklearn.datasets.load_svmlight_file and numpy.savez(..., features=x.toarray(), labels=y)"
+        )
+
+
+def _part_comments(sample: _Sample, dialect: Dialect) -> None:
+    """Take comments out. Without a setting they are told by lines that begin with # before the first row, or
+    by a first column of numbers, in which none can be a value."""
+    mark = dialect.comment
+    if mark is None:
+        rest = [line for _, line in sample.lines if not line.lstrip().startswith("#")]
+        leading = bool(sample.lines) and sample.lines[0][1].lstrip().startswith("#")
+        numeric = [NUMBER.match(line.strip()) is not None for line in rest[1:]]
+        if (leading or len(rest) < len(sample.lines)) and (all(numeric) or not numeric):
+            mark = "#"
+        elif leading:
+            raise DataError(
+                f"{sample.path}, line {sample.lines[0][0]} begins with #: a comment, or values? Write"
+                f" {sample.keys}comment: '#' if it is one, or remove the line"
+            )
+    if not mark:
+        return
+    sample.comment = mark
+    kept = []
+    for number, line in sample.lines:
+        if not line.lstrip().startswith(mark):
+            kept.append((number, line))
+        elif not kept:
+            sample.comments.append(line.lstrip().removeprefix(mark).strip())
+    sample.lines = kept
+
+
+def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    try:
+        return [row for row in records(lines, delimiter) if row]
+    except csv.Error:
+        return []
+
+
+def _fit(lines: Sequence[str], delimiter: str) -> tuple[bool, float, int]:
+    """How well a delimiter fits: all rows equally long, share of values that are numbers, and how long."""
+    rows = _rows(lines, delimiter)
+    widths = Counter(map(len, rows[1:] or rows))
+    if not widths:
+        return False, 0.0, 0
+    width, often = widths.most_common(1)[0]
+    decimal = "." if delimiter == "," else ","
+    values = [value for row in rows[1:] or rows for value in row]
+    numbers = sum(is_number(value, decimal) or is_missing(value) for value in values)
+    return often == len(rows[1:] or rows) and width > 1, numbers / max(1, len(values)), width
+
+
+def _delimiter(sample: _Sample, lines: Sequence[str], dialect: Dialect) -> str:
+    fits = {delimiter: _fit(lines, delimiter) for delimiter in _DELIMITERS}
+    best = max(_DELIMITERS, key=lambda one: (fits[one][0], fits[one][1] if fits[one][2] > 1 else -1.0))
+    if fits[best][2] < 2:
+        best = ","
+    given = dialect.delimiter or sample.sep
+    if given is None:
+        return best
+    mine = fits.get(given) or _fit(lines, given)
+    if fits[best][0] and (mine[2] < 2 or mine[1] + 0.25 < fits[best][1]):
+        raise DataError(
+            f"{sample.path}: its values are not separated by {given!r} but by {best!r}; write"
+            f" {sample.keys}delimiter: {_SHOWN.get(best, repr(best))}, or leave the key out"
+        )
+    return given
+
+
+def _decimal(sample: _Sample, rows: list[list[str]], delimiter: str, dialect: Dialect) -> str:
+    if dialect.decimal is not None:
+        return dialect.decimal
+    commas = {v for row in rows for value in row if _COMMA_NUMBER.fullmatch(v := value.strip())}
+    if not commas:
+        return "."
+    points = any("." in value and NUMBER.fullmatch(value.strip()) for row in rows for value in row)
+    if points or all(_THOUSANDS.fullmatch(value) for value in commas):
+        example = min(commas)
+        raise DataError(
+            f"{sample.path}: is the comma of {example!r} a decimal point? Write {sample.keys}decimal: ','"
+            " if so; commas between thousands are not read: remove them"
+        )
+    return ","
+
+
+def _kind(values: list[str], decimal: str) -> ColumnKind:
+    there = [value for value in values if not is_missing(value)]
+    if not there:
+        return "empty"
+    return "number" if all(is_number(value, decimal) or _infinite(value) for value in there) else "text"
+
+
+def _infinite(value: str) -> bool:
+    return value.strip().lstrip("+-").lower() in ("inf", "infinity")
+
+
+def _clean(row: Sequence[str]) -> tuple[str, ...]:
+    """Names without line ends and outer blanks."""
+    return tuple(" ".join(name.split()) for name in row)
+
+
+def _spare(names: tuple[str, ...] | None, fields: int) -> bool:
+    """Whether the last field can be one that only a delimiter at the end of the line makes."""
+    return names is None or len(names) == fields - 1 or (len(names) == fields and not names[-1])
+
+
+def _header(
+    sample: _Sample,
+    rows: list[list[str]],
+    fields: int,
+    decimal: str,
+    delimiter: str,
+    dialect: Dialect,
+) -> tuple[bool, tuple[str, ...] | None, str]:
+    """Whether the first row names the columns, the names, and what to tell people."""
+    number = sample.lines[0][0]
+    if dialect.header is not None:
+        return dialect.header, _clean(rows[0]) if dialect.header else None, ""
+    verdict = _looks_like_names(rows, fields, decimal, sample.known)
+    if verdict is None:
+        shown = delimiter.join(rows[0])[:60]
+        raise DataError(
+            f"{sample.path}, line {number}: does {shown!r} name the columns, or is it a row of values? Write"
+            f" {sample.keys}header: true or false"
+        )
+    if verdict:
+        return True, _clean(rows[0]), f"line {number} looks like names"
+    commented = (
+        _clean(_rows([sample.comments[-1]], delimiter)[0]) if _rows(sample.comments[-1:], delimiter) else ()
+    )
+    if len(commented) == fields > 1 and not any(is_number(n) or is_missing(n) for n in commented):
+        return False, commented, "the comment above the first row looks like names"
+    return False, None, "no line looks like names"
+
+
+def _looks_like_names(
+    rows: list[list[str]], fields: int, decimal: str, known: tuple[str, ...]
+) -> bool | None:
+    first, rest = rows[0], [row for row in rows[1:] if len(row) == fields]
+    if known and set(known) <= set(_clean(first)):
+        return True
+    if not rest:
+        return not any(is_number(value, decimal) for value in first)
+    shift = fields - len(first) if fields - len(first) == 1 else 0
+    kinds = [_kind([row[place] for row in rest], decimal) for place in range(fields)]
+    numeric = [
+        value
+        for place, value in enumerate(first)
+        if kinds[min(place + shift, fields - 1)] == "number" and not is_missing(value)
+    ]
+    texts = sum(not is_number(value, decimal) for value in numeric)
+    if texts == len(numeric):
+        values = {row[place] for row in rest for place in range(fields)}
+        return bool(numeric) or not any(value in values for value in first)
+    counted = [value.strip() for value in first if is_number(value, decimal)]
+    start = int(counted[0]) if counted[0].isdecimal() else -1
+    if len(counted) < 2 or counted != [str(start + place) for place in range(len(counted))]:
+        return None if texts else False
+    fractions = any(
+        kind == "number" and any(not _WHOLE.fullmatch(row[place].strip()) for row in rest)
+        for place, kind in enumerate(kinds)
+    )
+    if start == 0 and (texts or fractions or len(counted) >= _FEW):
+        return True
+    # Such as years, above values that are not whole; or a first row of whole numbers.
+    return None if texts or start == 0 or (fractions and len(counted) > 2) else False
+
+
+def _skip(sample: _Sample, has_names: bool, delimiter: str) -> int:
+    """Lines before the first row."""
+    number = sample.lines[0][0]
+    if not has_names:
+        return number - 1
+    consumed = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal consumed
+        for _, line in sample.lines:
+            consumed += 1
+            yield line
+
+    next(records(counted(), delimiter))
+    return sample.lines[consumed - 1][0]
+
+
+def _index(layout: Layout, body: list[list[str]], row_names: bool) -> tuple[int | None, bool]:
+    """Place of the index column, and whether the first column counts the rows without saying what it is."""
+    if layout.width < 2 or not body:
+        return None, False
+    values = [row[0].strip() for row in body]
+    whole = all(_WHOLE.fullmatch(value) for value in values)
+    unique = len(set(values)) == len(values)
+    if layout.names is not None:
+        name = layout.names[0]
+        if row_names or (unique and _UNNAMED.fullmatch(name) and (whole or layout.kinds[0] == "text")):
+            return 0, False
+        return (0 if unique and whole and _IDENTIFIER.fullmatch(name) else None), False
+    counts = whole and len(values) >= _COUNTED and values[0] in ("0", "1")
+    counts = counts and values == [str(place + int(values[0])) for place in range(len(values))]
+    return None, counts
+
+
+def _dialect_notes(layout: Layout, sample: _Sample, dialect: Dialect) -> list[str]:
+    notes = []
+    if layout.delimiter != "," and dialect.delimiter is None:
+        notes.append(f"values are separated by {_SHOWN.get(layout.delimiter, repr(layout.delimiter))}")
+    if layout.decimal == "," and dialect.decimal is None:
+        notes.append("decimal comma")
+    if layout.comment and dialect.comment is None:
+        notes.append(f"lines that begin with {layout.comment} are comments")
+    return notes

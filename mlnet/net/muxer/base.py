@@ -1,0 +1,190 @@
+"""What the host needs of a multiplexed connection, whoever moves its bytes.
+
+:mod:`mlnet.net.muxer.native` does it in a thread without the GIL, :mod:`mlnet.net.muxer.yamux` in Python.
+Both are the same on the wire. Everything here runs in the trio thread.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import abstractmethod
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import trio
+from libp2p.abc import IMuxedConn, IMuxedStream
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+
+if TYPE_CHECKING:
+    from libp2p.abc import ISecureConn
+    from libp2p.connection_types import ConnectionType
+    from libp2p.peer.id import ID
+    from multiaddr import Multiaddr
+
+MAX_STREAMS = 256
+"""Streams that each side of a session may have open."""
+INITIAL_WINDOW = 256 * 1024
+"""Bytes that a new stream may send; the yamux protocol fixes it."""
+
+
+class Ending(enum.Enum):
+    """Why a session is over."""
+
+    CLOSED = "closed by us"
+    GONE = "the peer closed the connection"
+    SILENT = "the peer does not answer pings"
+    PROTOCOL = "the peer violated the protocol"
+    FLOOD = "the peer sent more than it may, or does not read"
+
+    @property
+    def is_garbage(self) -> bool:
+        """Whether the peer is to blame."""
+        return self in (Ending.PROTOCOL, Ending.FLOOD)
+
+
+class Stream(IMuxedStream):
+    """One stream of a session. One task may read and one may write at a time.
+
+    Attributes:
+        number: by which both sides know it.
+    """
+
+    muxed_conn: Session
+    number: int
+
+    @property
+    @abstractmethod
+    def is_closed(self) -> bool:
+        """Whether neither side can send any more."""
+
+    @abstractmethod
+    async def splice(self, sock: trio.SocketStream) -> None:
+        """Copy between the stream and a socket, both ways, until both are done.
+
+        An end of file closes one direction, a break or a reset both. Both are closed at the end, and when
+        this is cancelled.
+        """
+
+    def release(self) -> None:
+        """Give back what it holds of the operating system's."""
+
+    def set_deadline(self, ttl: int) -> None:
+        """Not part of yamux: use a cancel scope."""
+        raise NotImplementedError("yamux streams have no deadline; use a cancel scope")
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """The TCP address at the other end."""
+        return self.muxed_conn.get_remote_address()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Session(IMuxedConn):
+    """A multiplexed connection over a secured one.
+
+    Args:
+        conn: the noise session.
+        peer_id: the peer that it proved.
+        remote: the TCP address at the other end; None when it is not known.
+
+    Attributes:
+        remote_ip: the IP address at the other end; empty when it is not known.
+        event_started: streams can be opened.
+        event_closed: the session is over.
+        ending: why; None until then.
+        end_reason: the same in words.
+    """
+
+    def __init__(self, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None) -> None:
+        self.secured_conn = conn
+        self.peer_id = peer_id
+        self._remote = remote
+        self.remote_ip = remote[0] if remote else ""
+        self.event_started = trio.Event()
+        self.event_closed = trio.Event()
+        self.ending: Ending | None = None
+        self.end_reason = ""
+        # Not a memory channel: that takes more than a kilobyte, and most sessions have nothing in it.
+        self._offered: list[Stream] = []
+        self._offer_came: trio.Event | None = None
+
+    @property
+    def is_initiator(self) -> bool:
+        """Whether we dialled."""
+        return self.secured_conn.is_initiator
+
+    @property
+    def is_established(self) -> bool:
+        """Whether streams can be opened."""
+        return self.event_started.is_set() and self.ending is None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session is over."""
+        return self.event_closed.is_set()
+
+    @property
+    @abstractmethod
+    def stream_count(self) -> int:
+        """Open streams, of both sides."""
+
+    @abstractmethod
+    async def open_stream(self) -> Stream:
+        """A new stream.
+
+        Raises:
+            MuxedConnUnavailable: the session is over, or has too many streams.
+        """
+
+    async def accept_stream(self) -> Stream:
+        """The next stream that the peer opens.
+
+        Raises:
+            MuxedConnUnavailable: the session is over.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._offered:
+            if self.ending is not None:
+                raise MuxedConnUnavailable("the session is over")
+            if self._offer_came is None:
+                self._offer_came = trio.Event()
+            await self._offer_came.wait()
+        return self._offered.pop(0)
+
+    def offer(self, stream: Stream) -> bool:
+        """Have a stream of the peer's accepted; False when there are too many that nobody has accepted, or
+        the session is over."""
+        if self.ending is not None or len(self._offered) >= MAX_STREAMS:
+            return False
+        self._offered.append(stream)
+        self._wake_acceptor()
+        return True
+
+    def withdraw_offers(self) -> None:
+        """Now that :attr:`ending` is set: what nobody has accepted will not be."""
+        while self._offered:
+            self._offered.pop().release()
+        self._wake_acceptor()
+
+    def _wake_acceptor(self) -> None:
+        if self._offer_came is not None:
+            self._offer_came.set()
+            self._offer_came = None
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """The remote addresses of the connection below."""
+        return self.secured_conn.get_transport_addresses()
+
+    def get_connection_type(self) -> ConnectionType:
+        """Direct or relayed, as the connection below says."""
+        return self.secured_conn.get_connection_type()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """The TCP address at the other end."""
+        return self._remote

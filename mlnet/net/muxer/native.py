@@ -1,0 +1,289 @@
+"""Sessions whose bytes move in a native thread: noise, yamux and the copying to local sockets.
+
+libp2p dials, proves identities and negotiates; then the socket and the two keys of the connection go to a
+``Reactor`` (``ext/session.pyx``), and each stream is a descriptor from there on. Everything in this module
+runs in the trio thread; none of it sees a byte of a spliced stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.security.noise.io import NoiseTransportReadWriter
+from libp2p.security.secure_session import SecureSession
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
+
+from mlnet.net.muxer import _session, aead
+from mlnet.net.muxer.base import MAX_STREAMS, Ending, Session
+from mlnet.net.muxer.native_stream import NativeStream
+
+if TYPE_CHECKING:
+    from libp2p.abc import ISecureConn
+    from libp2p.connection_types import ConnectionType
+    from libp2p.peer.id import ID
+    from multiaddr import Multiaddr
+
+    from mlnet.net.types import Limits
+
+logger = logging.getLogger(__name__)
+MAX_WINDOW = 4 << 20
+"""Bytes to which the window of a stream grows whose reader keeps up."""
+CLOSE_SECONDS = 1.0
+_REASONS: Final = {
+    3: (Ending.CLOSED, "closed by us"),
+    4: (Ending.GONE, "the peer closed the connection"),
+    5: (Ending.GONE, "the connection broke"),
+    6: (Ending.PROTOCOL, "a message that the peer did not seal"),
+    7: (Ending.PROTOCOL, "a frame that violates yamux"),
+    8: (Ending.SILENT, "no answer to a ping"),
+    9: (Ending.FLOOD, "too many frames of no use, or answers that the peer does not read"),
+    11: (Ending.GONE, "the peer said goodbye"),
+}
+"""By the numbers of ``ext/session_state.h``."""
+
+
+class NativeSession(Session):
+    """A connection that a :class:`Carrier` carries from :meth:`start` on.
+
+    Args:
+        carrier: moves the bytes.
+        conn: the noise session; see :func:`can_carry`.
+        peer_id: the peer that it proved.
+        remote: the TCP address at the other end; None when it is not known.
+    """
+
+    def __init__(
+        self, carrier: Carrier, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None
+    ) -> None:
+        super().__init__(conn, peer_id, remote=remote)
+        self.carrier = carrier
+        self._number: int | None = None
+        self._streams: dict[int, NativeStream] = {}
+
+    @property
+    def stream_count(self) -> int:
+        """Open streams, of both sides."""
+        return len(self._streams)
+
+    async def start(self) -> None:
+        """Hand the connection over and wait for its end; libp2p starts it in a task of its own."""
+        try:
+            try:
+                self._number = self.carrier.add(self)
+            except OSError as error:
+                self.on_end(Ending.GONE, f"it could not be carried: {error}")
+                return
+            finally:
+                self.event_started.set()
+            await self.event_closed.wait()
+        finally:
+            if not self.event_closed.is_set():
+                with trio.CancelScope(shield=True):
+                    await self.close()
+
+    async def close(self) -> None:
+        """Say goodbye, write what is queued for at most half a second, and end."""
+        if self.ending is None:
+            self.ending, self.end_reason = Ending.CLOSED, "closed by us"
+            if self._number is None:
+                await self.secured_conn.close()
+                self.event_closed.set()
+            else:
+                self.carrier.reactor.close(self._number, 0)
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self.event_closed.wait()
+
+    def on_end(self, ending: Ending, reason: str) -> None:
+        """The native side is done with it."""
+        if self.ending is None:
+            self.ending, self.end_reason = ending, reason
+        self.withdraw_offers()
+        self.event_closed.set()
+
+    async def open_stream(self) -> NativeStream:
+        """A new stream.
+
+        Raises:
+            MuxedConnUnavailable: the session is over, or has too many streams.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.ending is not None or self._number is None:
+            raise MuxedConnUnavailable("the session is over")
+        try:
+            number, descriptor = self.carrier.reactor.open(self._number)
+        except BlockingIOError as error:
+            raise MuxedConnUnavailable(f"{MAX_STREAMS} streams are open") from error
+        except OSError as error:
+            raise MuxedConnUnavailable(f"no stream can be opened: {error.strerror}") from error
+        return self._add_stream(number, descriptor)
+
+    def _add_stream(self, number: int, descriptor: int) -> NativeStream:
+        stream = self._streams[number] = NativeStream(self, number, descriptor)
+        return stream
+
+    def on_stream(self, number: int, descriptor: int) -> None:
+        """The peer has opened a stream."""
+        if self.ending is not None:
+            os.close(descriptor)
+            return
+        stream = self._add_stream(number, descriptor)
+        if not self.offer(stream):
+            self.reset_stream(stream)
+            stream.release()
+
+    def on_stream_end(self, number: int, reason: int) -> None:
+        """A stream is over."""
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            stream.on_end(reason)
+
+    def reset_stream(self, stream: NativeStream) -> None:
+        """End a stream at once."""
+        if self._number is not None:
+            self.carrier.reactor.reset(self._number, stream.number)
+
+    def splice_stream(self, stream: NativeStream, pair: int, descriptor: int) -> None:
+        """Put a socket in the place of a stream's own; both are gone if it is over."""
+        if self._number is None:
+            raise MuxedStreamReset("the session did not start")
+        self.carrier.reactor.splice(self._number, stream.number, pair, descriptor)
+
+
+def _noise(conn: object) -> tuple[SecureSession, Any, trio.SocketStream] | None:
+    """The parts of a noise connection over TCP with ChaCha20-Poly1305; None for any other."""
+    if not isinstance(conn, SecureSession) or type(conn.conn) is not NoiseTransportReadWriter:
+        return None
+    raw: object = conn.conn.read_writer.read_write_closer
+    tcp = raw.stream if isinstance(raw, RawConnection) else raw
+    protocol = conn.conn.noise_state.noise_protocol
+    if not isinstance(tcp, TrioTCPStream) or not isinstance(tcp.stream, trio.SocketStream):
+        return None
+    if not protocol.name.endswith(b"_25519_ChaChaPoly_SHA256"):
+        return None
+    return conn, protocol, tcp.stream
+
+
+class _HandedOver(SecureSession):
+    """What libp2p still asks of a secured connection once its socket and its keys have gone to the native
+    thread, without the state of the handshake."""
+
+    def __init__(self, conn: SecureSession) -> None:
+        # Deliberately not the base's: it wants what is to be let go.
+        self.is_initiator = conn.is_initiator
+        self._remote, self._kind = conn.get_remote_address(), conn.get_connection_type()
+        self._addresses = conn.get_transport_addresses()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """The TCP address at the other end."""
+        return self._remote
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """The same as a multiaddr."""
+        return self._addresses
+
+    def get_connection_type(self) -> ConnectionType:
+        """Direct or relayed."""
+        return self._kind
+
+
+def can_carry(conn: object) -> bool:
+    """Whether a secured connection is one that the native thread understands."""
+    return _noise(conn) is not None
+
+
+class Carrier:
+    """The native thread of a host, and who is told what happens there.
+
+    Args:
+        limits: bounds on memory, rate and silence.
+
+    Raises:
+        OSError: the thread cannot be started.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.reactor = _session.Reactor(
+            max_window=MAX_WINDOW,
+            max_streams=MAX_STREAMS,
+            max_memory=limits.tunnel_bytes,
+            session_memory=limits.tunnel_bytes_per_connection,
+            bytes_per_second=limits.bytes_per_second,
+            ping_seconds=limits.ping_seconds,
+            ping_timeout=limits.ping_timeout_seconds,
+        )
+        self._sessions: dict[int, NativeSession] = {}
+        self._scope = trio.CancelScope()
+
+    def start(self) -> None:
+        """Tell the sessions what happens from now on, also while everything else is being cancelled."""
+        logger.debug("%s encrypts", aead.NAME)
+        trio.lowlevel.spawn_system_task(self._run)
+
+    async def _run(self) -> None:
+        with self._scope:
+            while True:
+                await trio.lowlevel.wait_readable(self.reactor.event_fd)
+                self.catch_up()
+
+    def stop(self) -> None:
+        """End the thread and what is left of the sessions."""
+        self._scope.cancel()
+        self.reactor.stop()
+        for session in self._sessions.values():
+            session.on_end(Ending.CLOSED, "the host stops")
+        self._sessions.clear()
+
+    def add(self, session: NativeSession) -> int:
+        """Take a connection from libp2p; its number.
+
+        Raises:
+            OSError: it cannot be taken.
+        """
+        parts = _noise(session.secured_conn)
+        if parts is None:
+            raise OSError("it is not noise over TCP")
+        conn, protocol, stream = parts
+        sealing, opening = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
+        unread, rest = conn._drain(None), _HandedOver(conn)
+        descriptor = stream.socket.detach()
+        try:
+            number = self.reactor.add(
+                descriptor,
+                session.is_initiator,
+                bytes(sealing.k),
+                sealing.n,
+                bytes(opening.k),
+                opening.n,
+                unread,
+            )
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._sessions[number] = session
+        session.secured_conn = rest
+        return number
+
+    def catch_up(self) -> None:
+        """Hand out what has happened since the last time."""
+        while news := self.reactor.take():
+            for kind, number, stream, descriptor, reason in news:
+                session = self._sessions.get(number)
+                if session is None:
+                    if descriptor >= 0:
+                        os.close(descriptor)
+                elif kind == _session.STREAM:
+                    session.on_stream(stream, descriptor)
+                elif kind == _session.STREAM_ENDED:
+                    session.on_stream_end(stream, reason)
+                else:
+                    del self._sessions[number]
+                    session.on_end(*_REASONS.get(reason, (Ending.GONE, f"reason {reason}")))
+
+    def counters(self) -> dict[str, int]:
+        """What the thread has counted."""
+        return self.reactor.counters()

@@ -1,0 +1,109 @@
+"""Who moves the bytes of a host's connections: the native thread where it was built, else Python.
+
+The environment variable ``MLNET_EXTENSIONS`` overrules the choice: ``skip`` takes Python, ``require`` fails
+with an ImportError where the native thread is missing. On the wire both are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from mlnet.net.muxer.base import Session
+from mlnet.net.muxer.yamux import YamuxSession
+
+if TYPE_CHECKING:
+    from libp2p.abc import ISecureConn
+    from libp2p.peer.id import ID
+
+    from mlnet.net.muxer.native import Carrier
+    from mlnet.net.types import Limits
+
+Implementation = Literal["native", "python"]
+
+
+def implementation() -> Implementation:
+    """Which one a new host uses.
+
+    Raises:
+        ImportError: ``MLNET_EXTENSIONS`` is ``require``, and the extension is missing.
+    """
+    mode = os.environ.get("MLNET_EXTENSIONS", "auto")
+    if mode == "skip":
+        return "python"
+    try:
+        from mlnet.net.muxer import native  # noqa: F401
+    except ImportError:
+        if mode == "require":
+            raise
+        return "python"
+    return "native"
+
+
+def describe() -> str:
+    """Which one a new host uses, and why, for people."""
+    if implementation() == "native":
+        from mlnet.net.muxer import aead
+
+        return f"native thread, encrypting with {aead.NAME}"
+    if os.environ.get("MLNET_EXTENSIONS") == "skip":
+        return "Python, because MLNET_EXTENSIONS is skip"
+    return "Python, as the extension was not built"
+
+
+class Muxing:
+    """Makes the sessions of a host.
+
+    Args:
+        limits: bounds on them.
+        carrier: the native thread; None for sessions in Python.
+    """
+
+    def __init__(self, limits: Limits, carrier: Carrier | None) -> None:
+        self._limits, self._carrier = limits, carrier
+        self._counters: Counter[str] = Counter()
+
+    @property
+    def implementation(self) -> Implementation:
+        """Which one it is."""
+        return "python" if self._carrier is None else "native"
+
+    def session(self, conn: ISecureConn, peer_id: ID, remote: tuple[str, int] | None) -> Session:
+        """A session over a secured connection with that TCP address."""
+        if self._carrier is not None:
+            from mlnet.net.muxer.native import NativeSession, can_carry
+
+            if can_carry(conn):
+                return NativeSession(self._carrier, conn, peer_id, remote=remote)
+        return YamuxSession(
+            conn,
+            peer_id,
+            remote=remote,
+            ping_seconds=self._limits.ping_seconds,
+            ping_timeout=self._limits.ping_timeout_seconds,
+            max_waiting=self._limits.tunnel_bytes_per_connection,
+            counters=self._counters,
+        )
+
+    def counters(self) -> Mapping[str, int]:
+        """What the native thread, or Python in its place, has counted."""
+        return dict(self._counters) if self._carrier is None else self._carrier.counters()
+
+
+@contextlib.asynccontextmanager
+async def open_muxing(limits: Limits) -> AsyncIterator[Muxing]:
+    """The sessions' maker; what is left of them ends with it."""
+    if implementation() == "python":
+        yield Muxing(limits, None)
+        return
+    from mlnet.net.muxer.native import Carrier
+
+    carrier = Carrier(limits)
+    carrier.start()
+    try:
+        yield Muxing(limits, carrier)
+    finally:
+        carrier.stop()

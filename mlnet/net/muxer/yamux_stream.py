@@ -1,0 +1,213 @@
+"""One stream of a yamux session: its windows, and the bytes that its reader has not taken."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.stream_muxer.exceptions import (
+    MuxedStreamClosed,
+    MuxedStreamEOF,
+    MuxedStreamError,
+    MuxedStreamReset,
+)
+
+from mlnet.net.muxer.base import INITIAL_WINDOW, Stream
+
+if TYPE_CHECKING:
+    from mlnet.net.muxer.yamux import YamuxSession
+
+HEADER = struct.Struct("!BBHII")
+DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
+SYN, ACK, FIN, RST = 1, 2, 4, 8
+MAX_WINDOW = 1 << 20
+"""Bytes granted to a stream whose reader keeps up."""
+MAX_FRAME = 65_507
+"""Payload of our largest frame: with its header it fills one noise message exactly."""
+
+
+class ProtocolViolation(Exception):
+    """The peer broke the yamux rules; the session ends."""
+
+
+def frame(kind: int, flags: int, stream: int, length: int) -> bytes:
+    """The header of a frame."""
+    return HEADER.pack(0, kind, flags, stream, length)
+
+
+class YamuxStream(Stream):
+    """One stream of a session. One task may read and one may write at a time."""
+
+    def __init__(self, session: YamuxSession, number: int) -> None:
+        self.muxed_conn: YamuxSession = session
+        self.number = number
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._receive_window = INITIAL_WINDOW
+        self._ungranted = 0
+        self._send_window = INITIAL_WINDOW
+        self._changed = trio.Event()
+        self._write_closed = self._read_closed = self._reset = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether neither side can send any more."""
+        return self._reset or (self._write_closed and self._read_closed)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At least one byte and at most ``n`` (None: all that is there).
+
+        Raises:
+            MuxedStreamEOF: the peer has closed its side.
+            MuxedStreamReset: the stream was reset or its session ended.
+        """
+        while not self._buffered:
+            if self._reset:
+                raise MuxedStreamReset("the stream was reset")
+            if self._read_closed:
+                raise MuxedStreamEOF("the peer has closed its side")
+            await self._changed.wait()
+        data = self._take(n)
+        if not self._reset:
+            self.muxed_conn.waiting -= len(data)
+        if not (self._read_closed or self._reset):
+            self._grant(len(data))
+        return data
+
+    def _take(self, n: int | None) -> bytes:
+        if n is None or n < 0 or n >= self._buffered:
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            self._buffered = 0
+            return data
+        parts: list[bytes] = []
+        missing = n
+        while missing:
+            chunk = self._chunks.popleft()
+            if len(chunk) > missing:
+                self._chunks.appendleft(chunk[missing:])
+                chunk = chunk[:missing]
+            parts.append(chunk)
+            missing -= len(chunk)
+        self._buffered -= n
+        return b"".join(parts)
+
+    def _grant(self, consumed: int) -> None:
+        """Let the peer send as much as the application has taken, in steps; the window grows with the first
+        of them."""
+        self._ungranted += consumed
+        if self._ungranted < INITIAL_WINDOW // 2:
+            return
+        target = MAX_WINDOW - self._buffered
+        increment = max(0, target - self._receive_window)
+        self._ungranted = 0
+        self._receive_window += increment
+        if increment:
+            self.muxed_conn.send_control(frame(WINDOW_UPDATE, 0, self.number, increment))
+
+    async def write(self, data: bytes) -> None:
+        """Send all of ``data``, waiting as long as the peer's reader needs.
+
+        Raises:
+            MuxedStreamClosed: this side was closed.
+            MuxedStreamReset: the stream was reset or its session ended.
+        """
+        view = memoryview(data)
+        while view:
+            while not self._send_window and not self._reset:
+                await self._changed.wait()
+            if self._reset:
+                raise MuxedStreamReset("the stream was reset")
+            if self._write_closed:
+                raise MuxedStreamClosed("this side was closed")
+            size = min(len(view), self._send_window, MAX_FRAME)
+            self._send_window -= size
+            await self.muxed_conn.send(frame(DATA, 0, self.number, size) + view[:size])
+            view = view[size:]
+
+    async def close(self) -> None:
+        """Close this side only: the peer reads an end of file, and may still send."""
+        if not self._write_closed and not self._reset:
+            self._write_closed = True
+            self.muxed_conn.send_control(frame(WINDOW_UPDATE, FIN, self.number, 0))
+            self.muxed_conn.forget_if_closed(self)
+        await trio.lowlevel.checkpoint()
+
+    async def reset(self) -> None:
+        """End the stream for both sides at once."""
+        if not self.is_closed:
+            self.muxed_conn.send_control(frame(WINDOW_UPDATE, RST, self.number, 0))
+        self.on_reset()
+        self.muxed_conn.forget_if_closed(self)
+        await trio.lowlevel.checkpoint()
+
+    async def splice(self, sock: trio.SocketStream) -> None:
+        """Copy both ways until both are done; see :meth:`Stream.splice`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._fill, sock)
+                nursery.start_soon(self._drain, sock)
+        finally:
+            with trio.CancelScope(shield=True):
+                if not self.is_closed:
+                    await self.reset()
+                await sock.aclose()
+
+    async def _fill(self, source: trio.SocketStream) -> None:
+        try:
+            while data := await source.receive_some(MAX_FRAME):
+                await self.write(bytes(data))
+            await self.close()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.reset()
+        except MuxedStreamError:
+            await source.aclose()
+
+    async def _drain(self, target: trio.SocketStream) -> None:
+        try:
+            while True:
+                await target.send_all(await self.read(MAX_WINDOW))
+        except MuxedStreamEOF:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await target.send_eof()
+        except MuxedStreamError:
+            await target.aclose()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.reset()
+
+    def on_data(self, payload: bytes) -> None:
+        """The session received a data frame."""
+        if len(payload) > self._receive_window:
+            raise ProtocolViolation("it sent past the window")
+        if payload and not self._read_closed:
+            self._receive_window -= len(payload)
+            self._chunks.append(payload)
+            self._buffered += len(payload)
+            self.muxed_conn.waiting += len(payload)
+            self._wake()
+
+    def on_window(self, increment: int) -> None:
+        """The peer allows more bytes."""
+        self._send_window += increment
+        if self._send_window > 0xFFFFFFFF:
+            raise ProtocolViolation("its window overflows")
+        self._wake()
+
+    def on_finish(self) -> None:
+        """The peer has closed its side."""
+        self._read_closed = True
+        self._wake()
+
+    def on_reset(self) -> None:
+        """The peer has reset the stream, or the session is over."""
+        if not self._reset:
+            self.muxed_conn.waiting -= self._buffered
+        self._reset = True
+        self._wake()

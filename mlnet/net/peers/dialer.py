@@ -1,0 +1,150 @@
+"""Keeps connections: those to the peers that the operator named, and enough others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from mlnet.errors import PeerUnreachable
+from mlnet.net.peers.address_book import AddressBook, Neighbours
+from mlnet.net.transport.host import Host
+from mlnet.net.types import Limits
+
+logger = logging.getLogger(__name__)
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 30.0
+MAX_DIALS = 4
+"""Dials of the maintenance at a time."""
+
+
+class Connector:
+    """Dials peers, each at most once at a time.
+
+    Args:
+        host: dials.
+        book: where peers are.
+        neighbours: who is connected.
+        limits: how many connections are enough.
+        on_unreachable: see :class:`~mlnet.net.types.Handlers`.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        book: AddressBook,
+        neighbours: Neighbours,
+        limits: Limits,
+        on_unreachable: Callable[[str, str], None] = lambda peer, why: None,
+    ) -> None:
+        self._host, self._book, self._neighbours, self._limits = host, book, neighbours, limits
+        self._dials: dict[str, asyncio.Task[None]] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
+        self._on_unreachable = on_unreachable
+        self._told: dict[str, str] = {}
+        self._random = random.SystemRandom()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to keep connections."""
+        self._task = asyncio.create_task(self._maintain(), name="keeping connections")
+
+    async def stop(self) -> None:
+        """End it, and the dials under way."""
+        tasks = [*self._dials.values(), *([self._task] if self._task else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Something changed: a connection, or what is known of a peer."""
+        self._changed.set()
+
+    def on_connected(self, peer: str) -> None:
+        """Forget that peer's failures."""
+        self._failures.pop(peer, None)
+        self._told.pop(peer, None)
+        self.wake()
+
+    async def connect(self, peer: str, addresses: Sequence[str] = ()) -> None:
+        """Bring a connection up unless there is one; several callers share one dial.
+
+        With ``addresses``, a dial that is under way with others does not decide: they are tried after it.
+
+        Raises:
+            PeerUnreachable: no address answered.
+            TransportError: the network stops.
+        """
+        if peer in self._neighbours:
+            return
+        under_way = self._dials.get(peer)
+        if under_way is not None and addresses:
+            await asyncio.wait((under_way,))
+            if not under_way.cancelled() and under_way.exception() is None:
+                return
+        await asyncio.shield(self._start_dial(peer, addresses))
+
+    def dial_soon(self, peer: str) -> None:
+        """Begin to bring a connection up; nobody is told how that went."""
+        if peer not in self._neighbours:
+            self._start_dial(peer, ())
+
+    def _start_dial(self, peer: str, addresses: Sequence[str]) -> asyncio.Task[None]:
+        dial = self._dials.get(peer)
+        if dial is None:
+            found = list(dict.fromkeys([*addresses, *self._book.get(peer)]))
+            dial = self._dials[peer] = asyncio.create_task(self._dial(peer, found), name=f"dialling {peer}")
+            dial.add_done_callback(_look_at)
+        return dial
+
+    async def _dial(self, peer: str, addresses: Sequence[str]) -> None:
+        try:
+            await self._host.dial(peer, addresses)
+        except PeerUnreachable as error:
+            if peer in self._book.pinned and self._told.get(peer) != error.why:
+                self._told[peer] = error.why
+                self._on_unreachable(peer, error.why)
+            count = self._failures.get(peer, (0, 0.0))[0] + 1
+            pause = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
+            until = asyncio.get_running_loop().time() + pause * self._random.uniform(0.75, 1.25)
+            self._failures[peer] = (count, until)
+            while len(self._failures) > self._limits.known_peers:
+                del self._failures[next(iter(self._failures))]
+            raise
+        finally:
+            del self._dials[peer]
+            self.wake()
+
+    def _candidates(self) -> list[str]:
+        """Peers that should be connected and are not, in the order in which to dial them."""
+        missing = [peer for peer in self._book.pinned if peer not in self._neighbours]
+        wanted = self._limits.min_neighbours - len(self._neighbours)
+        if wanted > len(missing):
+            others = [p for p in self._book.known() if p not in self._neighbours and p not in missing]
+            missing += self._random.sample(others, len(others))[: 4 * wanted]
+        return [peer for peer in missing if peer not in self._dials and not self._host.is_banned(peer)]
+
+    async def _maintain(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            now = loop.time()
+            next_at = now + LAST_RETRY_SECONDS
+            for peer in self._candidates():
+                ready_at = self._failures.get(peer, (0, now))[1]
+                if ready_at > now:
+                    next_at = min(next_at, ready_at)
+                elif len(self._dials) < MAX_DIALS:
+                    self._start_dial(peer, ())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(next_at):
+                    await self._changed.wait()
+
+
+def _look_at(dial: asyncio.Task[None]) -> None:
+    """Nobody may be waiting for this dial; what it raised is no news then."""
+    if not dial.cancelled() and (error := dial.exception()) is not None:
+        logger.debug("%s", error)

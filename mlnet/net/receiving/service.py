@@ -1,0 +1,181 @@
+"""The gRPC service: what peers, through the tunnel, and tools call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from mlnet.identity.envelope import Envelope
+from mlnet.net import blobs, dialback
+from mlnet.net.peers.address_book import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.net.receiving.exchange import MAX_CARRIED, Exchange
+from mlnet.net.receiving.inbox import Intake
+from mlnet.net.sending.grpc_channel import SERVER_OPTIONS, unix_target
+from mlnet.net.sending.outbox import DIRECT, Outcome
+from mlnet.net.transport.inbound_streams import Source
+from mlnet.net.types import TOOL, Limits
+from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.rpc import mlnet_pb2_grpc
+from mlnet.util import hosts
+
+logger = logging.getLogger(__name__)
+MAX_EXCHANGES_PER_PEER = 4
+MAX_SENDS_PER_PEER = 64
+"""Envelopes sent one by one that wait for their turn: their bytes are in memory."""
+MAX_SENDS_OF_TOOLS = 4096
+_ANONYMOUS = Source(TOOL, "")
+
+
+class Service(mlnet_pb2_grpc.MlnetServicer):
+    """Answers calls.
+
+    Args:
+        limits: what one peer may have under way.
+        intake: where envelopes go.
+        find_source: the peer behind a ``context.peer()``; None for a tool.
+        find_blob: see :class:`mlnet.net.types.Handlers`.
+        on_degree: ``(peer, connections)`` as a caller states it.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        intake: Intake,
+        find_source: Callable[[str], Source | None],
+        find_blob: Callable[[str, str], Path | None],
+        on_degree: Callable[[str, int], None],
+        clock: Clock,
+    ) -> None:
+        self._limits, self._intake = limits, intake
+        self._find_source, self._find_blob, self._on_degree = find_source, find_blob, on_degree
+        self._exchanges: dict[str, int] = {}
+        self._fetches: dict[str, int] = {}
+        self._sends: dict[str, int] = {}
+        self._dial_backs: Recent[str, TokenBucket] = Recent(
+            lambda: TokenBucket(limits.dial_backs_per_minute / 60, clock, limits.dial_backs_per_minute / 3),
+            REMEMBERED_PEERS,
+        )
+
+    async def _source(self, context: Any) -> Source:
+        peer = context.peer()
+        if not peer.startswith("unix"):
+            return _ANONYMOUS
+        source = self._find_source(peer)
+        if source is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the connection has ended")
+        return source or _ANONYMOUS
+
+    async def _peer(self, context: Any) -> Source:
+        source = await self._source(context)
+        if source.peer == TOOL:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "only peers may make this call, not tools")
+        return source
+
+    @contextlib.asynccontextmanager
+    async def _slot(
+        self, slots: dict[str, int], source: Source, limit: int, context: Any
+    ) -> AsyncIterator[None]:
+        if slots.get(source.peer, 0) >= limit:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "too many calls of this kind at a time; try again when one has ended",
+            )
+        slots[source.peer] = slots.get(source.peer, 0) + 1
+        try:
+            yield
+        finally:
+            slots[source.peer] -= 1
+            if not slots[source.peer]:
+                del slots[source.peer]
+
+    async def Exchange(self, request_iterator: AsyncIterator[pb.Frame], context: Any) -> None:  # noqa: N802
+        """Take envelopes, answer with acknowledgements."""
+        source = await self._source(context)
+        limit = MAX_CARRIED if source.peer == TOOL else MAX_EXCHANGES_PER_PEER
+        async with self._slot(self._exchanges, source, limit, context):
+            await Exchange(source, self._intake, context, self._on_degree).run(request_iterator)
+
+    async def Send(self, request: pb.Envelope, context: Any) -> pb.Receipt:  # noqa: N802
+        """Take one envelope."""
+        source = await self._source(context)
+        limit = MAX_SENDS_OF_TOOLS if source.peer == TOOL else MAX_SENDS_PER_PEER
+        async with self._slot(self._sends, source, limit, context):
+            await asyncio.sleep(self._intake.pause(source.peer, source.ip, len(request.yaml)))
+            envelope = Envelope(request.yaml, request.signature)
+            verdict = self._intake.screen(envelope, source.peer, DIRECT)
+            if verdict is None:
+                (opened,) = await self._intake.open([envelope])
+                verdict = self._intake.accept(opened, envelope, source.peer, DIRECT)
+        if verdict.outcome is not Outcome.ACCEPTED:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, verdict.error)
+        return pb.Receipt(accepted=verdict.wanted)
+
+    async def DialBack(self, request: pb.DialBackRequest, context: Any) -> pb.DialBackReply:  # noqa: N802
+        """Dial the caller back, at the address that its connection has."""
+        source = await self._peer(context)
+        if not source.ip or not self._dial_backs[source.peer].try_take():
+            return pb.DialBackReply(
+                host=source.ip, reason="this peer asked for too many dial-backs; try again in a minute"
+            )
+        return await dialback.serve(request, source.ip)
+
+    async def Fetch(self, request: pb.BlobRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:  # noqa: N802
+        """Stream a blob that the user has for this peer."""
+        source = await self._peer(context)
+        async with self._slot(self._fetches, source, self._limits.fetches_per_peer, context):
+            if not blobs.is_digest(request.digest):
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, "a digest is 64 lower-case hexadecimal digits"
+                )
+            path = self._find_blob(source.peer, request.digest)
+            if path is None:
+                await context.abort(
+                    grpc.StatusCode.NOT_FOUND, "this node has no blob with that digest for this peer"
+                )
+                return
+            try:
+                async for chunk in blobs.read(path, request.offset):
+                    yield chunk
+            except ValueError as error:
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+            except OSError as error:
+                logger.warning("cannot serve blob %s: %s", request.digest, error)
+                await context.abort(grpc.StatusCode.NOT_FOUND, "the blob cannot be read")
+
+
+class RpcServer:
+    """The gRPC server on a unix socket, and on a TCP address for tools if one is given."""
+
+    def __init__(self, service: Service, socket: Path, tools_address: str | None) -> None:
+        self._socket, self._tools_address = socket, tools_address
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        mlnet_pb2_grpc.add_MlnetServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
+        self.tools_port: int | None = None
+
+    async def start(self) -> None:
+        """Serve.
+
+        Raises:
+            PortInUse: ``tools_address`` is taken.
+            ConfigError: it cannot be listened on.
+        """
+        self._server.add_insecure_port(unix_target(self._socket))
+        if self._tools_address is not None:
+            # The server itself only says that it failed, not why.
+            for probe in hosts.listening(self._tools_address, "--tools"):
+                probe.close()
+            place = hosts.join(*hosts.split(self._tools_address, "--tools"))
+            self.tools_port = self._server.add_insecure_port(place)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """End all calls and close the sockets."""
+        await self._server.stop(0.2)
+        self._socket.unlink(missing_ok=True)

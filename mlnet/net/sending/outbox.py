@@ -1,0 +1,215 @@
+"""Envelopes that wait for one peer's acknowledgement. No I/O: the conversation with the peer takes frames
+from here."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mlnet.identity.envelope import Envelope
+from mlnet.net.sending.expiry import Deadlines
+from mlnet.net.types import MAX_ENVELOPE_BYTES, Limits
+from mlnet.rpc import mlnet_pb2 as pb
+
+T = TypeVar("T")
+MAX_FRAME_ENVELOPES = 256
+MAX_IN_FLIGHT = 1024
+"""Envelopes sent but not acknowledged."""
+_OVERHEAD = 256
+
+
+class Outcome(enum.Enum):
+    """What became of an envelope."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    NO_ROOM = "no room"
+    STOPPED = "stopped"
+
+
+_OUTCOMES = {
+    pb.OUTCOME_ACCEPTED: Outcome.ACCEPTED,
+    pb.OUTCOME_REFUSED: Outcome.REFUSED,
+    pb.OUTCOME_UNREACHABLE: Outcome.UNREACHABLE,
+}
+
+
+@dataclass(slots=True)
+class Budget:
+    """Bytes that all outboxes of a node hold together."""
+
+    limit: int
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How an envelope travels: to whom if not to the callee, whether for another, and how far as gossip."""
+
+    to: str = ""
+    relayed: bool = False
+    hops: int = 0
+
+
+DIRECT = Route()
+"""To the callee itself, from its sender."""
+
+
+def _same(outcome: Outcome) -> Outcome:
+    return outcome
+
+
+class Sending(asyncio.Future[T]):
+    """What becomes of one envelope. Cancelling it takes the envelope back."""
+
+    __slots__ = ("_convert", "_outbox", "_sequence")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, convert: Callable[[Outcome], T]) -> None:
+        super().__init__(loop=loop)
+        self._convert = convert
+        self._outbox: Outbox | None = None
+        self._sequence = 0
+
+    def expect(self, outbox: Outbox, sequence: int) -> None:
+        """It is in an outbox by that number."""
+        self._outbox, self._sequence = outbox, sequence
+
+    def settle(self, outcome: Outcome) -> None:
+        """It is over."""
+        self._outbox = None
+        if not self.done():
+            self.set_result(self._convert(outcome))
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Take the envelope back."""
+        cancelled = super().cancel(msg)
+        if cancelled and self._outbox is not None:
+            self._outbox.take_back(self._sequence)
+        return cancelled
+
+
+class _Parcel:
+    """An envelope in an outbox."""
+
+    __slots__ = ("envelope", "route", "sending", "sent", "size")
+
+    def __init__(self, envelope: Envelope, route: Route, size: int, sending: Sending[Any] | None) -> None:
+        self.envelope, self.route, self.size, self.sending = envelope, route, size, sending
+        self.sent = False
+
+
+class Outbox:
+    """The envelopes for one peer, in order; each has a deadline."""
+
+    def __init__(self, limits: Limits, budget: Budget) -> None:
+        self._limits, self._budget = limits, budget
+        self._parcels: dict[int, _Parcel] = {}
+        self._unsent: deque[int] = deque()
+        self._deadlines = Deadlines(self._parcels, self._expire)
+        self._in_flight = 0
+        self._next = 1
+        self.changed = asyncio.Event()
+        self.resent = 0
+
+    def __len__(self) -> int:
+        return len(self._parcels)
+
+    def put(self, envelope: Envelope, timeout: float, route: Route) -> asyncio.Future[Outcome]:
+        """Queue an envelope for at most ``timeout`` seconds. Cancelling the future takes it back."""
+        sending = Sending(asyncio.get_running_loop(), _same)
+        self.add(envelope, timeout, route, sending)
+        return sending
+
+    def add(self, envelope: Envelope, timeout: float, route: Route, sending: Sending[Any] | None) -> None:
+        """Queue an envelope for at most ``timeout`` seconds; ``sending`` is told what becomes of it."""
+        size = envelope.size + len(envelope.signature) + _OVERHEAD
+        if (
+            len(self._parcels) >= self._limits.outbox_envelopes
+            or self._budget.used + size > self._budget.limit
+        ):
+            if sending is not None:
+                sending.settle(Outcome.NO_ROOM)
+            return
+        sequence = self._next
+        self._next += 1
+        self._parcels[sequence] = _Parcel(envelope, route, size, sending)
+        if sending is not None:
+            sending.expect(self, sequence)
+        self._budget.used += size
+        self._unsent.append(sequence)
+        self._deadlines.add(sequence, max(0.0, timeout))
+        self.changed.set()
+
+    def take_back(self, sequence: int) -> None:
+        """Forget an envelope; it may have been sent already."""
+        self._settle(sequence, Outcome.STOPPED)
+
+    def _expire(self, sequence: int) -> None:
+        self._settle(sequence, Outcome.TIMEOUT)
+
+    def _settle(self, sequence: int, outcome: Outcome) -> None:
+        parcel = self._parcels.pop(sequence, None)
+        if parcel is None:
+            return
+        self._budget.used -= parcel.size
+        self._in_flight -= parcel.sent
+        if parcel.sending is not None:
+            parcel.sending.settle(outcome)
+        self.changed.set()
+
+    def next_frame(self) -> pb.Frame | None:
+        """The next envelopes that travel alike; None when there are none, or too many are not
+        acknowledged."""
+        frame, route, total = pb.Frame(), None, 0
+        envelopes, sequences = frame.envelopes, frame.sequences
+        while self._unsent and self._in_flight < MAX_IN_FLIGHT and len(sequences) < MAX_FRAME_ENVELOPES:
+            parcel = self._parcels.get(self._unsent[0])
+            if parcel is None:
+                self._unsent.popleft()
+                continue
+            if route is not None and (parcel.route != route or total + parcel.size > MAX_ENVELOPE_BYTES):
+                break
+            route = parcel.route
+            total += parcel.size
+            parcel.sent = True
+            self._in_flight += 1
+            sequences.append(self._unsent.popleft())
+            envelopes.add(yaml=parcel.envelope.yaml, signature=parcel.envelope.signature)
+        if route is None:
+            return None
+        frame.to, frame.relayed, frame.hops = route.to, route.relayed, route.hops
+        return frame
+
+    def acknowledge(self, acknowledgements: Iterable[pb.Acknowledgement]) -> None:
+        """Settle what the peer names; numbers that are not in flight are ignored."""
+        for one in acknowledgements:
+            outcome = _OUTCOMES.get(one.outcome, Outcome.REFUSED)
+            first = one.sequence
+            last = min(max(first, one.through), first + MAX_FRAME_ENVELOPES - 1)
+            for sequence in range(first, last + 1):
+                parcel = self._parcels.get(sequence)
+                if parcel is not None and parcel.sent:
+                    self._settle(sequence, outcome)
+
+    def rewind(self) -> None:
+        """The stream broke: what was not acknowledged is sent again on the next one, in the same order."""
+        again = [sequence for sequence, parcel in self._parcels.items() if parcel.sent]
+        for sequence in again:
+            self._parcels[sequence].sent = False
+        self.resent += len(again)
+        self._in_flight = 0
+        self._unsent = deque(self._parcels)
+        if self._unsent:
+            self.changed.set()
+
+    def clear(self) -> None:
+        """Settle everything as stopped."""
+        for sequence in list(self._parcels):
+            self._settle(sequence, Outcome.STOPPED)
+        self._deadlines.clear()

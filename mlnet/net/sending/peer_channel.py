@@ -1,0 +1,252 @@
+"""Our side of the dealings with one peer: its outbox, the Exchange stream that empties it, and the channel
+for other calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Protocol
+
+import grpc
+
+from mlnet.errors import TransportError
+from mlnet.identity.envelope import Envelope
+from mlnet.net.metric import Metric, single
+from mlnet.net.sending.grpc_channel import Channel
+from mlnet.net.sending.outbox import Budget, Outbox, Outcome, Route, Sending
+from mlnet.net.transport.host import Host
+from mlnet.net.transport.inbound_streams import RPC_PROTOCOL
+from mlnet.net.types import Limits
+from mlnet.rpc import mlnet_pb2 as pb
+
+logger = logging.getLogger(__name__)
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 5.0
+IDLE_CONVERSATIONS = 16
+"""Conversations with peers that have gone are ended when there are so many, and as many as others."""
+
+
+class Surroundings(Protocol):
+    """What a conversation needs of the network."""
+
+    def degree(self) -> int:
+        """Connected peers."""
+
+    def is_connected(self, peer: str) -> bool:
+        """Whether a libp2p connection with that peer is up."""
+
+    async def connect_peer(self, peer: str) -> None:
+        """Bring one up; PeerUnreachable if that fails."""
+
+
+class Conversation:
+    """Sends what its outbox holds over one Exchange stream at a time, and again over the next when that
+    breaks."""
+
+    def __init__(
+        self, peer: str, host: Host, surroundings: Surroundings, limits: Limits, budget: Budget
+    ) -> None:
+        self.peer = peer
+        self._host, self._surroundings = host, surroundings
+        self.outbox = Outbox(limits, budget)
+        self.wanted = False
+        """Keep the stream open while the peer is connected, though there is nothing to send."""
+        self.broken = asyncio.Event()
+        """Set while the peer cannot be reached directly."""
+        self._linked = asyncio.Event()
+        self._channel: Channel | None = None
+        self._channel_lock = asyncio.Lock()
+        self._stopped = False
+        self._task = asyncio.create_task(self._run(), name=f"conversation with {peer}")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost if it ends."""
+        return not self.outbox and not self._surroundings.is_connected(self.peer)
+
+    def want(self) -> None:
+        """Keep a stream open while the peer is connected."""
+        self.wanted = True
+        self.outbox.changed.set()
+
+    def on_link(self, up: bool) -> None:
+        """A libp2p connection with the peer came up, or the last one went."""
+        if up:
+            self._linked.set()
+            self.outbox.changed.set()
+        else:
+            self._linked.clear()
+
+    async def stub(self) -> Any:
+        """The peer's service, connected on demand; calls on it end when the connection does.
+
+        Raises:
+            TransportError: the peer cannot be reached.
+        """
+        await self._surroundings.connect_peer(self.peer)
+        async with self._channel_lock:
+            if self._stopped:
+                raise TransportError("the conversation has ended")
+            if self._channel is None:
+                self._channel = Channel(await self._host.open_tunnel(self.peer, RPC_PROTOCOL))
+            return self._channel.stub
+
+    async def _drop_channel(self) -> None:
+        async with self._channel_lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+            with contextlib.suppress(TransportError):
+                await self._host.close_tunnel(channel.socket)
+
+    async def stop(self) -> None:
+        """End the stream and settle what waits as stopped."""
+        self._stopped = True
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        await self._drop_channel()
+        self.outbox.clear()
+
+    async def _run(self) -> None:
+        retry = FIRST_RETRY_SECONDS
+        while True:
+            await self._until_needed()
+            self._linked.clear()
+            try:
+                worked = await self._exchange(await self.stub())
+            except TransportError as error:
+                logger.debug("no way to %s: %s", self.peer, error)
+                worked = False
+            self.broken.set()
+            self.outbox.rewind()
+            await self._drop_channel()
+            retry = FIRST_RETRY_SECONDS if worked else min(2 * retry, LAST_RETRY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(retry):
+                    await self._linked.wait()
+
+    async def _until_needed(self) -> None:
+        while not (self.outbox or (self.wanted and self._surroundings.is_connected(self.peer))):
+            self.outbox.changed.clear()
+            await self.outbox.changed.wait()
+
+    async def _exchange(self, stub: Any) -> bool:
+        """One Exchange stream from its start to its end; whether the peer answered anything."""
+        call = stub.Exchange()
+        worked = False
+        writer = asyncio.create_task(self._write(call))
+        try:
+            while True:
+                frame = await call.read()
+                if not isinstance(frame, pb.Frame):  # grpc.aio.EOF
+                    break
+                worked = True
+                self.broken.clear()
+                self.outbox.acknowledge(frame.acknowledgements)
+        except grpc.aio.AioRpcError as error:
+            logger.debug("the stream to %s ended: %s %s", self.peer, error.code(), error.details())
+        finally:
+            writer.cancel()
+            call.cancel()
+            # Not `await writer`: that would take a cancellation of this task for that of the writer.
+            await asyncio.wait((writer,))
+        return worked
+
+    async def _write(self, call: Any) -> None:
+        # A call whose end the reader sees as well raises one of these from write.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.write(pb.Frame(degree=self._surroundings.degree(), ranges=True))
+            while True:
+                self.outbox.changed.clear()
+                frame = self.outbox.next_frame()
+                if frame is None:
+                    await self.outbox.changed.wait()
+                else:
+                    await call.write(frame)
+
+
+class Conversations:
+    """The conversations of a node, made on demand.
+
+    Args:
+        host: carries them.
+        surroundings: see :class:`Surroundings`.
+        limits: bounds of each outbox and of all together.
+    """
+
+    def __init__(self, host: Host, surroundings: Surroundings, limits: Limits) -> None:
+        self._host, self._surroundings, self._limits = host, surroundings, limits
+        self._budget = Budget(limits.outbox_bytes)
+        self._by_peer: dict[str, Conversation] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._stopped = False
+        self._tidy_at = IDLE_CONVERSATIONS
+        self._resent = 0
+
+    def __getitem__(self, peer: str) -> Conversation:
+        conversation = self._by_peer.get(peer)
+        if conversation is None:
+            if self._stopped:
+                raise TransportError("the network has stopped")
+            if len(self._by_peer) >= self._tidy_at:
+                self._end_idle()
+                self._tidy_at = max(IDLE_CONVERSATIONS, 2 * len(self._by_peer))
+            conversation = self._by_peer[peer] = Conversation(
+                peer, self._host, self._surroundings, self._limits, self._budget
+            )
+        return conversation
+
+    async def stub(self, peer: str) -> Any:
+        """A peer's service; see :meth:`Conversation.stub`."""
+        return await self[peer].stub()
+
+    def get(self, peer: str) -> Conversation | None:
+        """The conversation with a peer if there is one."""
+        return self._by_peer.get(peer)
+
+    def put(self, envelope: Envelope, peer: str, timeout: float, route: Route) -> asyncio.Future[Outcome]:
+        """Queue an envelope for a peer."""
+        sending = Sending[Outcome](asyncio.get_running_loop(), lambda outcome: outcome)
+        self.add(envelope, peer, timeout, route, sending)
+        return sending
+
+    def add(
+        self, envelope: Envelope, peer: str, timeout: float, route: Route, sending: Sending[Any] | None
+    ) -> None:
+        """Queue an envelope for a peer; ``sending`` is told what becomes of it."""
+        if not self._stopped:
+            self[peer].outbox.add(envelope, timeout, route, sending)
+        elif sending is not None:
+            sending.settle(Outcome.STOPPED)
+
+    def metrics(self) -> list[Metric]:
+        """Envelopes that wait for an acknowledgement, their bytes, and those that were sent again."""
+        outboxes = [conversation.outbox for conversation in self._by_peer.values()]
+        resent = self._resent + sum(outbox.resent for outbox in outboxes)
+        waiting = sum(len(outbox) for outbox in outboxes)
+        return [
+            single("mlnet_conversations", "Peers that this node has envelopes for.", len(outboxes)),
+            single("mlnet_envelopes_resent_total", "Envelopes sent again after a lost connection.", resent),
+            single("mlnet_envelopes_waiting", "Envelopes that are not acknowledged yet.", waiting),
+            single(
+                "mlnet_envelopes_waiting_bytes",
+                "Bytes of envelopes that are not acknowledged yet.",
+                self._budget.used,
+            ),
+        ]
+
+    def _end_idle(self) -> None:
+        for peer, conversation in list(self._by_peer.items()):
+            if conversation.is_idle:
+                del self._by_peer[peer]
+                self._resent += conversation.outbox.resent
+                task = asyncio.create_task(conversation.stop())
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+
+    async def stop(self) -> None:
+        """End all of them; what waits is settled as stopped."""
+        self._stopped = True
+        conversations, self._by_peer = list(self._by_peer.values()), {}
+        await asyncio.gather(*self._ending, *(conversation.stop() for conversation in conversations))

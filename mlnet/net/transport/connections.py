@@ -1,0 +1,169 @@
+"""The live connections of the host, by peer. Everything here runs in the trio thread, but for the bans."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import trio
+from libp2p.peer.id import ID
+
+from mlnet.identity.keys import parse_peer_id
+from mlnet.net.addresses import block
+from mlnet.net.muxer.base import Session
+from mlnet.net.peers.address_book import allowance
+from mlnet.net.types import Limits
+
+OUTBOUND_SHARE = 8
+"""One connection in so many is kept for peers that we dial: else strangers could fill all of them."""
+
+
+class Turned(enum.Enum):
+    """Why a peer that has proved its identity is told to go away."""
+
+    BANNED = "the peer is banned"
+    FULL = "there are too many connections"
+    ADDRESS = "there are too many connections from its address"
+    ODD = "its identity is this node's own, or of a kind that is not accepted"
+
+
+@dataclass(eq=False, slots=True)
+class Link:
+    """One libp2p connection.
+
+    Attributes:
+        peer: whom it is with, as proved.
+        session: the streams on it.
+        ip: the address at its other end.
+    """
+
+    peer: str
+    session: Session
+    ip: str
+
+    @property
+    def block(self) -> str:
+        """What the bounds by address count it to."""
+        return block(self.ip)
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether the peer dialled."""
+        return not self.session.is_initiator
+
+
+class Links:
+    """Connections that were let in, each peer's oldest first."""
+
+    def __init__(self, own: ID, limits: Limits) -> None:
+        self._own, self._limits = own, limits
+        self._by_peer: dict[str, list[Link]] = {}
+        self._by_address: Counter[str] = Counter()
+        self._banned: dict[str, float] = {}
+        self.turned: Counter[Turned] = Counter()
+        self._added = trio.Event()
+
+    def ban(self, peer: str, seconds: float) -> None:
+        """Refuse new connections of a peer for a while."""
+        now = time.monotonic()
+        self._banned = {other: end for other, end in self._banned.items() if end > now}
+        self._banned[peer] = now + seconds
+
+    @property
+    def banned(self) -> int:
+        """Peers that are shut out at present."""
+        now = time.monotonic()
+        return sum(end > now for end in list(self._banned.values()))
+
+    def is_banned(self, peer: str) -> bool:
+        """Whether that peer's connections are refused at present."""
+        return self._banned.get(peer, 0.0) > time.monotonic()
+
+    def add(self, session: Session, ip: str) -> Link | Turned:
+        """Let a connection in, or say why not."""
+        turned = self._turned(session, ip)
+        if turned is not None:
+            self.turned[turned] += 1
+            return turned
+        link = Link(str(session.peer_id), session, ip)
+        self._by_peer.setdefault(link.peer, []).append(link)
+        self._by_address[link.block] += link.is_inbound
+        self._added.set()
+        self._added = trio.Event()
+        return link
+
+    def _turned(self, session: Session, ip: str) -> Turned | None:
+        peer = str(session.peer_id)
+        try:
+            parse_peer_id(peer)
+        except ValueError:
+            return Turned.ODD
+        if session.peer_id == self._own:
+            return Turned.ODD
+        if self.is_banned(peer):
+            return Turned.BANNED
+        room = self._limits.connections
+        if not session.is_initiator:
+            room -= room // OUTBOUND_SHARE
+            if self._is_crowded(block(ip), 1) and not self._replaceable(peer, block(ip)):
+                return Turned.ADDRESS
+        if len(self.all()) >= room and not self._by_peer.get(peer):
+            return Turned.FULL
+        return None
+
+    def _is_crowded(self, address: str, more: int = 0) -> bool:
+        bound = allowance(self._limits.connections_per_address, address)
+        return self._by_address[address] + more > bound
+
+    def _replaceable(self, peer: str, address: str) -> list[Link]:
+        return [link for link in self.of(peer) if link.is_inbound and link.block == address]
+
+    def remove(self, link: Link) -> None:
+        """A connection has ended."""
+        links = self._by_peer[link.peer]
+        links.remove(link)
+        if not links:
+            del self._by_peer[link.peer]
+        self._by_address[link.block] -= link.is_inbound
+        if not self._by_address[link.block]:
+            del self._by_address[link.block]
+
+    def surplus(self, newest: Link) -> Link | None:
+        """The connection to close when the peer of this one, its address, or all together have too many.
+
+        The newest stay: a peer that lost its machine is back before we notice that its old ones are dead.
+        """
+        links = self.of(newest.peer)
+        if len(links) > self._limits.connections_per_peer:
+            return links[0]
+        if self._is_crowded(newest.block):
+            return self._replaceable(newest.peer, newest.block)[0]
+        if len(self.all()) > self._limits.connections:
+            return links[0]
+        return None
+
+    def of(self, peer: str) -> list[Link]:
+        """A peer's connections."""
+        return list(self._by_peer.get(peer, ()))
+
+    def all(self) -> list[Link]:
+        """All connections."""
+        return [link for links in self._by_peer.values() for link in links]
+
+    def session(self, peer: str) -> Session | None:
+        """The newest session with a peer that takes streams."""
+        for link in reversed(self._by_peer.get(peer, [])):
+            if link.session.is_established:
+                return link.session
+        return None
+
+    async def wait_for_session(self, peer: str, seconds: float) -> Session | None:
+        """The same, waiting for one; None when it does not come in time."""
+        session = self.session(peer)
+        with trio.move_on_after(seconds):
+            while session is None:
+                await self._added.wait()
+                session = self.session(peer)
+        return session

@@ -1,0 +1,407 @@
+"""The libp2p host: TCP, noise and yamux in a trio thread, and the splices that hang on its streams.
+
+Of libp2p we use the swarm, its transport and its security; what needs repair is in
+:mod:`mlnet.net.transport.libp2p_patches`. The user, on the asyncio loop, sees peers as strings and streams
+as unix sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from mlnet.errors import PeerUnreachable
+from mlnet.net import addresses as addressing
+from mlnet.net import metric
+from mlnet.net.metric import Metric
+from mlnet.net.muxer.base import Ending, Session, Stream
+from mlnet.net.muxer.select import Muxing, open_muxing
+from mlnet.net.muxer.yamux import YamuxSession
+from mlnet.net.peers.reach import Reach
+from mlnet.net.transport import dialling, libp2p_patches, listening, ping_identify, refusals
+from mlnet.net.transport.admission import Door
+from mlnet.net.transport.connections import Link, Links, Turned
+from mlnet.net.transport.inbound_streams import Inbound, Source
+from mlnet.net.transport.multistream import bound_negotiation
+from mlnet.net.transport.outbound_streams import Outbound
+from mlnet.net.transport.trio_thread import TrioThread
+from mlnet.net.transport.unix_tunnel import RuntimeDir
+from mlnet.net.types import Limits, Target
+from mlnet.util import hosts
+
+logger = logging.getLogger(__name__)
+GARBAGE_POINTS = 6.0
+"""What a connection costs its peer that ended because the peer broke the rules."""
+SHUTDOWN_SECONDS = 2.0
+MEET_SECONDS = 5.0
+"""Time for our own end of a connection with ourselves to appear."""
+
+
+class HostEvents(Protocol):
+    """What the host tells and asks, on the asyncio loop."""
+
+    def on_link(self, peer: str, ip: str, up: bool) -> None:
+        """A libp2p connection with a peer came up or went."""
+
+    def on_missing_link(self, peer: str) -> None:
+        """A stream waits for a connection with that peer: dial it."""
+
+    def on_garbage(self, peer: str, points: float) -> None:
+        """A connection ended because the peer broke the rules."""
+
+    def on_twin(self, ip: str) -> None:
+        """Another process, at this address, has our identity."""
+
+    def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
+        """The unix socket to which an inbound stream is spliced; None refuses it."""
+
+    def on_reached(self, remote: str, host: str, port: int) -> None:
+        """A peer has dialled us from an IP address, at this one of ours and this TCP port."""
+
+
+class Host:
+    """A libp2p host in a thread of its own. All public methods are for the asyncio loop.
+
+    Args:
+        seed: the 32 bytes of the Ed25519 key.
+        listen: multiaddrs to listen on.
+        runtime: where unix sockets live.
+        rpc_socket: the gRPC server's unix socket.
+        limits: bounds on peers.
+        events: told of connections.
+    """
+
+    def __init__(
+        self,
+        seed: bytes,
+        *,
+        listen: Sequence[str],
+        runtime: RuntimeDir,
+        rpc_socket: Path,
+        limits: Limits,
+        events: HostEvents,
+    ) -> None:
+        self._keys: KeyPair = create_new_key_pair(seed)
+        self._id = ID.from_pubkey(self._keys.public_key)
+        self._listen = tuple(listen)
+        self._limits, self._events = limits, events
+        self._thread = TrioThread(self._main)
+        self._links = Links(self._id, limits)
+        self._inbound = Inbound(limits, runtime, rpc_socket, self._admit, self._serve_wellknown)
+        self._outbound = Outbound(
+            self._links, limits, runtime, lambda peer: self._thread.notify(events.on_missing_link, peer)
+        )
+        self._door = Door(limits, time.monotonic)
+        self._endings: Counter[Ending] = Counter()
+        self._swarm: Swarm | None = None
+        self._muxing: Muxing | None = None
+        self._nursery: trio.Nursery | None = None
+        self._dialling_self = trio.Lock()
+        self._met_self: trio.Event | None = None
+        self.listen_addresses: list[str] = []
+        self.reach = Reach()
+
+    # --- the asyncio side
+
+    def advertised(self) -> list[str]:
+        """Full multiaddrs for others: where we were reached, then where we are seen, then the rest."""
+        return addressing.advertised(self.listen_addresses, str(self._id), preference=self.reach.standing)
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            PortInUse: an address is taken.
+            ConfigError: an address cannot be listened on.
+        """
+        libp2p_patches.quiet_logging()
+        await self._thread.start()
+
+    async def stop(self) -> None:
+        """Close every connection and end the thread."""
+        await self._thread.stop()
+
+    def refuse_calls(self) -> None:
+        """Refuse gRPC streams from now on: the server is about to stop."""
+        self._inbound.refuse_calls()
+
+    def source(self, grpc_peer: str) -> Source | None:
+        """Who is behind a gRPC call, by its ``context.peer()``."""
+        return self._inbound.source(grpc_peer)
+
+    async def dial(self, peer: str, addresses: Sequence[str]) -> None:
+        """Connect to a peer unless a connection is up already.
+
+        Args:
+            peer: its id.
+            addresses: multiaddrs without ``/p2p/ID``; names in them are resolved, and all addresses tried.
+
+        Raises:
+            PeerUnreachable: no address answered with that identity.
+        """
+        await self._thread.call(self._dial, peer, addresses)
+
+    async def disconnect(self, peer: str, ban_seconds: float = 0.0) -> None:
+        """Close a peer's connections, and refuse new ones for a while."""
+        if ban_seconds > 0:
+            self._links.ban(peer, ban_seconds)
+        await self._thread.call(self._disconnect, peer)
+
+    def is_banned(self, peer: str) -> bool:
+        """Whether that peer's connections are refused at present."""
+        return self._links.is_banned(peer)
+
+    async def open_tunnel(
+        self, peer: str, protocol: str, preamble: str | None = None, listener: socket.socket | None = None
+    ) -> Path:
+        """A unix socket of which each connection becomes a stream of ``protocol`` over whichever connection
+        with the peer is up; with a ``listener`` it is that one, and the path is a mere name for it."""
+        return await self._thread.call(self._outbound.open_tunnel, peer, protocol, preamble, listener)
+
+    async def close_tunnel(self, path: Path) -> None:
+        """Close a socket of :meth:`open_tunnel` and its streams."""
+        await self._thread.call(self._outbound.close_tunnel, path)
+
+    async def ping(self, peer: str) -> int:
+        """The time that a peer's host takes to answer, in microseconds; connects when needed.
+
+        Raises:
+            TransportError: it did not.
+        """
+        open_stream = self._outbound.open_stream
+        return await self._thread.call(
+            ping_identify.ask, open_stream, peer, ping_identify.PING, ping_identify.ping
+        )
+
+    async def identify(self, peer: str) -> ping_identify.Identified:
+        """What a peer states about itself; connects when needed.
+
+        Raises:
+            TransportError: it did not answer by the rules.
+        """
+        open_stream = self._outbound.open_stream
+        return await self._thread.call(
+            ping_identify.ask, open_stream, peer, ping_identify.IDENTIFY, ping_identify.identify
+        )
+
+    async def metrics(self) -> list[Metric]:
+        """Of connections, handshakes, streams and the transport."""
+        return await self._thread.call(self._metrics)
+
+    # --- the trio side
+
+    async def _metrics(self) -> list[Metric]:
+        return [
+            *metric.of_connections(self._links, self._endings),
+            *metric.of_door(self._door),
+            *metric.of_streams(self._inbound),
+            *metric.of_transport({} if self._muxing is None else self._muxing.counters()),
+        ]
+
+    async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
+        self._nursery = nursery
+        self._outbound.start(nursery)
+        opened = await listening.open_all(self._listen)
+        try:
+            self._inbound.start()
+            async with open_muxing(self._limits) as muxing:
+                self._muxing = muxing
+                swarm = self._make_swarm(libp2p_patches.Tcp(self._door, opened), muxing)
+                await self._serve(swarm, list(opened), started)
+        finally:
+            self._inbound.close()
+            listening.close(opened)
+
+    async def _serve(self, swarm: Swarm, listen: Sequence[str], started: Callable[[], None]) -> None:
+        async with background_trio_service(swarm):
+            self._swarm = swarm
+            await swarm.listen(*map(Multiaddr, listen))
+            self.listen_addresses = [
+                str(address) for listener in swarm.listeners.values() for address in listener.get_addrs()
+            ]
+            started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_SECONDS):
+                    async with trio.open_nursery() as closing:
+                        for link in self._links.all():
+                            closing.start_soon(link.session.close)
+
+    def _make_swarm(self, tcp: libp2p_patches.Tcp, muxing: Muxing) -> Swarm:
+        negotiation = max(1, int(self._limits.handshake_seconds))
+        noise = NoiseTransport(self._keys, noise_privkey=create_x25519_key_pair().private_key)
+        upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, negotiation)
+        libp2p_patches.repair_muxer(upgrader, TProtocol(YAMUX), muxing, negotiation)
+        bound_negotiation(upgrader)
+        peerstore = PeerStore()
+        peerstore.add_key_pair(self._id, self._keys)
+        swarm = Swarm(
+            self._id,
+            peerstore,
+            upgrader,
+            [tcp],
+            retry_config=libp2p_patches.NO_RETRY,
+            connection_config=libp2p_patches.connection_config(self._limits),
+        )
+        swarm.set_stream_handler(self._inbound.serve)
+        libp2p_patches.repair_auto_connector(swarm)
+        libp2p_patches.repair_inbound(swarm, self._door, self._serve_inbound)
+        return swarm
+
+    async def _serve_inbound(self, session: Session, dialled: libp2p_patches.Address | None) -> None:
+        link = self._add_link(session)
+        if isinstance(link, Link):
+            if dialled is not None:
+                self._thread.notify(self._events.on_reached, link.ip, *dialled)
+            await self._watch(link)
+        elif session.peer_id != self._id:
+            return
+        elif self._met_self is not None:
+            self._met_self.set()
+        else:
+            self._thread.notify(self._events.on_twin, session.remote_ip)
+            # The twin learns of us only if its handshake ends: we do not hang up in the middle of it.
+            with trio.move_on_after(MEET_SECONDS):
+                await session.event_closed.wait()
+
+    async def _watch(self, link: Link) -> None:
+        session = link.session
+        try:
+            await session.event_closed.wait()
+        finally:
+            self._links.remove(link)
+            self._door.on_link(link.ip, False)
+            logger.debug("connection with %s at %s ended: %s", link.peer, link.ip, session.end_reason)
+            self._thread.notify(self._events.on_link, link.peer, link.ip, False)
+            if session.ending is not None:
+                self._endings[session.ending] += 1
+                if session.ending.is_garbage:
+                    self._blame(link)
+
+    def _blame(self, link: Link) -> None:
+        """Score a peer down that broke the rules, and its address: another identity costs nothing."""
+        self._door.blame(link.ip, GARBAGE_POINTS)
+        self._thread.notify(self._events.on_garbage, link.peer, GARBAGE_POINTS)
+
+    def _add_link(self, session: Session) -> Link | Turned:
+        ip = session.remote_ip
+        link = self._links.add(session, ip)
+        if isinstance(link, Link):
+            self._door.on_link(ip, True)
+            surplus = self._links.surplus(link)
+            if surplus is not None and self._nursery is not None:
+                self._nursery.start_soon(surplus.session.close)
+            self._thread.notify(self._events.on_link, link.peer, ip, True)
+        return link
+
+    async def _dial(self, peer: str, addresses: Sequence[str]) -> None:
+        if self._links.session(peer) is not None:
+            return
+        if self.is_banned(peer):
+            raise PeerUnreachable(f"peer {peer} is banned for a while because it violated the protocol")
+        reasons = await dialling.race(
+            addresses, peer, self._limits.dial_seconds, lambda address: self._dial_one(peer, address)
+        )
+        if self._links.session(peer) is None:
+            reason = "; ".join(reasons) or (
+                "it closed the connection at once" if addresses else "no address is known"
+            )
+            raise PeerUnreachable(f"peer {peer} cannot be reached ({reason})", reason)
+
+    async def _dial_one(self, peer: str, address: str) -> str | None:
+        if peer == str(self._id):
+            return await self._dial_self(address)
+        session = await self._open(peer, address)
+        if isinstance(session, str):
+            return session
+        link = self._add_link(session)
+        if isinstance(link, Turned):
+            await session.close()
+            return link.value
+        if self._nursery is not None:
+            self._nursery.start_soon(self._watch, link)
+        return None
+
+    async def _dial_self(self, address: str) -> str:
+        """Dial an address where our own identity is expected: who answers is this process, if its own end of
+        the connection appears as well, or one with a copy of the key."""
+        async with self._dialling_self:
+            met = self._met_self = trio.Event()
+            try:
+                session = await self._open(str(self._id), address)
+                if isinstance(session, str):
+                    return session
+                with trio.move_on_after(MEET_SECONDS):
+                    await met.wait()
+            finally:
+                self._met_self = None
+        if not met.is_set():
+            self._thread.notify(self._events.on_twin, session.remote_ip)
+        await session.close()
+        if met.is_set():
+            return "it is this node itself"
+        return "another process answers there with the identity of this node"
+
+    async def _open(self, peer: str, address: str) -> Session | str:
+        """A connection with a peer at an address, or why there is none."""
+        if self._swarm is None:
+            return "the host has stopped"
+        if self._is_own(address):
+            return "that is this node itself"
+        try:
+            with trio.fail_after(self._limits.dial_seconds):
+                return await libp2p_patches.dial(self._swarm, ID.from_base58(peer), Multiaddr(address))
+        except trio.TooSlowError:
+            return refusals.silent(self._limits.dial_seconds)
+        except (BaseLibp2pError, OSError) as error:
+            return refusals.why(error)
+
+    def _is_own(self, address: str) -> bool:
+        """Whether nobody but this node can be found there, such as at an address that every machine has."""
+        place = addressing.parse(address)
+        for ours in map(addressing.parse, self.listen_addresses):
+            if (ours.family, ours.port) == (place.family, place.port):
+                if ours.host == place.host:
+                    return True
+                if ours.host in hosts.ANY and place.host in addressing.own_ips():
+                    return True
+        return False
+
+    async def _disconnect(self, peer: str) -> None:
+        async with trio.open_nursery() as nursery:
+            for link in self._links.of(peer):
+                nursery.start_soon(link.session.close)
+
+    async def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
+        return await self._thread.ask(self._events.admit, peer, protocol, preamble)
+
+    async def _serve_wellknown(self, protocol: str, stream: Stream, protocols: Sequence[str]) -> None:
+        if protocol == ping_identify.PING:
+            await ping_identify.serve_ping(stream)
+        else:
+            addresses = [address.partition("/p2p/")[0] for address in self.advertised()]
+            await ping_identify.serve_identify(
+                stream, self._keys.public_key.serialize(), addresses, protocols
+            )

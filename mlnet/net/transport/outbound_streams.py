@@ -1,0 +1,109 @@
+"""Streams that we open to peers, and the sockets of which each connection becomes one. Everything here runs
+in the trio thread."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+
+from mlnet.errors import TransportError
+from mlnet.net.muxer.base import Stream
+from mlnet.net.transport import unix_tunnel
+from mlnet.net.transport.connections import Links
+from mlnet.net.transport.multistream import Communicator
+from mlnet.net.types import Limits
+
+logger = logging.getLogger(__name__)
+
+
+class Outbound:
+    """Opens streams over whichever connection with a peer is up.
+
+    Args:
+        links: the connections.
+        limits: how long a connection and a negotiation may take.
+        runtime: where unix sockets live.
+        on_missing: told of a peer to which a stream waits for a connection.
+    """
+
+    def __init__(
+        self, links: Links, limits: Limits, runtime: unix_tunnel.RuntimeDir, on_missing: Callable[[str], None]
+    ) -> None:
+        self._links, self._limits, self._runtime, self._on_missing = links, limits, runtime, on_missing
+        self._tunnels: dict[Path, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Serve tunnels in that nursery, and end them with it."""
+        self._nursery = nursery
+
+    async def open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
+        """A stream of that protocol, past its negotiation and preamble; waits for a connection if there is
+        none. None when it did not come about."""
+        session = self._links.session(peer)
+        if session is None:
+            self._on_missing(peer)
+            session = await self._links.wait_for_session(peer, self._limits.dial_seconds)
+        if session is None:
+            return None
+        try:
+            stream = await session.open_stream()
+        except BaseLibp2pError:
+            return None
+        try:
+            with trio.fail_after(self._limits.handshake_seconds):
+                await MultiselectClient().select_one_of(
+                    [TProtocol(protocol)],
+                    Communicator(stream),
+                    int(self._limits.handshake_seconds) + 1,
+                )
+                if preamble is not None:
+                    await unix_tunnel.write_preamble(stream, preamble)
+        except (BaseLibp2pError, ValueError, trio.TooSlowError) as error:
+            logger.debug("no %s stream to %s: %r", protocol, peer, error)
+            await stream.reset()
+            return None
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await stream.reset()
+            raise
+        return stream
+
+    async def open_tunnel(
+        self, peer: str, protocol: str, preamble: str | None, given: socket.socket | None
+    ) -> Path:
+        """A socket of which each connection becomes a stream of that protocol; its path. With ``given``,
+        which listens, it is that one, and the path is a mere name for it.
+
+        Raises:
+            TransportError: the host does not run.
+        """
+        nursery = self._nursery
+        if nursery is None:
+            raise TransportError("the host does not run")
+        path = self._runtime.name("p")
+        encoded = None if preamble is None else preamble.encode()
+        listener = unix_tunnel.listen(path) if given is None else unix_tunnel.adopt(given)
+        scope = self._tunnels[path] = trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await unix_tunnel.serve(listener, path, lambda: self.open_stream(peer, protocol, encoded))
+
+        nursery.start_soon(run)
+        return path
+
+    async def close_tunnel(self, path: Path) -> None:
+        """Close a socket of :meth:`open_tunnel` and the streams opened by way of it."""
+        scope = self._tunnels.pop(path, None)
+        if scope is not None:
+            # Nobody finds it any more when this returns; its listener ends a little later.
+            unix_tunnel.unlink(path)
+            scope.cancel()

@@ -1,0 +1,324 @@
+"""The driver of a node: runs its state machine against the network, the Redis servers, the trainers and the
+disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mlnet import store
+from mlnet.driver import journal
+from mlnet.driver.book import Book
+from mlnet.driver.data_dir import State, opened
+from mlnet.driver.messenger import Wire, WireHandlers
+from mlnet.driver.options import NodeOptions
+from mlnet.driver.timers import Timers
+from mlnet.errors import ConfigError
+from mlnet.net.types import REDIS_PROTOCOL, Target
+from mlnet.node import offer
+from mlnet.node.ledger import Ledger, Receipt
+from mlnet.node.task import TaskRun
+from mlnet.protocol.commands import (
+    CancelTimer,
+    Command,
+    End,
+    Record,
+    Report,
+    SetTimer,
+)
+from mlnet.protocol.events import Event, Received, Restarted, TimerFired
+from mlnet.protocol.node import MAX_ENDED, Node, Step
+from mlnet.protocol.wire.messages import Message, NewMlTask, Signed
+from mlnet.util import clock, files
+
+logger = logging.getLogger(__name__)
+FAREWELL_SECONDS = 2.0
+"""How long a node that stops waits for its last words to be acknowledged."""
+Observer = Callable[[str, Report | End], None]
+"""Takes what a task's machine wants people to see: (task, report)."""
+Traffic = Callable[[bool, str, Message], None]
+"""Takes each message: (incoming, peer, message)."""
+Notice = Callable[[str], None]
+"""Takes what the operator should know of this machine or of a peer, beside any task."""
+
+
+class NodeServer:
+    """A running node.
+
+    Args:
+        options: of the operator.
+        state: the node's directory.
+        observe: for people.
+        traffic: likewise.
+        notice: likewise.
+    """
+
+    def __init__(
+        self, options: NodeOptions, state: State, observe: Observer, traffic: Traffic, notice: Notice
+    ) -> None:
+        self._options = options
+        self._state = state
+        self._observe = observe
+        self._ledger = Ledger(state.ledger)
+        handlers = WireHandlers(
+            self._on_message,
+            self._open_tasks,
+            self._find_blob,
+            self._admit,
+            traffic,
+            on_notice=notice,
+            on_unreachable=lambda peer, why: notice(f"peer {peer} does not answer: {why}; trying on"),
+        )
+        self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
+        self.node = Node(self.wire.seal, options.terms, options.deadlines, state.begun(MAX_ENDED))
+        self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
+        self._runs: dict[str, TaskRun] = {}
+        self._clients: dict[str, str] = {}
+        self._books: dict[str, Book] = {}
+        self._unrecorded: dict[str, Receipt] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    @property
+    def peer_id(self) -> str:
+        """This node's identity."""
+        return self._state.identity.peer_id
+
+    async def start(self) -> None:
+        """Listen, and take up what a former process has left.
+
+        Raises:
+            NoRedisBinary: there is no server for the tasks to come, or it is too old.
+            PortInUse: an address to listen on is taken, or all of the ports for Redis servers are.
+            StorageError: what a former process has left cannot be read, or what is offered is not there.
+        """
+        await asyncio.to_thread(store.check_version, store.find_binary(self._options.redis))
+        offer.check(self._options)
+        await self.wire.start()
+        with files.written_to(self._state.tasks, "free some space, or choose another --data-dir"):
+            for task in self._state.unfinished():
+                self._restore(task)
+
+    async def stop(self) -> None:
+        """Withdraw from all tasks and release everything; a model on offer is on offer again after the next
+        start."""
+        self.node.close()
+        for task, member in list(self.node.members.items()):
+            if not member.idle:
+                self._dispatch(task, Restarted())
+        await asyncio.gather(*(run.release() for run in self._runs.values()))
+        await self.wire.drain(FAREWELL_SECONDS)
+        await asyncio.gather(*self._endings, return_exceptions=True)
+        self._timers.close()
+        for book in self._books.values():
+            book.close()
+        await self.wire.stop()
+
+    # ------------------------------------------------------------------------------------------- from the
+    # network
+
+    def _on_message(self, message: Message, _: str) -> bool:
+        if not message.task:
+            return False
+        known = message.task in self.node.members or message.task in self.node.pending
+        self._dispatch(message.task, Received(message))
+        return not known and (message.task in self.node.members or message.task in self.node.pending)
+
+    def _open_tasks(self) -> Sequence[Message]:
+        return self.node.open_tasks(clock.now())
+
+    def _find_blob(self, peer: str, digest: str) -> Path | None:
+        return next((path for run in self._runs.values() if (path := run.find_blob(peer, digest))), None)
+
+    def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
+        task, _, purpose = preamble.partition(" ")
+        run = self._runs.get(task)
+        if run is None:
+            return None
+        return run.admit(peer, purpose) if protocol == REDIS_PROTOCOL else run.admit_rank(peer, purpose)
+
+    # ------------------------------------------------------------------------------------------- the machine
+
+    def _dispatch(self, task: str, event: Event) -> None:
+        if not self.node.members and not self.node.pending:
+            clock.settle()
+        for step in self.node.step(task, event, clock.now(), self._clocks(event)):
+            self._carry_out(step)
+
+    def _clocks(self, event: Event) -> tuple[int, ...]:
+        """What other clocks show than the one that drives the machines, where an age depends on it."""
+        if not isinstance(event, Received) or not isinstance(event.message.body, NewMlTask):
+            return ()
+        wall, elapsed, known = clock.wall(), clock.elapsed(), self.wire.clocks
+        client = known.of(event.message.sender, elapsed)
+        return (wall, known.median(wall, elapsed), *(() if client is None else (client,)))
+
+    def _carry_out(self, step: Step) -> None:
+        commands: Sequence[Command] = step.commands
+        if step.event is not None:
+            try:
+                self._book(step.task).write(step.now, step.event, commands)
+            except OSError as error:
+                commands = self._muted(step, error)
+        for command in commands:
+            self._do(step.task, command)
+
+    def _muted(self, step: Step, error: OSError) -> list[Command]:
+        """What is done of a step that is not on the disk. The reason is said freely where the journal is
+        gone, else in the words of a restarted node, which may follow."""
+        logger.error("the journal of task %s cannot be written: %s", step.task[:12], files.why(error))
+        book = self._books.get(step.task)
+        if step.member is not None and step.member.result_said:
+            return self.node.abandon(step, Restarted().reason)
+        gone = book.remove() if book is not None else True
+        reason = f"the node cannot write to its disk: {files.why(error)}" if gone else Restarted().reason
+        return self.node.abandon(step, reason)
+
+    def _book(self, task: str) -> Book:
+        """The task's files; a task is noted as begun before anything is said in it.
+
+        Raises:
+            OSError: it cannot be noted.
+        """
+        if task not in self._books:
+            if not self._state.journal(task).exists():
+                self._state.begin(task)
+            self._books[task] = Book(self._state, self.peer_id, task)
+        return self._books[task]
+
+    def _do(self, task: str, command: Command) -> None:
+        if self.wire.carry(command):
+            return
+        match command:
+            case SetTimer():
+                self._timers.set(task, command.name, command.at)
+            case CancelTimer():
+                self._timers.cancel(task, command.name)
+            case Record():
+                self._record(task, command)
+            case Report():
+                self._show(task, command)
+            case End():
+                self._end(task, command)
+            case _:
+                self._run(task).carry_out(command)
+
+    def _restore(self, task: str) -> None:
+        """Resume a task from its journal, or withdraw from it."""
+        events = list(journal.replay(self._state.journal(task), self.wire.seal.open))
+        if events and isinstance(events[0][1], Received):
+            self._clients[task] = events[0][1].message.sender
+        steps = self.node.restore(task, events, clock.now())
+        member = self.node.members.get(task)
+        if member is None and not steps:
+            self._state.discard(task)
+            return
+        if member is not None and member.result is not None:
+            self._run(task).restore_model(member.result.sha256)
+        for step in steps:
+            self._carry_out(step)
+
+    def _run(self, task: str) -> TaskRun:
+        if task not in self._runs:
+            announcement = self.node.members[task].announcement
+            self._clients[task] = announcement.sender
+            self._runs[task] = TaskRun(
+                task,
+                announcement.sender,
+                self.node.members[task].definition,
+                self.wire,
+                self._options,
+                self._state.task(task),
+                self._state.runtime / task[:8],
+                lambda event: self._dispatch(task, event),
+            )
+        return self._runs[task]
+
+    def _record(self, task: str, command: Record) -> None:
+        payment = sum(command.split.values())
+        evidence = tuple(Signed.of(message.envelope) for message in command.evidence)
+        client, now = self._clients[task], clock.wall()
+        receipt = Receipt(task, client, command.state, command.amount, payment, command.split, now, evidence)
+        if self._written(receipt):
+            self._show(task, Report("receipt", {"state": command.state, "amount": command.amount}))
+
+    def _written(self, receipt: Receipt) -> bool:
+        """Write a receipt down, or keep it for later."""
+        try:
+            self._ledger.record(receipt)
+        except (OSError, ConfigError) as error:
+            self._unrecorded[receipt.task] = receipt
+            logger.error(
+                "the receipt of task %s cannot be written: %s; the next start of this node tries again",
+                *(receipt.task[:12], error),
+            )
+            return False
+        self._unrecorded.pop(receipt.task, None)
+        return True
+
+    def _end(self, task: str, command: End) -> None:
+        """Let go of all that a task holds. Nothing here needs room on the disk, and nothing that fails keeps
+        what follows from being done."""
+        self._timers.clear(task)
+        book, run = self._books.pop(task, None), self._runs.pop(task, None)
+        receipt = self._unrecorded.pop(task, None)
+        owed = receipt is not None and not self._written(receipt)  # its journal has what it is made of
+        self._unrecorded.pop(task, None)
+        if book is not None and owed:
+            book.close()
+        elif book is not None and not book.remove():
+            logger.error("the journal of task %s cannot be removed", task[:12])
+        self._later(self._discard(task, run, keep=owed))
+        self._show(task, command)
+
+    async def _discard(self, task: str, run: TaskRun | None, *, keep: bool) -> None:
+        if run is not None:
+            await run.release()
+        if not keep:
+            self._state.discard(task)
+        self._clients.pop(task, None)
+
+    def _show(self, task: str, report: Report | End) -> None:
+        """Show people something. A log on a full disk, or a terminal that is gone, ends no task."""
+        with contextlib.suppress(OSError, ValueError):
+            self._observe(task, report)
+
+    def _later(self, job: Coroutine[None, None, None]) -> None:
+        ending = asyncio.get_running_loop().create_task(job)
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+
+def ignore(*_: object) -> None:
+    """An observer that does not look."""
+
+
+@asynccontextmanager
+async def running(
+    options: NodeOptions,
+    observe: Observer = ignore,
+    traffic: Traffic = ignore,
+    notice: Notice = ignore,
+) -> AsyncIterator[NodeServer]:
+    """Run a node for as long as the context lasts.
+
+    Args:
+        options: of the operator.
+        observe: takes (task, report) for people.
+        traffic: takes (incoming, peer, message) for people.
+        notice: takes a line of text for people.
+
+    Raises:
+        ConfigError: the data directory, or an address to listen on, cannot be used.
+    """
+    with opened(options.data_dir) as state:
+        with files.written_to(options.data_dir, "free some space, or choose another --data-dir"):
+            server = NodeServer(options, state, observe, traffic, notice)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()

@@ -1,0 +1,201 @@
+"""What a node holds for one task, and who of it carries out which command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from mlnet.driver.messenger import Wire
+from mlnet.driver.options import NodeOptions
+from mlnet.errors import LocalProtocolError, MlnetError
+from mlnet.net import addresses
+from mlnet.net.types import DialBack
+from mlnet.node.redis import TaskRedis
+from mlnet.node.training import TaskTraining
+from mlnet.protocol.commands import (
+    Command,
+    MeasurePings,
+    Offer,
+    PrepareRedis,
+    Replicate,
+    ServeStore,
+    StartTraining,
+)
+from mlnet.protocol.events import Event, RedisPrepared, Restarted
+from mlnet.task import schema
+from mlnet.util import files, hosts
+
+logger = logging.getLogger(__name__)
+
+
+class TaskRun:
+    """A node's resources for one task.
+
+    Args:
+        task: its id.
+        client: peer id.
+        definition: of the task.
+        wire: the node's.
+        options: of the operator.
+        directory: for segments and the model.
+        runtime: for sockets.
+        tell: takes the events that effects end in.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        client: str,
+        definition: schema.TaskDefinition,
+        wire: Wire,
+        options: NodeOptions,
+        directory: Path,
+        runtime: Path,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.task = task
+        self.client = client
+        self._wire, self._options = wire, options
+        self._runtime = runtime
+        self._tell = tell
+        self._redis = TaskRedis(task, client, wire, options, runtime)
+        self._training = TaskTraining(
+            task, client, definition, wire, self._redis, options, directory, runtime, tell
+        )
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._forming: set[asyncio.Task[None]] = set()
+        self._watches: set[asyncio.Task[None]] = set()
+        self._attempt = 0
+        self._replicates = False
+
+    # ------------------------------------------------------------------------------------------- commands
+
+    def carry_out(self, command: Command) -> None:
+        """Begin what a command asks for; its end comes as an event."""
+        if getattr(command, "attempt", 0) > self._attempt:
+            self._begin(getattr(command, "attempt", 0))
+        match command:
+            case PrepareRedis():
+                self._start(self._prepare_redis())
+            case MeasurePings():
+                self._start(self._measure_pings(command), self._forming)
+            case ServeStore():
+                self._redis.serve(frozenset(command.members), command.slave)
+            case Replicate():
+                self._replicates = True
+                self._start(self._replicate(command), self._forming)
+            case StartTraining():
+                self._unwatch()
+                self._start(self._training.train(command.attempt, command.plan))
+            case Offer():
+                self._start(self.release())
+            case _:
+                raise LocalProtocolError(f"a node does not know how to carry out {type(command).__name__}")
+
+    def _begin(self, attempt: int) -> None:
+        """Nothing of an earlier attempt goes on: its measurements, its admissions, its replication."""
+        self._attempt = attempt
+        for job in self._forming:
+            job.cancel()
+        self._redis.serve(frozenset(), "")
+        if self._replicates:
+            self._replicates = False
+            self._start(self._redis.promote())
+
+    async def release(self) -> None:
+        """Stop servers and children, close sockets, keep the model."""
+        jobs = [job for job in self._jobs if job is not asyncio.current_task()]
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        try:
+            async with AsyncExitStack() as ends:  # all of them, whichever fails, from the last to the first
+                ends.callback(shutil.rmtree, self._runtime, ignore_errors=True)
+                ends.callback(self._training.drop_segments)
+                ends.push_async_callback(self._redis.stop)
+                ends.push_async_callback(self._training.stop)
+        except (OSError, MlnetError) as error:
+            logger.error("task %s is not cleared away: %s", self.task[:12], error)
+
+    def restore_model(self, sha256: str) -> None:
+        """Offer a model that a former process has left."""
+        self._training.restore_model(sha256)
+
+    # --------------------------------------------------------------------------------- what peers may have
+
+    def admit(self, peer: str, purpose: str) -> Path | None:
+        """The socket of this node's server for a purpose, if that peer may use it."""
+        return self._redis.admit(peer, purpose)
+
+    def admit_rank(self, peer: str, attempt: str) -> tuple[str, int] | None:
+        """Where this node's trainer listens for another member's."""
+        return self._training.admit_rank(peer, attempt)
+
+    def find_blob(self, peer: str, digest: str) -> Path | None:
+        """A verified segment, or the model."""
+        return self._training.find_blob(peer, digest)
+
+    # ------------------------------------------------------------------------------------------- effects
+
+    def _start(self, job: Coroutine[None, None, None], group: set[asyncio.Task[None]] | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._job_done)
+        if group is not None:
+            group.add(task)
+            task.add_done_callback(group.discard)
+
+    def _unwatch(self) -> None:
+        """From now on the training itself notices what dies, and says so as its own failure.
+
+        The trainer's end is seen by those who download for it and read what it says. A Redis server is needed
+        only until the trainers have met: they go on from the master's to the slave's, and if neither answers
+        they say so; once they have met, nobody needs a server, and a training that could be completed is
+        not ended for the want of one.
+        """
+        for watch in self._watches:
+            watch.cancel()
+
+    def _job_done(self, job: asyncio.Task[None]) -> None:
+        """An effect that breaks is a bug, or the machine's want of something; either way the cluster is told
+        at once that this node is out."""
+        self._jobs.discard(job)
+        if job.cancelled() or (error := job.exception()) is None:
+            return
+        if isinstance(error, OSError | MlnetError):
+            reason = files.why(error) if isinstance(error, OSError) else str(error)
+            logger.error("task %s cannot go on: %s", self.task[:12], reason)
+            self._tell(Restarted(f"the node cannot go on: {reason}"))
+            return
+        logger.error("internal error in task %s", self.task[:12], exc_info=error)
+        self._tell(Restarted(f"internal error of this node: {type(error).__name__}: {error}"))
+
+    async def _prepare_redis(self) -> None:
+        try:
+            self._runtime.mkdir(mode=0o700, exist_ok=True)
+            # torch leaves directories in TMPDIR; in this one they go with the task.
+            await self._training.start(os.environ | {"TMPDIR": str(self._runtime)})
+            # Both may wait for minutes until they are used. Whichever ends before that ends the node's part
+            # in the task at once, by way of _job_done.
+            self._start(self._training.died(), self._watches)
+            await self._redis.start()
+            self._start(self._redis.died(), self._watches)
+            found, port = await self._redis.dialled_back()
+        except (MlnetError, OSError) as error:
+            found, port = DialBack(False, "", f"no Redis server: {error}"), 0
+        wire = self._wire
+        host = found.host or next(map(addresses.host_of, wire.addresses()), hosts.loopback())
+        # Behind an address translation, no socket of this machine can have the address that others see.
+        tunnel = self._options.tunnel_training or not addresses.is_own(host)
+        self._tell(RedisPrepared(found.open, host, port, wire.addresses(), found.reason, tunnel))
+
+    async def _measure_pings(self, command: MeasurePings) -> None:
+        self._tell(await self._redis.measure_pings(command))
+
+    async def _replicate(self, command: Replicate) -> None:
+        self._tell(await self._redis.replicate(command))

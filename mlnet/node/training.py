@@ -1,0 +1,255 @@
+"""A node's training for one task: the trainer's process, its segments, its ways to other members, and the
+model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mlnet.driver import blob_holders
+from mlnet.driver.messenger import Wire
+from mlnet.driver.options import NodeOptions
+from mlnet.errors import DataError, MlnetError, TrainingError
+from mlnet.node.gloo_tunnel import Detours
+from mlnet.node.liveness import watched
+from mlnet.node.redis import TaskRedis
+from mlnet.protocol.commands import Plan
+from mlnet.protocol.events import Event, TrainingFinished, TrainingProgressed, TrainingStopped
+from mlnet.protocol.wire.messages import MAX_METRIC
+from mlnet.task import definition as task_definition
+from mlnet.task import schema
+from mlnet.training import gloo_tunnel, partition
+from mlnet.training.ipc import Finished, Progress, Scored, Segment, TrainingPlan
+from mlnet.training.process import Trainer
+from mlnet.util import files
+
+MODEL = "model.safetensors"
+
+
+class TaskTraining:
+    """Trains, and serves what others may have of it.
+
+    Args:
+        task: its id.
+        client: peer id.
+        definition: of the task.
+        wire: the node's.
+        redis: where the trainers meet.
+        options: of the operator.
+        directory: for segments and the model.
+        runtime: for sockets.
+        tell: takes the events on the way.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        client: str,
+        definition: schema.TaskDefinition,
+        wire: Wire,
+        redis: TaskRedis,
+        options: NodeOptions,
+        directory: Path,
+        runtime: Path,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._task, self._client, self._definition = task, client, definition
+        self._wire, self._redis, self._options = wire, redis, options
+        self._directory, self._runtime = directory, runtime
+        self._tell = tell
+        self._trainer: Trainer | None = None
+        self._members: frozenset[str] = frozenset()
+        self._detours: Detours | None = None
+        self._blobs: dict[str, Path] = {}
+        self._model: Path | None = None
+
+    async def start(self, environment: Mapping[str, str]) -> None:
+        """Start the trainer's process, which loads its libraries while the cluster still forms.
+
+        Raises:
+            MlnetError: it does not start.
+        """
+        resources = self._options.terms.resources
+        self._trainer = await Trainer.start(
+            threads=resources.cpus, memory=resources.memory << 20, env=environment
+        )
+
+    async def died(self) -> None:
+        """Wait until the trainer's process ends, which :meth:`start` has started.
+
+        Raises:
+            TrainingError: it has; says how.
+        """
+        if self._trainer is not None:
+            raise TrainingError(f"its {await self._trainer.died()}")
+
+    async def stop(self) -> None:
+        """End the process and the ways to other members."""
+        trainer, self._trainer = self._trainer, None
+        try:
+            await self._close_detours()
+        finally:
+            if trainer is not None:
+                await trainer.stop()
+
+    def drop_segments(self) -> None:
+        """Keep nothing but the model."""
+        self._blobs = {digest: path for digest, path in self._blobs.items() if path == self._model}
+        for path in self._directory.glob("*.segment"):
+            files.remove(path)
+
+    def restore_model(self, sha256: str) -> None:
+        """Offer a model that a former process has left."""
+        path = self._directory / MODEL
+        if path.exists():
+            self._model = self._blobs[sha256] = path
+
+    # ----------------------------------------------------------------------------------- what peers may have
+
+    def admit_rank(self, peer: str, attempt: str) -> tuple[str, int] | None:
+        """Where this node's trainer listens for another member's."""
+        return None if self._detours is None else self._detours.target(peer, attempt)
+
+    def find_blob(self, peer: str, digest: str) -> Path | None:
+        """A verified segment, or the model."""
+        if peer != self._client and peer not in self._members:
+            return None
+        return self._blobs.get(digest)
+
+    # --------------------------------------------------------------------------------------------- training
+
+    async def train(self, attempt: int, plan: Plan) -> None:
+        """Train, and tell how it went."""
+        others = [peer for peer in plan.nodes if peer != self._wire.network.peer_id]
+        seconds = self._options.deadlines.lost / 1000
+        try:
+            async with watched(self._wire.network, others, seconds) as met:
+                event = await self._trained(attempt, plan, met)
+        except (MlnetError, OSError) as error:
+            self._tell(TrainingStopped(attempt, str(error)))
+            if self._trainer is not None:
+                await self._trainer.stop()
+        else:
+            self._tell(event)
+
+    async def _trained(self, attempt: int, plan: Plan, met: Callable[[], None]) -> Event:
+        """Fetch and train; ``met`` is called once all members have met."""
+        rank, trainer = plan.nodes.index(self._wire.network.peer_id), self._trainer
+        if trainer is None:
+            raise TrainingError("the trainer process did not start")
+        self._members = frozenset(plan.nodes)
+        self._redis.narrow(self._members)
+        # A download takes long; what is at its end of no use any more is told now.
+        async with _unless(self.died()):
+            paths = await self._fetch_segments(attempt, plan, rank)
+        async for event in trainer.run(await self._request(attempt, plan, rank, paths)):
+            met()
+            if isinstance(event, Finished):
+                return self._finished(attempt, plan, event)
+            self._tell(_progressed(attempt, event))
+        raise TrainingError("the trainer ended without a result")
+
+    async def _request(self, attempt: int, plan: Plan, rank: int, paths: Mapping[int, Path]) -> TrainingPlan:
+        segments = tuple(
+            Segment(str(paths[index]) if index in paths else None, segment.hash, segment.rows)
+            for index, segment in enumerate(plan.segments)
+        )
+        return TrainingPlan(
+            definition=task_definition.to_plain(self._definition),
+            seed=plan.digest,
+            rank=rank,
+            world=len(plan.nodes),
+            segments=segments,
+            inputs=plan.inputs,
+            host=gloo_tunnel.listening(self._task, attempt, rank, plan.hosts),
+            detour=str(await self._open_detours(attempt, plan.nodes)),
+            endpoints=tuple([str(await self._redis.endpoint(peer)) for peer in (plan.master, plan.slave)]),
+            task=self._task,
+            attempt=attempt,
+            output=str(self._directory / MODEL),
+            rendezvous_timeout_s=self._rendezvous(plan) / 1000,
+            step_timeout_s=self._options.deadlines.step / 1000,
+            threads=self._options.terms.resources.cpus,
+            max_parameters=self._options.terms.max_parameters,
+        )
+
+    async def _open_detours(self, attempt: int, nodes: Sequence[str]) -> Path:
+        """Where the trainer asks for ways to members that are reached by way of the tunnel."""
+        await self._close_detours()
+        control = self._runtime / f"d{attempt}"
+        self._detours = Detours(self._wire.network, control, self._task, attempt, nodes)
+        self._detours.start()
+        return control
+
+    async def _close_detours(self) -> None:
+        detours, self._detours = self._detours, None
+        if detours is not None:
+            await detours.stop()
+
+    def _rendezvous(self, plan: Plan) -> int:
+        """ms for all ranks to meet: the slowest may still download while the others wait."""
+        waits = self._options.deadlines
+        return waits.fetch(sum(segment.size for segment in plan.segments)) + waits.load + waits.rendezvous
+
+    async def _fetch_segments(self, attempt: int, plan: Plan, rank: int) -> dict[int, Path]:
+        """The segments that hold this rank's rows."""
+        wanted = partition.segments_of([segment.rows for segment in plan.segments], rank, len(plan.nodes))
+        total = sum(plan.segments[index].size for index in wanted)
+        if total > self._options.disk:
+            raise DataError(f"the segments take {total} bytes, this node allows {self._options.disk}")
+        fix = "start the node with another --data-dir"
+        files.require_room(self._directory, total, "the segments to train on take", fix)
+        paths: dict[int, Path] = {}
+        for index in wanted:
+            segment = plan.segments[index]
+            destination = self._directory / f"{segment.hash}.segment"
+            paths[index] = await blob_holders.fetch_segment(
+                self._wire,
+                (self._client, *plan.nodes),
+                plan.links[index],
+                segment,
+                destination,
+                self._options.policy,
+            )
+            self._blobs[segment.hash] = paths[index]
+            self._tell(TrainingProgressed(attempt))
+        return paths
+
+    def _finished(self, attempt: int, plan: Plan, event: Finished) -> TrainingFinished:
+        self._model = Path(event.model)
+        self._blobs[event.sha256] = self._model
+        return TrainingFinished(
+            attempt=attempt,
+            metrics={name: _bounded(value) for name, value in event.metrics.items()},
+            accuracy=event.accuracy,
+            sha256=event.sha256,
+            size=event.size,
+            contributions=dict(zip(plan.nodes, event.rows_trained, strict=True)),
+        )
+
+
+@asynccontextmanager
+async def _unless(failure: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """End the block with the error of something else that fails meanwhile."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(failure)
+            try:
+                yield
+            finally:
+                watch.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def _bounded(metric: float) -> float:
+    """A figure that a message can carry; a loss that has run away is as bad at its bound."""
+    return max(-MAX_METRIC, min(MAX_METRIC, metric))
+
+
+def _progressed(attempt: int, event: Progress | Scored) -> TrainingProgressed:
+    if isinstance(event, Progress):
+        return TrainingProgressed(attempt, event.step, event.steps)
+    return TrainingProgressed(attempt)

@@ -1,0 +1,153 @@
+"""The way of a trainer to whichever of the task's servers is the master."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
+from redis.retry import Retry
+
+from mlnet.errors import StoreError
+from mlnet.store.connection import BoundedConnection, Budget
+
+SLICE = 2.0
+"""Seconds that a command may block; after that a silent server can be told from a missing key."""
+GRACE = 3.0
+"""Seconds beyond its deadline in which a call under way may still get its answer."""
+MAX_REPLY = 1 << 16
+"""Bytes of an answer without values."""
+CONFIRM_MS = 100
+"""Milliseconds that a write waits for the replica to have it."""
+UNCONFIRMED = 1.0
+"""Seconds without such a wait after one was in vain."""
+FIRST_BACKOFF, MAX_BACKOFF = 0.02, 0.5
+_LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, BusyLoadingError, ReadOnlyError)
+
+
+class Link:
+    """A connection pool to the master, looked for again when it is lost. Threads may share it.
+
+    Args:
+        endpoints: unix sockets that lead to the master and then to the slave, as members.
+        silence: seconds after which a server without an answer is lost; None for those of a blocking command.
+    """
+
+    def __init__(self, endpoints: Sequence[Path], silence: float | None = None) -> None:
+        self._silence = SLICE + GRACE if silence is None else silence
+        self._endpoints = tuple(endpoints)
+        self._lock = threading.Lock()
+        self._client: redis.Redis | None = None
+        self._closed = threading.Event()
+        self._unconfirmed_until = 0.0
+        self._budget = Budget()
+
+    def call(
+        self, *parts: str | bytes | int, deadline: float, confirm: bool = False, most: int = MAX_REPLY
+    ) -> object:
+        """Have the master carry out a command, again after each failover, until it succeeds: its raw reply.
+
+        Args:
+            parts: the command; it may be carried out several times.
+            deadline: by time.monotonic(), after which there is no further try.
+            confirm: wait a little for the replica, if there is one, to have what was written.
+            most: bytes that the answer may have.
+
+        Raises:
+            StoreError: no master by then, or it refuses, or its answer is none or too large.
+        """
+        backoff = FIRST_BACKOFF
+        until = deadline + min(self._silence, GRACE)
+        while True:
+            client = None
+            self._budget.grant(until, most)
+            try:
+                client = self._master()
+                return self._confirmed(client, parts) if confirm else _execute(client, *parts)
+            except _LOST as error:
+                self._drop(client)
+                left = deadline - time.monotonic()
+                if left <= 0 or self._closed.wait(min(backoff, left)):
+                    raise StoreError(f"no master among the task's Redis servers: {error}") from error
+                backoff = min(2 * backoff, MAX_BACKOFF)
+            except RedisError as error:
+                raise StoreError(f"the Redis server says: {error}") from error
+            except (ValueError, RecursionError) as error:
+                # The library's errors for what is no reply; nothing that follows it can be read.
+                self._drop(client)
+                raise StoreError("the Redis server's answer is malformed") from error
+
+    def close(self) -> None:
+        """Close the connections; calls under way fail."""
+        self._closed.set()
+        self._drop(self._client)
+
+    def _master(self) -> redis.Redis:
+        if self._closed.is_set():
+            raise StoreError("the store is closed")
+        with self._lock:
+            if self._client is None:
+                self._client = self._find()
+            return self._client
+
+    def _find(self) -> redis.Redis:
+        problem: RedisError = redis.exceptions.ConnectionError("none of them is one")
+        # A slave that says master was promoted, and stays it even if the former master comes back.
+        for path in reversed(self._endpoints):
+            client = _client(path, self._silence, self._budget)
+            try:
+                role = _execute(client, "ROLE")
+            except _LOST as error:
+                problem = error
+            else:
+                if isinstance(role, list) and role[:1] == [b"master"]:
+                    return client
+            client.connection_pool.disconnect()
+        raise problem
+
+    def _confirmed(self, client: redis.Redis, parts: tuple[str | bytes | int, ...]) -> object:
+        if time.monotonic() < self._unconfirmed_until:
+            return _execute(client, *parts)
+        pipeline: Any = client.pipeline(transaction=False)
+        pipeline.execute_command(*parts)
+        pipeline.execute_command("WAIT", 1, CONFIRM_MS)
+        reply, confirmed = pipeline.execute()
+        if confirmed == 0:
+            self._unconfirmed_until = time.monotonic() + UNCONFIRMED
+        return reply
+
+    def _drop(self, client: redis.Redis | None) -> None:
+        if client is None:
+            return
+        with self._lock:
+            if self._client is client:
+                self._client = None
+        with contextlib.suppress(RedisError, OSError):
+            client.connection_pool.disconnect()
+
+
+def _execute(client: Any, *parts: str | bytes | int) -> object:
+    """The method is untyped."""
+    return client.execute_command(*parts)
+
+
+def _client(path: Path, silence: float, budget: Budget) -> redis.Redis:
+    pool: Any = redis.ConnectionPool(
+        connection_class=BoundedConnection,
+        budget=budget,
+        path=str(path),
+        socket_timeout=silence,
+        socket_connect_timeout=silence,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    client = redis.Redis(connection_pool=pool)
+    # Replies as they come: the shapes that redis-py makes of them differ between its versions.
+    client.response_callbacks.clear()
+    return client

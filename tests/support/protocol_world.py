@@ -1,0 +1,264 @@
+"""A world of real state machines on one event heap, for tests: messages with latency, effects with durations.
+
+Only what surrounds the machines is of the test: the network delivers or loses, a Redis server opens or not, a
+trainer finishes or fails. Keys are real.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+from mlnet.identity.keys import Identity
+from mlnet.protocol.client.machine import Client, Dataset
+from mlnet.protocol.commands import (
+    CancelTimer,
+    Command,
+    End,
+    FetchModel,
+    MeasurePings,
+    Offer,
+    PrepareRedis,
+    Publish,
+    Record,
+    Replicate,
+    Report,
+    Send,
+    SetTimer,
+    StartTraining,
+)
+from mlnet.protocol.deadlines import Deadlines
+from mlnet.protocol.events import (
+    Event,
+    ModelScored,
+    PingsMeasured,
+    Received,
+    RedisPrepared,
+    Replicated,
+    TimerFired,
+    TrainingFinished,
+)
+from mlnet.protocol.node import Node, Terms
+from mlnet.protocol.signer import Seal
+from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, SegmentInfo
+from mlnet.task import definition as task_definition
+
+DEFINITION = """
+version: 1
+payment: {{best-model-payment-amount: 100}}
+ml:
+  dataset:
+    format: NPZ
+    training-set-size: 0.8
+    test-set-size: 0.2
+    source: {{features: digits.npz}}
+  validation: {{strategy: {{method: Holdout, size: 0.2}}}}
+  optimizer:
+    type: SGD
+    optimizer_initialization_parameters: {{learning_rate: 0.1}}
+    epochs: 1
+    batch-size: 32
+    initializer: {{name: Xavier}}
+  model:
+    type: MLP
+    hidden-units:
+      - {{id: 1, type: Dense, nodes: 10, activation: Linear}}
+    loss: CrossEntropy
+  evaluation-metrics: [Accuracy]
+cluster: {{waiting-period: 10s, {cluster}}}
+"""
+START = 1_700_000_000_000
+LATENCY = 20
+
+
+@dataclass
+class Party:
+    """One process of the world."""
+
+    seal: Seal
+    machine: Node | Client
+    alive: bool = True
+    timers: dict[tuple[str, str], int] = field(default_factory=dict)
+    history: list[tuple[str, Event, int]] = field(default_factory=list)
+
+
+class World:
+    """Nodes and clients with a clock.
+
+    Args:
+        nodes: how many.
+        cluster: keys of the ``cluster`` part of the definition.
+        closed: indices of nodes whose port is closed.
+    """
+
+    def __init__(
+        self, nodes: int, cluster: str = "max-nodes: 64", *, closed: tuple[int, ...] = (), seed: int = 0
+    ) -> None:
+        self.now = START
+        self.text = DEFINITION.format(cluster=cluster)
+        self.definition = task_definition.load(self.text)
+        self.parties: dict[str, Party] = {}
+        self.names: dict[str, str] = {}
+        self.heap: list[tuple[int, int, Callable[[], None]]] = []
+        self.order = count()
+        self.log: list[tuple[str, Command]] = []
+        self.reports: list[Report] = []
+        self.ends: dict[str, End] = {}
+        self.records: dict[str, list[Record]] = {}
+        self.loses: Callable[[str, str, Message], bool] = lambda sender, receiver, message: False
+        self.changes: Callable[[str, Command, Event], Event | None] = lambda name, command, event: event
+        self.nodes = []
+        for index in range(nodes):
+            seal = self._seal(f"node {seed} {index}")
+            node = Node(seal, Terms(Resources(4096, 4)), Deadlines())
+            self.parties[seal.peer_id] = Party(seal, node)
+            self.names[seal.peer_id] = f"node{index}"
+            self.nodes.append(seal.peer_id)
+        self.closed = {self.nodes[index] for index in closed}
+        self.clients: list[str] = []
+
+    @staticmethod
+    def _seal(name: str) -> Seal:
+        return Seal(Identity.from_seed(hashlib.sha256(name.encode()).digest()))
+
+    def submit(self, name: str = "client", created: int | None = None) -> str:
+        """Announce a task; the client's peer id."""
+        seal = self._seal(name)
+        body = NewMlTask(self.text, (), START if created is None else created)
+        task = seal.seal(body, sent=self.now)
+        segments = tuple(
+            SegmentInfo(hashlib.sha256(f"segment {index}".encode()).hexdigest(), 1000, 100)
+            for index in range(10)
+        )
+        client = Client(seal, task, self.definition, Deadlines(), Dataset(segments, 64, 10))
+        self.parties[seal.peer_id] = Party(seal, client)
+        self.names[seal.peer_id] = name
+        self.clients.append(seal.peer_id)
+        self.give(seal.peer_id, task.task, Received(task))
+        return seal.peer_id
+
+    def client(self, peer: str) -> Client:
+        machine = self.parties[peer].machine
+        assert isinstance(machine, Client)
+        return machine
+
+    def node(self, peer: str) -> Node:
+        machine = self.parties[peer].machine
+        assert isinstance(machine, Node)
+        return machine
+
+    def kill(self, peer: str) -> None:
+        self.parties[peer].alive = False
+
+    def run(self, seconds: float = 1e6, until: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass until nothing happens any more, or a condition holds."""
+        end = self.now + int(seconds * 1000)
+        while self.heap and self.heap[0][0] <= end and not until():
+            self.now, _, action = heapq.heappop(self.heap)
+            action()
+
+    def give(self, peer: str, task: str, event: Event) -> None:
+        """Step a party's machine and carry out what it wants."""
+        party = self.parties[peer]
+        if not party.alive:
+            return
+        if isinstance(party.machine, Client):
+            party.history.append((task, event, self.now))
+            for command in party.machine.step(event, self.now):
+                self._do(peer, task, command)
+            return
+        for step in party.machine.step(task, event, self.now):
+            if step.event is not None:
+                party.history.append((step.task, step.event, step.now))
+            for command in step.commands:
+                self._do(peer, step.task, command)
+
+    def at(self, delay: int, action: Callable[[], None]) -> None:
+        heapq.heappush(self.heap, (self.now + delay, next(self.order), action))
+
+    def _do(self, peer: str, task: str, command: Command) -> None:
+        self.log.append((self.names[peer], command))
+        match command:
+            case Send():
+                for receiver in command.to:
+                    self._deliver(peer, receiver, command.message)
+            case Publish():
+                for receiver in list(self.parties):
+                    if receiver != peer:
+                        self._deliver(peer, receiver, command.message)
+            case SetTimer():
+                self.parties[peer].timers[task, command.name] = command.at
+                self.at(command.at - self.now, lambda: self._fire(peer, task, command))
+            case CancelTimer():
+                self.parties[peer].timers.pop((task, command.name), None)
+            case End():
+                self.ends[self.names[peer]] = command
+            case Record():
+                self.records.setdefault(self.names[peer], []).append(command)
+            case Report():
+                self.reports.append(command)
+            case _:
+                self._effect(peer, task, command)
+
+    def _fire(self, peer: str, task: str, command: SetTimer) -> None:
+        if self.parties[peer].timers.get((task, command.name)) == command.at:
+            del self.parties[peer].timers[task, command.name]
+            self.give(peer, task, TimerFired(command.name))
+
+    def _deliver(self, sender: str, receiver: str, message: Message) -> None:
+        if receiver not in self.parties:
+            return
+        machine = self.parties[receiver].machine
+        if isinstance(machine, Client) and machine.task != message.task:
+            return  # a client's driver gives its machine only what belongs to its task
+        if self.loses(self.names[sender], self.names[receiver], message):
+            return
+        self.at(LATENCY, lambda: self.give(receiver, message.task, Received(message)))
+
+    def _effect(self, peer: str, task: str, command: Command) -> None:
+        name = self.names[peer]
+        answer: Event | None = None
+        delay = 50
+        match command:
+            case PrepareRedis():
+                is_open = peer not in self.closed
+                answer = RedisPrepared(is_open, "127.0.0.1", 7000, (), "" if is_open else "behind a firewall")
+            case MeasurePings():
+                pings = {target: self.ping(peer, target) for target in command.targets}
+                answer = PingsMeasured(command.attempt, pings)
+            case Replicate():
+                answer = Replicated(command.attempt)
+            case StartTraining():
+                delay = 3000
+                rows = {node: 100 + index for index, node in enumerate(command.plan.nodes)}
+                answer = TrainingFinished(command.attempt, {"Accuracy": 0.9}, 0.9, "ab" * 32, 5000, rows)
+            case FetchModel():
+                answer = ModelScored({"Accuracy": 0.88}, 0.88, "model.safetensors")
+        if answer is not None:
+            changed = self.changes(name, command, answer)
+            if changed is not None:
+                self.at(delay, lambda: self.give(peer, task, changed))
+
+    def ping(self, one: str, other: str) -> tuple[int, ...]:
+        """Nine samples, the same each time."""
+        digest = hashlib.sha256(f"{one}{other}".encode()).digest()
+        return tuple(100 + digest[index] for index in range(9))
+
+    @staticmethod
+    def is_idle(command: Command) -> bool:
+        return isinstance(command, End | Offer)
+
+
+def reports(world: World, what: str) -> list[Report]:
+    return [report for report in world.reports if report.what == what]
+
+
+def sent(world: World, name: str, type_: str) -> list[Send]:
+    return [
+        command
+        for owner, command in world.log
+        if owner == name and isinstance(command, Send) and command.message.type == type_
+    ]
