@@ -1,4 +1,8 @@
-"""A peer-to-peer network that trains models: its public names, each loaded when it is first used."""
+"""A peer-to-peer network that trains models: its public names, each loaded when it is first used.
+
+Programs begin with :func:`mlnet.connected`. The command line is :mod:`mlnet.cli.app`, a node is
+:mod:`mlnet.node.server`.
+"""
 
 from __future__ import annotations
 

@@ -223,8 +223,8 @@ def start(
     import asyncio
 
     from mlnet.cli import start as operating
-    from mlnet.cli.directories import default_data_dir
     from mlnet.data.fetching import LinkPolicy
+    from mlnet.driver.directories import default_data_dir
     from mlnet.driver.messenger import WireOptions
     from mlnet.driver.options import NodeOptions, offered
     from mlnet.net.transport.listening import everywhere
@@ -283,8 +283,8 @@ def submit(
     from mlnet.cli.display import Display
 
     async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
-        from mlnet.cli.directories import default_data_dir
         from mlnet.cli.submit import submit
+        from mlnet.driver.directories import default_data_dir
         from mlnet.driver.messenger import WireOptions
         from mlnet.driver.options import ClientOptions
         from mlnet.protocol.deadlines import Deadlines
@@ -381,7 +381,7 @@ def predict(
 def rewards(data_dir: DataDir = None, json: Json = False) -> None:
     """Show what this node has earned."""
     from mlnet.cli import predict as reading
-    from mlnet.cli.directories import default_data_dir
+    from mlnet.driver.directories import default_data_dir
 
     reading.print_rewards(data_dir or default_data_dir("node"), json=json)
 
@@ -395,7 +395,7 @@ def doctor(
 ) -> None:
     """Check whether a node can run here, and say what to do if not. Exit code 0 if it can, else 3."""
     from mlnet.cli import doctor as examination
-    from mlnet.cli.directories import default_data_dir
+    from mlnet.driver.directories import default_data_dir
 
     ports = parse_ports(redis_ports) if redis_ports else None
     raise typer.Exit(examination.doctor(data_dir or default_data_dir("node"), redis, ports, json=json))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlnet.cli.wording import clean
 from mlnet.errors import ConfigError, MlnetError, TaskError
 from mlnet.task.problems import MAX_PROBLEMS
+from mlnet.util.wording import clean
 
 NAME = "mlnet-node"
 INTERRUPTED = 130

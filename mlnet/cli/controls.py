@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlnet.cli import console
-from mlnet.cli.wording import count, duration
 from mlnet.util import clock
+from mlnet.util.wording import count, duration
 
 if TYPE_CHECKING:
     from mlnet.client.submission import Submission

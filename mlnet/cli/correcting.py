@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 
-from mlnet.cli.wording import clean, count, printable
 from mlnet.errors import ConfigError, TaskError
 from mlnet.task import definition, diagnosis
+from mlnet.util.wording import clean, count, printable
 
 STDOUT = Path("-")
 _MAX_BACKUPS = 100

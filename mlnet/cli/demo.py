@@ -21,13 +21,13 @@ import msgspec
 from mlnet import errors
 from mlnet.cli import console
 from mlnet.cli.controls import Controls, Job
-from mlnet.cli.directories import default_data_dir
 from mlnet.cli.display import Display
-from mlnet.cli.wording import count, short
 from mlnet.client.result import Result
+from mlnet.driver.directories import default_data_dir
 from mlnet.errors import ConfigError, MlnetError, TaskError
 from mlnet.task import definition
 from mlnet.util import hosts, sockets, subprocesses
+from mlnet.util.wording import count, short
 
 START_SECONDS = 60.0
 """For a node to load its libraries and to listen."""

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mlnet.cli import sections
-from mlnet.cli.wording import clean, duration, printable, share
 from mlnet.client.result import Result
 from mlnet.protocol.commands import Report
 from mlnet.protocol.wire.messages import ClusterReady
+from mlnet.util.wording import clean, duration, printable, share
 
 PLAIN_WIDTH = 110
 """Columns where there is no terminal."""

@@ -13,9 +13,9 @@ import msgspec
 from mlnet.cli import console
 from mlnet.cli.controls import Controls, Interrupted, Job, controlled
 from mlnet.cli.display import Display
-from mlnet.cli.wording import clean
 from mlnet.client.result import Result
 from mlnet.errors import MlnetError, TaskCancelled
+from mlnet.util.wording import clean
 
 __all__ = ["Command", "Controls", "Job", "Result", "carry_out", "document"]
 

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlnet.cli.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.wire.messages import (
     DatasetSegment,
@@ -18,6 +17,7 @@ from mlnet.protocol.wire.messages import (
     TrainingCompleted,
 )
 from mlnet.util.hosts import join
+from mlnet.util.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
 
 MAX_REMEMBERED = 4096
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import typer
 
-from mlnet.cli.wording import TASK_LENGTH, amount, clean, short
 from mlnet.errors import ConfigError
 from mlnet.node.ledger import Ledger, Receipt
+from mlnet.util.wording import TASK_LENGTH, amount, clean, short
 
 if TYPE_CHECKING:
     from mlnet.data.schema import Dialect

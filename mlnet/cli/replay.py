@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from mlnet.cli.wording import printable
 from mlnet.driver.transcript import read
 from mlnet.errors import RemoteProtocolError
 from mlnet.identity.keys import Identity
 from mlnet.protocol.audit import Audit, audit
 from mlnet.protocol.signer import Seal
+from mlnet.util.wording import printable
 
 SHOWN = 12
 """Characters of a hash."""

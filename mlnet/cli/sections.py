@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mlnet.cli.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
 from mlnet.client.result import Result
+from mlnet.util.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
 
 MAX_MATRIX = 10
 """Members of the largest committee whose ping matrix fits a terminal."""

@@ -14,7 +14,7 @@ from mlnet.driver.options import NodeOptions
 from mlnet.errors import TransportError
 from mlnet.net.addresses import host_of
 from mlnet.net.metric import Metrics
-from mlnet.net.peers.reach import REACHED, SEEN, UNKNOWN
+from mlnet.net.transport.reach import REACHED, SEEN, UNKNOWN
 from mlnet.node import server as node
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.wire.messages import Message
@@ -148,7 +148,7 @@ def welcome(peer: str, addresses: tuple[str, ...], standing: int) -> str:
     Args:
         peer: its id.
         addresses: its own, the best one first.
-        standing: what others have shown of that one, see :mod:`mlnet.net.peers.reach`.
+        standing: what others have shown of that one, see :mod:`mlnet.net.transport.reach`.
     """
     best = addresses[0] if addresses else ""
     others = ", ".join(address.partition("/p2p/")[0] for address in addresses[1:])

@@ -7,12 +7,12 @@ import asyncio
 from mlnet.cli import traffic
 from mlnet.cli.controls import Controls, Job, entered
 from mlnet.cli.display import Display
-from mlnet.cli.wording import TASK_LENGTH
 from mlnet.client import outputs, task_client
 from mlnet.client.result import Result
 from mlnet.client.submission import Submission
 from mlnet.driver.options import ClientOptions
 from mlnet.protocol.commands import Report
+from mlnet.util.wording import TASK_LENGTH
 
 
 async def submit(options: ClientOptions, job: Job, display: Display, controls: Controls) -> Result:

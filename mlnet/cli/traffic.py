@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from mlnet.cli.wording import short
 from mlnet.protocol.wire.messages import VERSION, WITHOUT_TASK, Message
 from mlnet.util import yaml12
+from mlnet.util.wording import short
 
 
 def observer(write: Callable[[str], None]) -> Callable[[bool, str, Message], None]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import typer
 
-from mlnet.cli.wording import amount, clean, count
 from mlnet.task import definition as task
 from mlnet.task.schema import Dense, TaskDefinition
+from mlnet.util.wording import amount, clean, count
 
 Fact = tuple[str, str]
 _SHOWN = 12

@@ -12,8 +12,8 @@ import msgspec
 from mlnet import data
 from mlnet.client.result import ModelFile, Result
 from mlnet.client.stored import STORED
+from mlnet.data.modelfile import MODEL
 from mlnet.errors import ConfigError, MlnetError, StorageError
-from mlnet.node.training import MODEL
 from mlnet.util import files
 
 RESULT = "result.json"

@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 
 from mlnet import data, store
-from mlnet.cli.directories import default_data_dir
-from mlnet.cli.wording import TASK_LENGTH
 from mlnet.client import outputs
 from mlnet.client.result import Accuracy, ModelFile, Result
+from mlnet.data.modelfile import MODEL
 from mlnet.driver.blob_holders import Holder
 from mlnet.driver.book import Book
 from mlnet.driver.data_dir import State
+from mlnet.driver.directories import default_data_dir
 from mlnet.driver.messenger import Wire
 from mlnet.driver.timers import Timers
 from mlnet.errors import (
@@ -34,7 +34,6 @@ from mlnet.errors import (
     TransportError,
 )
 from mlnet.net.types import REDIS_PROTOCOL
-from mlnet.node.training import MODEL
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import (
     CancelTimer,
@@ -63,6 +62,7 @@ from mlnet.protocol.wire.messages import Message
 from mlnet.training.ipc import Scored
 from mlnet.training.process import Trainer
 from mlnet.util import clock, files
+from mlnet.util.wording import TASK_LENGTH
 
 logger = logging.getLogger(__name__)
 FAREWELL_SECONDS = 5.0

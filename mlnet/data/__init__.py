@@ -1,4 +1,7 @@
-"""Datasets: reading them, cutting them into segments, and fetching segments from bucket links."""
+"""Datasets: reading them, cutting them into segments, and fetching segments from bucket links.
+
+It imports kernels, task and util. Begin with :mod:`mlnet.data.dataset`.
+"""
 
 from mlnet.data.dataset import Dataset, split
 from mlnet.data.fetching import FetchBlob, LinkPolicy, fetch, time_limit

@@ -19,6 +19,8 @@ from mlnet.data.segments import MAX_HEADER_BYTES
 from mlnet.errors import DataError
 from mlnet.util import files
 
+MODEL = "model.safetensors"
+"""The name of the file with the trained model, at a member as at the user."""
 SCHEMA_KEY = "mlnet-dataset"
 """Of the schema in the metadata of a model file."""
 

@@ -1,6 +1,7 @@
 """Moves bytes between peers and knows no message: libp2p host, gRPC tunnel, discovery, gossip, blobs.
 
-Import :class:`mlnet.net.network.Network` from its module; this package itself loads neither libp2p nor grpc.
+It imports identity, rpc and util. Begin with :class:`mlnet.net.network.Network`, which is imported from its
+module: this package itself loads neither libp2p nor grpc.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from mlnet.identity.envelope import Envelope
 from mlnet.net.metric import Metric, single
-from mlnet.net.peers.address_book import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.net.types import Limits
 
 

@@ -168,7 +168,7 @@ class Network:
         return self._host.advertised()
 
     def standing(self, address: str) -> int:
-        """What others have shown of an address of ours: see :mod:`mlnet.net.peers.reach`."""
+        """What others have shown of an address of ours: see :mod:`mlnet.net.transport.reach`."""
         return self._host.reach.standing(address)
 
     async def reach_changed(self) -> None:

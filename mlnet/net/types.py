@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlnet.identity.envelope import Envelope
 
@@ -19,12 +19,22 @@ TOOL = ""
 """The ``source`` of an envelope that a tool handed in at ``tools_address``: no peer stands behind it."""
 OWN_ADDRESS_FACTOR = 4
 """By how much the bounds by address are wider for this machine's own, which all nodes on it share."""
+RELAY_SECONDS = 5.0
+"""How long an envelope for another peer waits at a relay for that peer's acknowledgement."""
+RPC_PROTOCOL = "/mlnet/grpc/1.0.0"
 REDIS_PROTOCOL = "/mlnet/redis/1.0.0"
 GLOO_PROTOCOL = "/mlnet/gloo/1.0.0"
 
 
 Target = Path | tuple[str, int]
 """A unix socket, or an address and a TCP port of this machine."""
+
+
+class Source(NamedTuple):
+    """Where a call comes from, as the noise handshake and the TCP connection prove it."""
+
+    peer: str
+    ip: str
 
 
 @dataclass(frozen=True, slots=True)

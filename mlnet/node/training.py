@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from mlnet.data.modelfile import MODEL
 from mlnet.driver import blob_holders
 from mlnet.driver.messenger import Wire
 from mlnet.driver.options import NodeOptions
@@ -24,8 +25,6 @@ from mlnet.training import gloo_tunnel, partition
 from mlnet.training.ipc import Finished, Progress, Scored, Segment, TrainingPlan
 from mlnet.training.process import Trainer
 from mlnet.util import files
-
-MODEL = "model.safetensors"
 
 
 class TaskTraining:

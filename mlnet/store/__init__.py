@@ -1,4 +1,7 @@
-"""The Redis servers of a task: started, pinged, replicated, and reached through sockets that log in."""
+"""The Redis servers of a task: started, pinged, replicated, and reached through sockets that log in.
+
+It imports util only. Begin with :mod:`mlnet.store.server`.
+"""
 
 from mlnet.store.binary import check_version, find_binary, version
 from mlnet.store.keystore import KeyStore

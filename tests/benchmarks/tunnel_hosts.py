@@ -24,9 +24,8 @@ from mlnet.identity.keys import Identity
 from mlnet.net.addresses import split_full
 from mlnet.net.transport import unix_tunnel
 from mlnet.net.transport.host import Host
-from mlnet.net.transport.inbound_streams import RPC_PROTOCOL
 from mlnet.net.transport.trio_thread import TrioThread
-from mlnet.net.types import Limits
+from mlnet.net.types import RPC_PROTOCOL, Limits
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
 LIMITS = Limits(

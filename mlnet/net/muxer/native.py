@@ -19,8 +19,8 @@ from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
 
 from mlnet.net.muxer import _session, aead
-from mlnet.net.muxer.base import MAX_STREAMS, Ending, Session
-from mlnet.net.muxer.native_stream import NativeStream
+from mlnet.net.muxer.base import MAX_STREAMS, Ending
+from mlnet.net.muxer.native_stream import NativeStream, StreamOwner
 
 if TYPE_CHECKING:
     from libp2p.abc import ISecureConn
@@ -47,7 +47,7 @@ _REASONS: Final = {
 """By the numbers of ``ext/session_state.h``."""
 
 
-class NativeSession(Session):
+class NativeSession(StreamOwner):
     """A connection that a :class:`Carrier` carries from :meth:`start` on.
 
     Args:
@@ -141,6 +141,10 @@ class NativeSession(Session):
         stream = self._streams.pop(number, None)
         if stream is not None:
             stream.on_end(reason)
+
+    def catch_up(self) -> None:
+        """Learn now what the native thread has done since."""
+        self.carrier.catch_up()
 
     def reset_stream(self, stream: NativeStream) -> None:
         """End a stream at once."""

@@ -5,26 +5,40 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Final
+from abc import abstractmethod
+from typing import Final
 
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
 
-from mlnet.net.muxer.base import Stream
-
-if TYPE_CHECKING:
-    from mlnet.net.muxer.native import NativeSession
+from mlnet.net.muxer.base import Session, Stream
 
 READ_BYTES = 65_536
 _FIN: Final = 1
 """That both sides closed it, by the numbers of ``ext/session_state.h``."""
 
 
+class StreamOwner(Session):
+    """What a stream needs of its session."""
+
+    @abstractmethod
+    def catch_up(self) -> None:
+        """Learn now what the native thread has done since."""
+
+    @abstractmethod
+    def reset_stream(self, stream: NativeStream) -> None:
+        """Tell the peer that the stream is over."""
+
+    @abstractmethod
+    def splice_stream(self, stream: NativeStream, pair: int, descriptor: int) -> None:
+        """Have the native thread copy between the stream and a descriptor from now on."""
+
+
 class NativeStream(Stream):
     """A stream that is one end of a pair of sockets, until another socket takes its place."""
 
-    def __init__(self, session: NativeSession, number: int, descriptor: int) -> None:
-        self.muxed_conn: NativeSession = session
+    def __init__(self, session: StreamOwner, number: int, descriptor: int) -> None:
+        self.muxed_conn: StreamOwner = session
         self.number = number
         plain = socket.socket(fileno=descriptor)
         self._socket: trio.SocketStream | None = trio.SocketStream(trio.socket.from_stdlib_socket(plain))
@@ -62,7 +76,7 @@ class NativeStream(Stream):
         if data:
             return bytes(data)
         # A reset ends in an end of file too.
-        self.muxed_conn.carrier.catch_up()
+        self.muxed_conn.catch_up()
         if self._reason not in (0, _FIN):
             self.release()
             raise MuxedStreamReset("the stream was reset")

@@ -17,7 +17,7 @@ import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
 
-from mlnet.net.muxer.base import MAX_STREAMS, Ending, Session
+from mlnet.net.muxer.base import MAX_STREAMS, Ending
 from mlnet.net.muxer.yamux_stream import (
     ACK,
     DATA,
@@ -30,6 +30,7 @@ from mlnet.net.muxer.yamux_stream import (
     SYN,
     WINDOW_UPDATE,
     ProtocolViolation,
+    StreamOwner,
     YamuxStream,
     frame,
 )
@@ -49,7 +50,7 @@ class _Goodbye(Exception):
     """The peer closes the session."""
 
 
-class YamuxSession(Session):
+class YamuxSession(StreamOwner):
     """A multiplexed connection over a secured one.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
 
 import trio
 from libp2p.stream_muxer.exceptions import (
@@ -15,10 +15,7 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
-from mlnet.net.muxer.base import INITIAL_WINDOW, Stream
-
-if TYPE_CHECKING:
-    from mlnet.net.muxer.yamux import YamuxSession
+from mlnet.net.muxer.base import INITIAL_WINDOW, Session, Stream
 
 HEADER = struct.Struct("!BBHII")
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
@@ -38,11 +35,33 @@ def frame(kind: int, flags: int, stream: int, length: int) -> bytes:
     return HEADER.pack(0, kind, flags, stream, length)
 
 
+class StreamOwner(Session):
+    """What a stream needs of its session.
+
+    Attributes:
+        waiting: received bytes that no reader has taken, of all streams.
+    """
+
+    waiting: int
+
+    @abstractmethod
+    def send_control(self, data: bytes) -> None:
+        """Queue a frame without payload, ahead of data."""
+
+    @abstractmethod
+    async def send(self, data: bytes) -> None:
+        """Queue a frame; returns when the queue has room again."""
+
+    @abstractmethod
+    def forget_if_closed(self, stream: YamuxStream) -> None:
+        """Drop a stream that neither side can send on any more."""
+
+
 class YamuxStream(Stream):
     """One stream of a session. One task may read and one may write at a time."""
 
-    def __init__(self, session: YamuxSession, number: int) -> None:
-        self.muxed_conn: YamuxSession = session
+    def __init__(self, session: StreamOwner, number: int) -> None:
+        self.muxed_conn: StreamOwner = session
         self.number = number
         self._chunks: deque[bytes] = deque()
         self._buffered = 0

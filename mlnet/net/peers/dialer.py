@@ -9,7 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from mlnet.errors import PeerUnreachable
-from mlnet.net.peers.address_book import AddressBook, Neighbours
+from mlnet.net.peers.address_book import AddressBook
+from mlnet.net.peers.neighbours import Neighbours
 from mlnet.net.transport.host import Host
 from mlnet.net.types import Limits
 

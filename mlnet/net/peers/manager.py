@@ -12,9 +12,11 @@ from typing import Any
 from mlnet.identity.keys import parse_peer_id
 from mlnet.net import addresses as addressing
 from mlnet.net.metric import Metric, single
-from mlnet.net.peers.address_book import AddressBook, Neighbours, Scores
+from mlnet.net.peers.address_book import AddressBook
 from mlnet.net.peers.dialer import Connector
 from mlnet.net.peers.liveness import Presence
+from mlnet.net.peers.neighbours import Neighbours
+from mlnet.net.rates import Scores
 from mlnet.net.transport.host import Host
 from mlnet.net.types import TOOL, Limits
 

@@ -7,8 +7,8 @@ import contextlib
 
 from mlnet.errors import TransportError
 from mlnet.net import addresses
-from mlnet.net.peers.reach import UNKNOWN
 from mlnet.net.transport.host import Host
+from mlnet.net.transport.reach import UNKNOWN
 from mlnet.util.hosts import is_loopback
 
 MAX_QUESTIONS = 4
@@ -16,7 +16,7 @@ MAX_QUESTIONS = 4
 
 
 class Views:
-    """What peers show of us, put into the host's :class:`~mlnet.net.peers.reach.Reach`.
+    """What peers show of us, put into the host's :class:`~mlnet.net.transport.reach.Reach`.
 
     Args:
         host: has the connections.

@@ -19,8 +19,7 @@ from mlnet.errors import StorageError
 from mlnet.identity.envelope import Envelope
 from mlnet.net.receiving.inbox import Intake, Verdict
 from mlnet.net.sending.outbox import MAX_FRAME_ENVELOPES, Outcome, Route
-from mlnet.net.transport.inbound_streams import Source
-from mlnet.net.types import MAX_ENVELOPE_BYTES, TOOL
+from mlnet.net.types import MAX_ENVELOPE_BYTES, TOOL, Source
 from mlnet.rpc import mlnet_pb2 as pb
 
 MAX_CARRIED = 64

@@ -13,15 +13,13 @@ from mlnet.identity.envelope import Envelope
 from mlnet.net.addresses import block
 from mlnet.net.gossip import Gossip
 from mlnet.net.metric import Metric, single
-from mlnet.net.peers.address_book import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.net.receiving.verifier import Verifier
 from mlnet.net.sending.outbox import Outcome, Route
-from mlnet.net.types import MAX_ENVELOPE_BYTES, OWN_ADDRESS_FACTOR, TOOL, Handlers, Limits
+from mlnet.net.types import MAX_ENVELOPE_BYTES, OWN_ADDRESS_FACTOR, RELAY_SECONDS, TOOL, Handlers, Limits
 from mlnet.util.hosts import LOOPBACK
 
 logger = logging.getLogger(__name__)
-RELAY_SECONDS = 5.0
-"""How long an envelope for another peer waits here for that peer's acknowledgement."""
 MAX_SIGNATURE_BYTES = 64
 _GARBAGE, _CARRIED_GARBAGE = 1.0, 0.25
 

@@ -13,13 +13,12 @@ import grpc
 
 from mlnet.identity.envelope import Envelope
 from mlnet.net import blobs, dialback
-from mlnet.net.peers.address_book import REMEMBERED_PEERS, Clock, Recent, TokenBucket
+from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.net.receiving.exchange import MAX_CARRIED, Exchange
 from mlnet.net.receiving.inbox import Intake
 from mlnet.net.sending.grpc_channel import SERVER_OPTIONS, unix_target
 from mlnet.net.sending.outbox import DIRECT, Outcome
-from mlnet.net.transport.inbound_streams import Source
-from mlnet.net.types import TOOL, Limits
+from mlnet.net.types import TOOL, Limits, Source
 from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.rpc import mlnet_pb2_grpc
 from mlnet.util import hosts

@@ -16,8 +16,7 @@ from mlnet.net.metric import Metric, single
 from mlnet.net.sending.grpc_channel import Channel
 from mlnet.net.sending.outbox import Budget, Outbox, Outcome, Route, Sending
 from mlnet.net.transport.host import Host
-from mlnet.net.transport.inbound_streams import RPC_PROTOCOL
-from mlnet.net.types import Limits
+from mlnet.net.types import RPC_PROTOCOL, Limits
 from mlnet.rpc import mlnet_pb2 as pb
 
 logger = logging.getLogger(__name__)

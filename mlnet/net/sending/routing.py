@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from mlnet.identity.envelope import Envelope
-from mlnet.net.receiving.inbox import RELAY_SECONDS
 from mlnet.net.sending.outbox import DIRECT, Outcome, Route, Sending
 from mlnet.net.sending.peer_channel import Conversations
+from mlnet.net.types import RELAY_SECONDS
 
 GOSSIP_SECONDS = 30.0
 """How long gossip for a neighbour waits for its acknowledgement."""

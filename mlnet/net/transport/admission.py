@@ -22,7 +22,7 @@ from libp2p.io.exceptions import (
 )
 
 from mlnet.net.addresses import block
-from mlnet.net.peers.address_book import REMEMBERED_PEERS, Clock, Recent, Scores, TokenBucket, allowance
+from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, Scores, TokenBucket, allowance
 from mlnet.net.types import OWN_ADDRESS_FACTOR, Limits
 from mlnet.util.hosts import LOOPBACK
 

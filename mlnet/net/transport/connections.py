@@ -13,7 +13,7 @@ from libp2p.peer.id import ID
 from mlnet.identity.keys import parse_peer_id
 from mlnet.net.addresses import block
 from mlnet.net.muxer.base import Session
-from mlnet.net.peers.address_book import allowance
+from mlnet.net.rates import allowance
 from mlnet.net.types import Limits
 
 OUTBOUND_SHARE = 8

@@ -38,16 +38,16 @@ from mlnet.net.metric import Metric
 from mlnet.net.muxer.base import Ending, Session, Stream
 from mlnet.net.muxer.select import Muxing, open_muxing
 from mlnet.net.muxer.yamux import YamuxSession
-from mlnet.net.peers.reach import Reach
 from mlnet.net.transport import dialling, libp2p_patches, listening, ping_identify, refusals
 from mlnet.net.transport.admission import Door
 from mlnet.net.transport.connections import Link, Links, Turned
-from mlnet.net.transport.inbound_streams import Inbound, Source
+from mlnet.net.transport.inbound_streams import Inbound
 from mlnet.net.transport.multistream import bound_negotiation
 from mlnet.net.transport.outbound_streams import Outbound
+from mlnet.net.transport.reach import Reach
 from mlnet.net.transport.trio_thread import TrioThread
 from mlnet.net.transport.unix_tunnel import RuntimeDir
-from mlnet.net.types import Limits, Target
+from mlnet.net.types import Limits, Source, Target
 from mlnet.util import hosts
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import trio
 from libp2p.abc import INetStream
@@ -19,25 +18,17 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from mlnet.net.addresses import block
 from mlnet.net.muxer.base import Stream
-from mlnet.net.peers.address_book import allowance
+from mlnet.net.rates import allowance
 from mlnet.net.transport import ping_identify, unix_tunnel
 from mlnet.net.transport.multistream import Communicator
-from mlnet.net.types import GLOO_PROTOCOL, REDIS_PROTOCOL, Limits, Target
+from mlnet.net.types import GLOO_PROTOCOL, REDIS_PROTOCOL, RPC_PROTOCOL, Limits, Source, Target
 from mlnet.util import sockets
 
 logger = logging.getLogger(__name__)
-RPC_PROTOCOL = "/mlnet/grpc/1.0.0"
 Admit = Callable[[str, str, str], Awaitable[Target | None]]
 """Takes peer, protocol and preamble of a stream; the unix socket for it, None to refuse."""
 ServeWellknown = Callable[[str, Stream, Sequence[str]], Awaitable[None]]
 """Serves a stream of ping or identify: protocol, stream, and all protocols that we answer."""
-
-
-class Source(NamedTuple):
-    """Where a call comes from, as the noise handshake and the TCP connection prove it."""
-
-    peer: str
-    ip: str
 
 
 class Kind(enum.Enum):

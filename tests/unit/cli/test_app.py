@@ -17,7 +17,7 @@ from mlnet.cli.arguments import definition_file, parse_amount, parse_peer_id, pa
 from mlnet.cli.start import reached, welcome
 from mlnet.errors import DataError, MlnetError, TaskError
 from mlnet.identity.keys import Identity
-from mlnet.net.peers.reach import REACHED, SEEN, UNKNOWN
+from mlnet.net.transport.reach import REACHED, SEEN, UNKNOWN
 from mlnet.node.ledger import Ledger, Receipt
 from mlnet.protocol.wire.messages import Signed
 

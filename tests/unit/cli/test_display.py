@@ -9,9 +9,9 @@ import pytest
 from support.protocol_world import World
 
 from mlnet.cli.display import Display
-from mlnet.cli.wording import short
 from mlnet.client.result import Accuracy, ModelFile, Result
 from mlnet.protocol.commands import Report
+from mlnet.util.wording import short
 
 
 class Screen(io.StringIO):

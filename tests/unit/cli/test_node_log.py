@@ -8,10 +8,10 @@ from support.protocol_world import World
 
 from mlnet.cli import traffic
 from mlnet.cli.node_log import NodeLog
-from mlnet.cli.wording import short
 from mlnet.protocol.commands import End, Publish, Record, Report, Send
 from mlnet.protocol.wire.messages import Message
 from mlnet.util import yaml12
+from mlnet.util.wording import short
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, tzinfo=datetime.UTC)
 

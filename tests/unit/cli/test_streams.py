@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlnet.cli.directories import default_data_dir
+from mlnet.driver.directories import default_data_dir
 from mlnet.errors import ConfigError
 from mlnet.util import subprocesses
 

@@ -13,7 +13,6 @@ from support.protocol_world import World
 
 from mlnet.cli.display import Display
 from mlnet.cli.node_log import NodeLog
-from mlnet.cli.wording import short
 from mlnet.client.result import Accuracy, ModelFile, Result
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import Command, End, MeasurePings, Replicate, Report, Send, StartTraining
@@ -28,6 +27,7 @@ from mlnet.protocol.events import (
 )
 from mlnet.protocol.member.machine import Member
 from mlnet.protocol.wire.messages import Message, TaskFailed
+from mlnet.util.wording import short
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, tzinfo=datetime.UTC)
 HOUR = 3600.0

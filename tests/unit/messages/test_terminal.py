@@ -23,7 +23,7 @@ from mlnet.cli import demo, doctor, predict, replay, validate
 from mlnet.cli.controls import Controls
 from mlnet.cli.doctor import Finding
 from mlnet.cli.start import welcome
-from mlnet.net.peers.reach import REACHED, UNKNOWN
+from mlnet.net.transport.reach import REACHED, UNKNOWN
 from mlnet.node.ledger import Ledger, Receipt
 from mlnet.util import capacity, hosts, sockets
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mlnet.errors import PeerUnreachable
-from mlnet.net.peers.address_book import AddressBook, Neighbours
+from mlnet.net.peers.address_book import AddressBook
 from mlnet.net.peers.dialer import Connector
+from mlnet.net.peers.neighbours import Neighbours
 from mlnet.net.types import Limits
 
 ADDRESS = "/ip4/192.0.2.1/tcp/4001"

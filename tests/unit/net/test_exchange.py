@@ -14,8 +14,7 @@ from mlnet.net.gossip import Gossip
 from mlnet.net.receiving.exchange import Exchange
 from mlnet.net.receiving.inbox import Intake
 from mlnet.net.sending.outbox import Outcome
-from mlnet.net.transport.inbound_streams import Source
-from mlnet.net.types import TOOL, Handlers, Limits
+from mlnet.net.types import TOOL, Handlers, Limits, Source
 from mlnet.rpc import mlnet_pb2 as pb
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from mlnet.identity.keys import Identity
-from mlnet.net.peers.address_book import MAX_DEPENDENTS, AddressBook, Neighbours, Recent, Scores, TokenBucket
+from mlnet.net.peers.address_book import AddressBook
+from mlnet.net.peers.neighbours import MAX_DEPENDENTS, Neighbours
+from mlnet.net.rates import Recent, Scores, TokenBucket
 from mlnet.net.types import Limits
 
 PEERS = [Identity.from_seed(bytes([index]) * 32).peer_id for index in range(8)]

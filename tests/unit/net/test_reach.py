@@ -6,7 +6,7 @@ import pytest
 
 from mlnet.identity.keys import Identity
 from mlnet.net import addresses, dialback
-from mlnet.net.peers.reach import MAX_PEERS, REACHED, SEEN, UNKNOWN, Reach
+from mlnet.net.transport.reach import MAX_PEERS, REACHED, SEEN, UNKNOWN, Reach
 from mlnet.net.types import DialBack
 from mlnet.node.redis import best
 from mlnet.rpc.mlnet_pb2 import DialBackRequest

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnet.cli.wording import MAX_TEXT, amount, clean, count, duration, printable, share, short, shorts
+from mlnet.util.wording import MAX_TEXT, amount, clean, count, duration, printable, share, short, shorts
 
 
 @pytest.mark.parametrize(
