@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from mlnet.net.muxer.base import Ending
-from mlnet.net.transport.admission import Door, Failure, Refusal
-from mlnet.net.transport.connections import Link, Links, Turned
+from mlnet.net.transport.admission import Admission, Failure, Refusal
+from mlnet.net.transport.connections import Connection, Connections, Turned
 from mlnet.net.transport.inbound_streams import Inbound, Kind
 
 E = TypeVar("E", bound=enum.Enum)
@@ -64,10 +64,10 @@ def _by(kinds: Iterable[E], counts: Counter[E]) -> dict[str, float]:
     return {kind.name.lower(): counts[kind] for kind in kinds}
 
 
-def of_connections(links: Links, endings: Counter[Ending]) -> list[Metric]:
+def of_connections(connections: Connections, endings: Counter[Ending]) -> list[Metric]:
     """What becomes of connections whose peers have proved their identity."""
-    live = links.all()
-    inbound = sum(link.is_inbound for link in live)
+    live = connections.all()
+    inbound = sum(connection.is_inbound for connection in live)
     return [
         Metric(
             "mlnet_connections",
@@ -78,7 +78,7 @@ def of_connections(links: Links, endings: Counter[Ending]) -> list[Metric]:
         Metric(
             "mlnet_connections_turned_away_total",
             "Connections refused after the peer had proved its identity, by reason.",
-            _by(Turned, links.turned),
+            _by(Turned, connections.turned),
             "reason",
         ),
         Metric(
@@ -87,33 +87,33 @@ def of_connections(links: Links, endings: Counter[Ending]) -> list[Metric]:
             _by(Ending, endings),
             "reason",
         ),
-        single("mlnet_banned_peers", "Peers banned at present.", links.banned),
+        single("mlnet_banned_peers", "Peers banned at present.", connections.banned),
         single("mlnet_streams", "Open streams, whichever side opened them.", _streams(live)),
     ]
 
 
-def _streams(live: Iterable[Link]) -> int:
-    return sum(link.session.stream_count for link in live)
+def _streams(live: Iterable[Connection]) -> int:
+    return sum(connection.session.stream_count for connection in live)
 
 
-def of_door(door: Door) -> list[Metric]:
+def of_admission(admission: Admission) -> list[Metric]:
     """What becomes of connections before that."""
     return [
-        single("mlnet_handshakes", "Inbound handshakes under way.", door.under_way),
+        single("mlnet_handshakes", "Inbound handshakes under way.", admission.under_way),
         Metric(
             "mlnet_handshakes_failed_total",
             "Inbound connections that proved no identity.",
-            _by(Failure, door.failed),
+            _by(Failure, admission.failed),
             "reason",
         ),
         Metric(
             "mlnet_connections_refused_total",
             "Inbound connections that were closed before their first byte was read.",
-            _by(Refusal, door.refused),
+            _by(Refusal, admission.refused),
             "reason",
         ),
-        single("mlnet_banned_addresses", "Addresses banned or slowed down at present.", door.banned),
-        single("mlnet_address_bans_total", "How often an address was banned or slowed down.", door.bans),
+        single("mlnet_banned_addresses", "Addresses banned or slowed down at present.", admission.banned),
+        single("mlnet_address_bans_total", "How often an address was banned or slowed down.", admission.bans),
     ]
 
 

@@ -20,12 +20,12 @@ from mlnet.net import addresses as addressing
 from mlnet.net import blobs, dialback
 from mlnet.net.gossip import Gossip
 from mlnet.net.metric import Metrics
-from mlnet.net.peers.manager import Contacts
+from mlnet.net.peers.manager import PeerManager
 from mlnet.net.peers.twins import Twins
 from mlnet.net.peers.views import Views
-from mlnet.net.receiving.inbox import Intake
+from mlnet.net.receiving.inbox import Inbox
 from mlnet.net.receiving.service import RpcServer, Service
-from mlnet.net.sending.peer_channel import Conversations
+from mlnet.net.sending.peer_channel import PeerChannels
 from mlnet.net.sending.routing import Deliveries
 from mlnet.net.transport.host import Host
 from mlnet.net.transport.listening import everywhere
@@ -83,22 +83,22 @@ class Network:
             limits=self._limits,
             events=self,
         )
-        self._contacts = Contacts(identity.peer_id, self._host, self._limits, peers, handlers.on_unreachable)
+        self._peers = PeerManager(identity.peer_id, self._host, self._limits, peers, handlers.on_unreachable)
         self._twins = Twins(identity.peer_id, self._host.dial, self._is_own)
         split = map(addressing.split_full, peers)
         self._own_pinned = [address for address, peer in split if peer == identity.peer_id]
-        self._conversations = Conversations(self._host, self._contacts, self._limits)
-        self._deliveries = Deliveries(identity.peer_id, self._conversations, self._contacts.is_connected)
+        self._channels = PeerChannels(self._host, self._peers, self._limits)
+        self._deliveries = Deliveries(identity.peer_id, self._channels, self._peers.is_connected)
         self._gossip = Gossip(
-            self._limits, self._contacts.neighbours.targets, self._deliveries.gossip, time.monotonic
+            self._limits, self._peers.neighbours.targets, self._deliveries.gossip, time.monotonic
         )
-        self._intake = Intake(
+        self._inbox = Inbox(
             identity.peer_id,
             handlers,
             self._limits,
             self._gossip,
             self._deliveries.relay,
-            self._contacts.penalise,
+            self._peers.penalise,
             time.monotonic,
         )
         self._rpc_socket, self._tools_address = rpc_socket, tools_address
@@ -116,10 +116,10 @@ class Network:
         self._runtime.prepare()
         service = Service(
             self._limits,
-            self._intake,
+            self._inbox,
             self._host.source,
             self._handlers.find_blob,
-            self._contacts.neighbours.on_degree,
+            self._peers.neighbours.on_degree,
             time.monotonic,
         )
         self._server = RpcServer(service, self._rpc_socket, self._tools_address)
@@ -130,7 +130,7 @@ class Network:
         except BaseException:
             await self.stop()
             raise
-        self._contacts.start()
+        self._peers.start()
         self._twins.suspect(self._own_pinned)
 
     async def stop(self) -> None:
@@ -141,13 +141,13 @@ class Network:
         self._running = False
         await _within(STOP_SECONDS, "the questions to peers", self._views.stop())
         await _within(STOP_SECONDS, "the dials of our own identity", self._twins.stop())
-        await _within(STOP_SECONDS, "the dials under way", self._contacts.stop())
-        await _within(STOP_SECONDS, "the conversations", self._conversations.stop())
+        await _within(STOP_SECONDS, "the dials under way", self._peers.stop())
+        await _within(STOP_SECONDS, "the channels to peers", self._channels.stop())
         self._host.refuse_calls()
         if self._server is not None:
             await _within(STOP_SECONDS, "the gRPC server", self._server.stop())
         await self._host.stop()
-        await self._intake.stop()
+        await self._inbox.stop()
         self._runtime.close()
 
     # --- peers
@@ -182,7 +182,7 @@ class Network:
             PeerUnreachable: it did not answer, or proved another identity.
             ConfigError: not a multiaddr with ``/p2p/ID``.
         """
-        return await self._contacts.connect(address)
+        return await self._peers.connect(address)
 
     async def ping(self, peer: str) -> int:
         """The round trip to a peer by libp2p's ping, in microseconds; connects when needed.
@@ -205,7 +205,7 @@ class Network:
 
         Malformed ones, names, and what exceeds the limits are ignored.
         """
-        self._contacts.learn(peer, addresses)
+        self._peers.learn(peer, addresses)
 
     def known_at(self, addresses: Sequence[str]) -> None:
         """A peer says that it knows us at these addresses: see whether another process has our identity."""
@@ -218,24 +218,24 @@ class Network:
 
     def neighbours(self) -> list[str]:
         """The connected peers to which gossip is passed, at most 16."""
-        return self._contacts.neighbours.chosen()
+        return self._peers.neighbours.chosen()
 
     def connected_peers(self) -> list[str]:
         """All peers with a live connection."""
-        return self._contacts.neighbours.connected
+        return self._peers.neighbours.connected
 
     def known_peers(self) -> dict[str, list[str]]:
         """Peers whose addresses are known, with these addresses (full multiaddrs)."""
-        return self._contacts.known()
+        return self._peers.known()
 
     def remote_ips(self, peer: str) -> frozenset[str]:
         """The IP addresses at the other end of the live connections with that peer."""
-        return self._contacts.remote_ips(peer)
+        return self._peers.remote_ips(peer)
 
     async def lost(self, peer: str, seconds: float) -> None:
         """Return once a peer that was connected at some time has been away for so many seconds, though it was
         dialled."""
-        await self._contacts.lost(peer, seconds)
+        await self._peers.lost(peer, seconds)
 
     # --- envelopes
 
@@ -297,7 +297,7 @@ class Network:
         """
         try:
             async with asyncio.timeout(timeout):
-                return await dialback.ask(await self._conversations.stub(peer), port, timeout)
+                return await dialback.ask(await self._channels.stub(peer), port, timeout)
         except TransportError as error:
             return DialBack(False, "", str(error))
         except TimeoutError:
@@ -316,7 +316,7 @@ class Network:
             TransportError: it could not be fetched within ``timeout`` seconds.
             DataError: the peer does not have it for us, or it is larger than ``max_bytes``.
         """
-        connect = functools.partial(self._conversations.stub, peer)
+        connect = functools.partial(self._channels.stub, peer)
         return await blobs.fetch(connect, digest, max_bytes=max_bytes, timeout=timeout, sink=sink)
 
     async def forward(
@@ -351,29 +351,29 @@ class Network:
         """
         return Metrics(
             (
-                *self._contacts.metrics(),
+                *self._peers.metrics(),
                 *await self._host.metrics(),
-                *self._intake.metrics(),
+                *self._inbox.metrics(),
                 *self._gossip.metrics(),
-                *self._conversations.metrics(),
+                *self._channels.metrics(),
             )
         )
 
     # --- what the host tells and asks
 
-    def on_link(self, peer: str, ip: str, up: bool) -> None:
+    def on_connection(self, peer: str, ip: str, up: bool) -> None:
         """A libp2p connection came up or went."""
-        now = self._contacts.on_link(peer, ip, up)
-        conversation = self._conversations.get(peer)
-        if up and conversation is not None:
-            conversation.on_link(True)
-        if self._contacts.is_connected(peer) == now or not self._running:
+        now = self._peers.on_connection(peer, ip, up)
+        channel = self._channels.get(peer)
+        if up and channel is not None:
+            channel.on_connection(True)
+        if self._peers.is_connected(peer) == now or not self._running:
             return
-        self._contacts.on_peer(peer, now)
-        if not now and conversation is not None:
-            conversation.on_link(False)
-        for target in self._contacts.neighbours.chosen():
-            self._conversations[target].want()
+        self._peers.on_peer(peer, now)
+        if not now and channel is not None:
+            channel.on_connection(False)
+        for target in self._peers.neighbours.chosen():
+            self._channels[target].want()
         if now:
             self._views.on_peer(peer)
         self._handlers.on_peer(peer, now)
@@ -386,10 +386,10 @@ class Network:
         """Ask the user about a stream."""
         return self._handlers.admit(peer, protocol, preamble) if self._running else None
 
-    def on_missing_link(self, peer: str) -> None:
+    def on_missing_connection(self, peer: str) -> None:
         """A stream waits for a connection with that peer."""
         if self._running:
-            self._contacts.dial_soon(peer)
+            self._peers.dial_soon(peer)
 
     def on_twin(self, ip: str) -> None:
         """Another process has our identity."""
@@ -398,7 +398,7 @@ class Network:
     def on_garbage(self, peer: str, points: float) -> None:
         """A connection ended because that peer broke the rules."""
         if self._running:
-            self._contacts.penalise(peer, points)
+            self._peers.penalise(peer, points)
 
 
 async def _within(seconds: float, what: str, stopping: Coroutine[Any, Any, None]) -> None:

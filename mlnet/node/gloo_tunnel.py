@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Detours:
+class GlooTunnelServer:
     """Opens the ways that the trainer asks for, and lets the members through to its port.
 
     Args:

@@ -21,7 +21,7 @@ from mlnet.errors import ConfigError
 from mlnet.net.types import REDIS_PROTOCOL, Target
 from mlnet.node import offer
 from mlnet.node.ledger import Ledger, Receipt
-from mlnet.node.task import TaskRun
+from mlnet.node.task import NodeTask
 from mlnet.protocol.commands import (
     CancelTimer,
     Command,
@@ -76,7 +76,7 @@ class NodeServer:
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
         self.node = Node(self.wire.seal, options.terms, options.deadlines, state.begun(MAX_ENDED))
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
-        self._runs: dict[str, TaskRun] = {}
+        self._runs: dict[str, NodeTask] = {}
         self._clients: dict[str, str] = {}
         self._books: dict[str, Book] = {}
         self._unrecorded: dict[str, Receipt] = {}
@@ -221,11 +221,11 @@ class NodeServer:
         for step in steps:
             self._carry_out(step)
 
-    def _run(self, task: str) -> TaskRun:
+    def _run(self, task: str) -> NodeTask:
         if task not in self._runs:
             announcement = self.node.members[task].announcement
             self._clients[task] = announcement.sender
-            self._runs[task] = TaskRun(
+            self._runs[task] = NodeTask(
                 task,
                 announcement.sender,
                 self.node.members[task].definition,
@@ -274,7 +274,7 @@ class NodeServer:
         self._later(self._discard(task, run, keep=owed))
         self._show(task, command)
 
-    async def _discard(self, task: str, run: TaskRun | None, *, keep: bool) -> None:
+    async def _discard(self, task: str, run: NodeTask | None, *, keep: bool) -> None:
         if run is not None:
             await run.release()
         if not keep:

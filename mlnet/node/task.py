@@ -33,7 +33,7 @@ from mlnet.util import files, hosts
 logger = logging.getLogger(__name__)
 
 
-class TaskRun:
+class NodeTask:
     """A node's resources for one task.
 
     Args:

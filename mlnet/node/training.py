@@ -13,7 +13,7 @@ from mlnet.driver import blob_holders
 from mlnet.driver.messenger import Wire
 from mlnet.driver.options import NodeOptions
 from mlnet.errors import DataError, MlnetError, TrainingError
-from mlnet.node.gloo_tunnel import Detours
+from mlnet.node.gloo_tunnel import GlooTunnelServer
 from mlnet.node.liveness import watched
 from mlnet.node.redis import TaskRedis
 from mlnet.protocol.commands import Plan
@@ -22,7 +22,7 @@ from mlnet.protocol.wire.messages import MAX_METRIC
 from mlnet.task import definition as task_definition
 from mlnet.task import schema
 from mlnet.training import gloo_tunnel, partition
-from mlnet.training.ipc import Finished, Progress, Scored, Segment, TrainingPlan
+from mlnet.training.ipc import Finished, Progress, Scored, Segment, TrainJob
 from mlnet.training.process import Trainer
 from mlnet.util import files
 
@@ -60,7 +60,7 @@ class TaskTraining:
         self._tell = tell
         self._trainer: Trainer | None = None
         self._members: frozenset[str] = frozenset()
-        self._detours: Detours | None = None
+        self._gloo_tunnels: GlooTunnelServer | None = None
         self._blobs: dict[str, Path] = {}
         self._model: Path | None = None
 
@@ -88,7 +88,7 @@ class TaskTraining:
         """End the process and the ways to other members."""
         trainer, self._trainer = self._trainer, None
         try:
-            await self._close_detours()
+            await self._close_gloo_tunnels()
         finally:
             if trainer is not None:
                 await trainer.stop()
@@ -109,7 +109,7 @@ class TaskTraining:
 
     def admit_rank(self, peer: str, attempt: str) -> tuple[str, int] | None:
         """Where this node's trainer listens for another member's."""
-        return None if self._detours is None else self._detours.target(peer, attempt)
+        return None if self._gloo_tunnels is None else self._gloo_tunnels.target(peer, attempt)
 
     def find_blob(self, peer: str, digest: str) -> Path | None:
         """A verified segment, or the model."""
@@ -150,12 +150,12 @@ class TaskTraining:
             self._tell(_progressed(attempt, event))
         raise TrainingError("the trainer ended without a result")
 
-    async def _request(self, attempt: int, plan: Plan, rank: int, paths: Mapping[int, Path]) -> TrainingPlan:
+    async def _request(self, attempt: int, plan: Plan, rank: int, paths: Mapping[int, Path]) -> TrainJob:
         segments = tuple(
             Segment(str(paths[index]) if index in paths else None, segment.hash, segment.rows)
             for index, segment in enumerate(plan.segments)
         )
-        return TrainingPlan(
+        return TrainJob(
             definition=task_definition.to_plain(self._definition),
             seed=plan.digest,
             rank=rank,
@@ -163,7 +163,7 @@ class TaskTraining:
             segments=segments,
             inputs=plan.inputs,
             host=gloo_tunnel.listening(self._task, attempt, rank, plan.hosts),
-            detour=str(await self._open_detours(attempt, plan.nodes)),
+            gloo_tunnel=str(await self._open_gloo_tunnels(attempt, plan.nodes)),
             endpoints=tuple([str(await self._redis.endpoint(peer)) for peer in (plan.master, plan.slave)]),
             task=self._task,
             attempt=attempt,
@@ -174,18 +174,18 @@ class TaskTraining:
             max_parameters=self._options.terms.max_parameters,
         )
 
-    async def _open_detours(self, attempt: int, nodes: Sequence[str]) -> Path:
+    async def _open_gloo_tunnels(self, attempt: int, nodes: Sequence[str]) -> Path:
         """Where the trainer asks for ways to members that are reached by way of the tunnel."""
-        await self._close_detours()
+        await self._close_gloo_tunnels()
         control = self._runtime / f"d{attempt}"
-        self._detours = Detours(self._wire.network, control, self._task, attempt, nodes)
-        self._detours.start()
+        self._gloo_tunnels = GlooTunnelServer(self._wire.network, control, self._task, attempt, nodes)
+        self._gloo_tunnels.start()
         return control
 
-    async def _close_detours(self) -> None:
-        detours, self._detours = self._detours, None
-        if detours is not None:
-            await detours.stop()
+    async def _close_gloo_tunnels(self) -> None:
+        gloo_tunnels, self._gloo_tunnels = self._gloo_tunnels, None
+        if gloo_tunnels is not None:
+            await gloo_tunnels.stop()
 
     def _rendezvous(self, plan: Plan) -> int:
         """ms for all ranks to meet: the slowest may still download while the others wait."""

@@ -31,7 +31,7 @@ FIRST_BACKOFF, MAX_BACKOFF = 0.02, 0.5
 _LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, BusyLoadingError, ReadOnlyError)
 
 
-class Link:
+class FailoverClient:
     """A connection pool to the master, looked for again when it is lost. Threads may share it.
 
     Args:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mlnet.errors import StoreError
 
 if TYPE_CHECKING:
-    from mlnet.store.failover_client import Link
+    from mlnet.store.failover_client import FailoverClient
 
 MAX_VALUE = 16 << 20
 """Bytes of a value."""
@@ -53,12 +53,12 @@ class KeyStore:
     """
 
     def __init__(self, endpoints: Sequence[Path], namespace: str, timeout: float = 60.0) -> None:
-        from mlnet.store.failover_client import Link
+        from mlnet.store.failover_client import FailoverClient
 
         if not _NAMESPACE.fullmatch(namespace):
             raise StoreError(f"{namespace!r} is no namespace; it is mlnet:TASK:ATTEMPT")
         self.timeout = timeout
-        self._link: Link = Link(endpoints)
+        self._link: FailoverClient = FailoverClient(endpoints)
         self._prefix = f"{namespace}:k:"
         self._changes = f"{namespace}:changes"
         self._client = uuid.uuid4().hex

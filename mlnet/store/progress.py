@@ -67,9 +67,9 @@ class ProgressLog:
     """
 
     def __init__(self, endpoints: Sequence[Path], task: str, attempt: int) -> None:
-        from mlnet.store.failover_client import Link
+        from mlnet.store.failover_client import FailoverClient
 
-        self._link = Link(endpoints, silence=APPEND_TIMEOUT)
+        self._link = FailoverClient(endpoints, silence=APPEND_TIMEOUT)
         self._key = key(task, attempt)
         self._not_before = 0.0
 

@@ -31,7 +31,7 @@ def carry_out(line: bytes, tell: Callable[[ipc.Event], None]) -> tuple[ipc.Event
     """Do what one line of JSON says.
 
     Args:
-        line: a plan.
+        line: a job.
         tell: told of progress.
 
     Returns:
@@ -40,7 +40,7 @@ def carry_out(line: bytes, tell: Callable[[ipc.Event], None]) -> tuple[ipc.Event
     try:
         command = ipc.decode_plan(line)
         torch.set_num_threads(command.threads)
-        if isinstance(command, ipc.ScorePlan):
+        if isinstance(command, ipc.ScoreJob):
             return score(command), 0
         return _train(command, tell), 0
     except MlnetError as error:
@@ -49,7 +49,7 @@ def carry_out(line: bytes, tell: Callable[[ipc.Event], None]) -> tuple[ipc.Event
         return ipc.Failed("TrainingError", explain(error)), TrainingError.exit_code
 
 
-def _train(command: ipc.TrainingPlan, tell: Callable[[ipc.Event], None]) -> ipc.Finished:
+def _train(command: ipc.TrainJob, tell: Callable[[ipc.Event], None]) -> ipc.Finished:
     log = ProgressLog([Path(path) for path in command.endpoints], command.task, command.attempt)
 
     def report(progress: ipc.Progress) -> None:
@@ -86,7 +86,7 @@ def explain(error: Exception) -> str:
     return f"training failed: {text}"
 
 
-def score(command: ipc.ScorePlan) -> ipc.Scored:
+def score(command: ipc.ScoreJob) -> ipc.Scored:
     """Measure a model from elsewhere on segments that it has not seen.
 
     Raises:

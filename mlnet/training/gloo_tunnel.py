@@ -58,7 +58,7 @@ def listening(task: str, attempt: int, rank: int, hosts: Sequence[str]) -> str:
     return hosts[rank] if direct else address(task, attempt, rank)
 
 
-class Detour:
+class GlooTunnelClient:
     """The trainer's half: tells the node what to open.
 
     Args:

@@ -17,7 +17,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """One segment of the plan.
+    """One segment of the job.
 
     Attributes:
         path: the file; None where this rank does not need it.
@@ -30,7 +30,7 @@ class Segment(msgspec.Struct, frozen=True):
     rows: Annotated[int, Meta(ge=1)]
 
 
-class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
+class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
     """Train a model together with the other ranks.
 
     Attributes:
@@ -49,7 +49,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"
         step_timeout_s: for a step, after which a silent rank is given up.
         threads: processor threads of this process.
         max_parameters: the operator's limit.
-        detour: unix socket path at which the node opens ways to ranks that are reached through its tunnel;
+        gloo_tunnel: unix socket path at which the node opens tunnels to ranks that are not reached directly;
             empty for none.
     """
 
@@ -68,7 +68,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"
     step_timeout_s: Seconds = 120.0
     threads: Annotated[int, Meta(ge=1)] = 1
     max_parameters: Annotated[int, Meta(ge=1)] = 1 << 31
-    detour: str = ""
+    gloo_tunnel: str = ""
 
     @property
     def namespace(self) -> str:
@@ -76,7 +76,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, tag_field="command", tag="train"
         return f"mlnet:{self.task}:{self.attempt}"
 
 
-class ScorePlan(msgspec.Struct, frozen=True, tag_field="command", tag="score"):
+class ScoreJob(msgspec.Struct, frozen=True, tag_field="command", tag="score"):
     """Measure a model on segments that it has not seen.
 
     Attributes:
@@ -92,11 +92,11 @@ class ScorePlan(msgspec.Struct, frozen=True, tag_field="command", tag="score"):
     threads: Annotated[int, Meta(ge=1)] = 1
 
 
-Plan: TypeAlias = TrainingPlan | ScorePlan
+Plan: TypeAlias = TrainJob | ScoreJob
 
 
 class Ready(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
-    """The child is up and waits for a plan."""
+    """The child is up and waits for a job."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
@@ -134,7 +134,7 @@ class Finished(msgspec.Struct, frozen=True, tag_field="event", tag="finished"):
         size: of the file, bytes.
         rows_trained: by rank, all epochs together.
         steps: done.
-        seconds: from the plan's arrival.
+        seconds: from the arrival of the job.
     """
 
     metrics: dict[str, float]
@@ -165,7 +165,7 @@ class Scored(msgspec.Struct, frozen=True, tag_field="event", tag="scored"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):
-    """The plan could not be carried out.
+    """The job could not be carried out.
 
     Attributes:
         error: name of the class of :mod:`mlnet.errors`.
@@ -184,9 +184,9 @@ _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def decode_plan(line: bytes) -> Plan:
-    """The plan in a line; raises msgspec.DecodeError."""
-    plan: Plan = _plans.decode(line)
-    return plan
+    """The job in a line; raises msgspec.DecodeError."""
+    job: Plan = _plans.decode(line)
+    return job
 
 
 def decode_event(line: bytes) -> Event:

@@ -24,19 +24,19 @@ from mlnet.task import definition as task
 from mlnet.training import architecture, evaluation, partition
 from mlnet.training.architecture import Architecture
 from mlnet.training.ddp import replicate
-from mlnet.training.ipc import Finished, Progress, Segment, TrainingPlan
+from mlnet.training.ipc import Finished, Progress, Segment, TrainJob
 from mlnet.training.model import Model, build, save_model
-from mlnet.training.optimizer import Optimization
+from mlnet.training.optimizer import FunctionalOptimizer
 
 _PROGRESS_SECONDS = 0.1
 _DRIFT = 1e-3
 
 
-def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
+def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
     """Train with the other ranks of an initialised process group, and write the model.
 
     Args:
-        plan: what to do.
+        job: what to do.
         report: told of progress, about ten times a second and at the end of each epoch.
 
     Raises:
@@ -45,70 +45,70 @@ def train(plan: TrainingPlan, report: Callable[[Progress], None]) -> Finished:
         RuntimeError: from torch, when another rank is lost.
     """
     began = time.monotonic()
-    definition = task.from_plain(plan.definition)
-    optimization = definition.ml.optimizer
-    description = architecture.of_definition(definition, plan.inputs)
-    description.require_parameters(plan.max_parameters)
+    definition = task.from_plain(job.definition)
+    spec = definition.ml.optimizer
+    description = architecture.of_definition(definition, job.inputs)
+    description.require_parameters(job.max_parameters)
 
-    segment_rows = [segment.rows for segment in plan.segments]
-    cut = partition.cut(sum(segment_rows), plan.world, definition.ml.validation.strategy.size)
-    shard = cut[plan.rank]
-    features, labels = load_rows(plan, description, shard)
+    segment_rows = [segment.rows for segment in job.segments]
+    cut = partition.cut(sum(segment_rows), job.world, definition.ml.validation.strategy.size)
+    shard = cut[job.rank]
+    features, labels = load_rows(job, description, shard)
     trained, validation = slice(0, shard.trained), slice(shard.trained, None)
     if not any(each.validated for each in cut):
         validation = trained  # so few rows that no rank can spare one
 
-    torch.manual_seed(int.from_bytes(partition.seed(plan.seed, "dropout", plan.rank)[:8], "big") >> 1)
-    model = build(description, optimization.initializer, partition.seed(plan.seed, "weights"))
-    optimizer = Optimization(model.parameters(), definition.ml.optimizer)
+    torch.manual_seed(int.from_bytes(partition.seed(job.seed, "dropout", job.rank)[:8], "big") >> 1)
+    model = build(description, spec.initializer, partition.seed(job.seed, "weights"))
+    optimizer = FunctionalOptimizer(model.parameters(), definition.ml.optimizer)
     replica = replicate(model)
     criterion = functional.cross_entropy if description.classifier else squared_error
-    steps = partition.steps(cut, optimization.batch_size)
-    ticker = Ticker(optimization.epochs, steps, report)
+    steps = partition.steps(cut, spec.batch_size)
+    reporter = ProgressReporter(spec.epochs, steps, report)
 
     metrics: dict[str, float] = {}
-    for epoch in range(optimization.epochs):
+    for epoch in range(spec.epochs):
         order = torch.from_numpy(
-            permutation(shard.trained, partition.seed(plan.seed, "rows", epoch, plan.rank))
+            permutation(shard.trained, partition.seed(job.seed, "rows", epoch, job.rank))
         )
         model.train()
         for step in range(steps):
             total = partition.batch_rows(cut, step, steps)
             if not total:
                 continue
-            start, stop = partition.batch(cut, plan.rank, step, steps)
+            start, stop = partition.batch(cut, job.rank, step, steps)
             rows = order[start:stop]
             optimizer.zero_grad()
             loss = criterion(replica(features[rows]), labels[rows], reduction="sum")
-            torch.autograd.backward(loss * (plan.world / total))
+            torch.autograd.backward(loss * (job.world / total))
             optimizer.step()
-            ticker.step(epoch, step, loss, len(rows))
+            reporter.step(epoch, step, loss, len(rows))
         align(model)
         metrics = reduced_metrics(model, features[validation], labels[validation])
-        ticker.epoch(epoch, metrics[description.loss], metrics.get("Accuracy"))
+        reporter.epoch(epoch, metrics[description.loss], metrics.get("Accuracy"))
     del replica
 
-    output = Path(plan.output)
+    output = Path(job.output)
     save_model(model, output)
     content = output.read_bytes()
     sha256 = hashlib.sha256(content)
-    require_agreement(sha256.digest(), plan.world)
+    require_agreement(sha256.digest(), job.world)
     return Finished(
         metrics={name: metrics[name] for name in definition.ml.evaluation_metrics},
         accuracy=metrics.get("Accuracy"),
         loss=metrics[description.loss],
-        model=plan.output,
+        model=job.output,
         sha256=sha256.hexdigest(),
         size=len(content),
         rows_trained=partition.rows_trained(
-            segment_rows, plan.world, definition.ml.validation.strategy.size, optimization.epochs
+            segment_rows, job.world, definition.ml.validation.strategy.size, spec.epochs
         ),
-        steps=optimization.epochs * steps,
+        steps=spec.epochs * steps,
         seconds=round(time.monotonic() - began, 3),
     )
 
 
-def load_rows(plan: TrainingPlan, description: Architecture, shard: partition.Shard) -> tuple[Tensor, Tensor]:
+def load_rows(job: TrainJob, description: Architecture, shard: partition.Shard) -> tuple[Tensor, Tensor]:
     """Features float32 (rows, inputs) and labels of this rank's shard.
 
     Raises:
@@ -118,8 +118,8 @@ def load_rows(plan: TrainingPlan, description: Architecture, shard: partition.Sh
     labels = [
         torch.empty(0, dtype=torch.int64) if description.classifier else torch.empty(0, description.outputs)
     ]
-    for part in partition.parts([segment.rows for segment in plan.segments], shard.start, shard.stop):
-        rows, targets = read_part(plan.segments[part.segment], part, description)
+    for part in partition.parts([segment.rows for segment in job.segments], shard.start, shard.stop):
+        rows, targets = read_part(job.segments[part.segment], part, description)
         features.append(rows)
         labels.append(targets)
     return torch.cat(features), torch.cat(labels)
@@ -205,7 +205,7 @@ def require_agreement(digest: bytes, world: int) -> None:
         raise TrainingError(f"the members disagree on the model: ranks {different} have another than rank 0")
 
 
-class Ticker:
+class ProgressReporter:
     """Reports progress at a bounded rate."""
 
     def __init__(self, epochs: int, steps: int, report: Callable[[Progress], None]) -> None:

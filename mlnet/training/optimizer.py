@@ -16,7 +16,7 @@ from torch.optim.sgd import sgd
 from mlnet.task.schema import AdamParameters, Optimizer, SgdParameters
 
 
-class Optimization:
+class FunctionalOptimizer:
     """Changes weights by their gradients.
 
     Args:

@@ -21,8 +21,8 @@ from mlnet.training.ipc import (
     Progress,
     Ready,
     Scored,
-    ScorePlan,
-    TrainingPlan,
+    ScoreJob,
+    TrainJob,
     decode_event,
     encode,
 )
@@ -42,7 +42,7 @@ _ERRORS: dict[str, type[MlnetError]] = {
 
 
 class Trainer:
-    """A child process that imports torch at once and then waits for one plan.
+    """A child process that imports torch at once and then waits for one job.
 
     Start it while there is something else to wait for; :meth:`stop` it in any case.
 
@@ -102,19 +102,19 @@ class Trainer:
             self._ready = True
 
     async def run(
-        self, plan: Plan, seconds: float = SCORE_SECONDS
+        self, job: Plan, seconds: float = SCORE_SECONDS
     ) -> AsyncIterator[Progress | Finished | Scored]:
-        """Carry out a plan; the child ends with it.
+        """Carry out a job; the child ends with it.
 
         Args:
-            plan: what to do.
+            job: what to do.
             seconds: for a ScorePlan; a TrainingPlan brings its own deadlines.
 
         Yields:
             Progress, and last Finished or Scored.
 
         Raises:
-            TrainingError: with the child's reason; also when it dies, or is silent beyond the plan's
+            TrainingError: with the child's reason; also when it dies, or is silent beyond the job's
                 deadlines.
             DataError: what it was given to read is wrong.
         """
@@ -122,19 +122,19 @@ class Trainer:
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101 - it was opened as a pipe
         try:
-            stdin.write(encode(plan) + b"\n")
+            stdin.write(encode(job) + b"\n")
             await stdin.drain()
             stdin.close()
         except (BrokenPipeError, ConnectionResetError):
             raise await self._death() from None
-        if isinstance(plan, TrainingPlan):
-            seconds = plan.rendezvous_timeout_s + plan.step_timeout_s
+        if isinstance(job, TrainJob):
+            seconds = job.rendezvous_timeout_s + job.step_timeout_s
         # The child's own deadlines pass first, because it can say more about what it waits for.
         event = await self._event(seconds + _MARGIN_SECONDS, "to begin")
         while isinstance(event, Progress):
             yield event
-            if isinstance(plan, TrainingPlan):
-                seconds = plan.step_timeout_s
+            if isinstance(job, TrainJob):
+                seconds = job.step_timeout_s
             event = await self._event(seconds + _MARGIN_SECONDS, "for a training step")
         if isinstance(event, Failed):
             raise _ERRORS.get(event.error, TrainingError)(event.reason)
@@ -154,8 +154,8 @@ class Trainer:
             DataError: the model is not what the definition describes, or a segment cannot be read.
             TrainingError: its answers are not finite, or the child failed.
         """
-        plan = ScorePlan(task.to_plain(definition), str(model), tuple(map(str, segments)))
-        async for event in self.run(plan):
+        job = ScoreJob(task.to_plain(definition), str(model), tuple(map(str, segments)))
+        async for event in self.run(job):
             if isinstance(event, Scored):
                 return event
         raise TrainingError("the scoring process ended without a result")

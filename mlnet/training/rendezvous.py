@@ -12,8 +12,8 @@ from torch._C._distributed_c10d import ProcessGroupGloo, Store
 
 from mlnet.errors import StoreError, TrainingError
 from mlnet.store import KeyStore
-from mlnet.training.gloo_tunnel import Detour
-from mlnet.training.ipc import TrainingPlan
+from mlnet.training.gloo_tunnel import GlooTunnelClient
+from mlnet.training.ipc import TrainJob
 
 BACKEND = "mlnet"
 _GLOO_THREADS = 2
@@ -28,23 +28,25 @@ class RendezvousStore(Store):
     Args:
         keys: where the values are.
         timeout: how long a value is waited for unless a call or :meth:`set_timeout` says otherwise.
-        detour: opens the ways to ranks that are reached through the node's tunnel; None for nowhere.
+        gloo_tunnel: opens the ways to ranks that are reached through the node's tunnel; None for nowhere.
     """
 
     _alive: list[RendezvousStore] = []  # noqa: RUF012 - shared by all, on purpose
     """Torch's C++ half keeps no reference to the Python half, which must outlive it."""
 
-    def __init__(self, keys: KeyStore, timeout: timedelta, detour: Detour | None = None) -> None:
+    def __init__(
+        self, keys: KeyStore, timeout: timedelta, gloo_tunnel: GlooTunnelClient | None = None
+    ) -> None:
         super().__init__()
-        self._keys, self._detour = keys, detour
+        self._keys, self._gloo_tunnel = keys, gloo_tunnel
         self.set_timeout(timeout)
         RendezvousStore._alive.append(self)
 
     def set(self, key: str, value: str | bytes) -> None:
         """Give a key a value."""
         octets = _octets(value)
-        if self._detour is not None:
-            self._detour.publish(octets)
+        if self._gloo_tunnel is not None:
+            self._gloo_tunnel.publish(octets)
         self._keys.set(key, octets)
 
     def get(self, key: str) -> bytes:
@@ -93,7 +95,7 @@ class RendezvousStore(Store):
 
     def clone(self) -> RendezvousStore:
         """Another store of the same keys."""
-        return RendezvousStore(self._keys, self._timeout, self._detour)
+        return RendezvousStore(self._keys, self._timeout, self._gloo_tunnel)
 
     @property
     def _timeout(self) -> timedelta:
@@ -107,8 +109,8 @@ class RendezvousStore(Store):
             values = self._keys.multi_get(keys, seconds)
         except TimeoutError as error:
             raise dist.DistStoreError(f"wait timeout after {seconds:g} s: {error}") from error
-        if self._detour is not None:
-            self._detour.read(values)
+        if self._gloo_tunnel is not None:
+            self._gloo_tunnel.read(values)
         return values
 
     compareSet = compare_set  # noqa: N815
@@ -119,21 +121,21 @@ class RendezvousStore(Store):
     hasExtendedApi = has_extended_api  # noqa: N815
 
 
-def join(plan: TrainingPlan) -> None:
+def join(job: TrainJob) -> None:
     """Make the default process group, in which this process is a rank among the others.
 
     Args:
-        plan: says who this is, where the others are met and how long.
+        job: says who this is, where the others are met and how long.
 
     Raises:
-        TrainingError: they did not all come in time, or this machine cannot listen on the plan's address.
+        TrainingError: they did not all come in time, or this machine cannot listen on the address of the job.
         StoreError: the task's Redis servers cannot be reached.
     """
-    rendezvous, step = timedelta(seconds=plan.rendezvous_timeout_s), timedelta(seconds=plan.step_timeout_s)
+    rendezvous, step = timedelta(seconds=job.rendezvous_timeout_s), timedelta(seconds=job.step_timeout_s)
 
     def create(store: Store, rank: int, world: int, timeout: timedelta) -> ProcessGroupGloo:
         options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-        options._devices = [ProcessGroupGloo.create_device(hostname=plan.host)]
+        options._devices = [ProcessGroupGloo.create_device(hostname=job.host)]
         options._threads = _GLOO_THREADS
         options._timeout = rendezvous
         group = ProcessGroupGloo(store, rank, world, options)
@@ -142,19 +144,19 @@ def join(plan: TrainingPlan) -> None:
 
     if BACKEND not in dist.Backend.backend_list:
         dist.Backend.register_backend(BACKEND, create, devices=["cpu"])
-    keys = KeyStore([Path(path) for path in plan.endpoints], plan.namespace, plan.rendezvous_timeout_s)
-    detour = None
-    if plan.detour:
-        detour = Detour(Path(plan.detour), plan.task, plan.attempt, plan.rank, plan.world)
-    store = RendezvousStore(keys, rendezvous, detour)
+    keys = KeyStore([Path(path) for path in job.endpoints], job.namespace, job.rendezvous_timeout_s)
+    gloo_tunnel = None
+    if job.gloo_tunnel:
+        gloo_tunnel = GlooTunnelClient(Path(job.gloo_tunnel), job.task, job.attempt, job.rank, job.world)
+    store = RendezvousStore(keys, rendezvous, gloo_tunnel)
     try:
-        dist.init_process_group(BACKEND, store=store, rank=plan.rank, world_size=plan.world, timeout=step)
+        dist.init_process_group(BACKEND, store=store, rank=job.rank, world_size=job.world, timeout=step)
     except StoreError:
         raise
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
-            f"the {plan.world} members did not meet within {plan.rendezvous_timeout_s:g} s"
-            f" (this one listens on {plan.host}): {str(error).splitlines()[0][:300]}"
+            f"the {job.world} members did not meet within {job.rendezvous_timeout_s:g} s"
+            f" (this one listens on {job.host}): {str(error).splitlines()[0][:300]}"
         ) from error
 
 

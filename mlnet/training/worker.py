@@ -1,6 +1,6 @@
 """The trainer: ``python -m mlnet.training.worker PARENT [MEMORY]``, started by :mod:`mlnet.training.process`.
 
-It imports torch, says that it is ready, reads one plan from standard input, carries it out and ends. Standard
+It imports torch, says that it is ready, reads one job from standard input, carries it out and ends. Standard
 output holds the lines of :mod:`mlnet.training.ipc` and nothing else.
 """
 
@@ -18,7 +18,7 @@ from mlnet.util.subprocesses import die_with_parent
 
 
 def main(parent: int, memory: int | None) -> NoReturn:
-    """Carry out the plan that comes over standard input, and end the process.
+    """Carry out the job that comes over standard input, and end the process.
 
     Args:
         parent: process id with which this process lives and dies.

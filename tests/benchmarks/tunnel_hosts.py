@@ -58,13 +58,13 @@ class Ours(Way):
         await self._host.start()
         return f"{self._host.listen_addresses[0]}/p2p/{self._identity.peer_id}"
 
-    def on_link(self, peer: str, ip: str, up: bool) -> None:
+    def on_connection(self, peer: str, ip: str, up: bool) -> None:
         """See HostEvents."""
 
     def on_reached(self, remote: str, host: str, port: int) -> None:
         pass
 
-    def on_missing_link(self, peer: str) -> None:
+    def on_missing_connection(self, peer: str) -> None:
         """See HostEvents."""
 
     def on_twin(self, ip: str) -> None:
@@ -91,7 +91,7 @@ class Ours(Way):
         await self._host.stop()
 
     def kind(self) -> str:
-        session = self._host._links.session(self._peer)
+        session = self._host._connections.session(self._peer)
         return "" if session is None else type(session).__module__.rpartition(".")[2]
 
 

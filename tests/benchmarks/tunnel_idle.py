@@ -26,7 +26,7 @@ from mlnet.net.addresses import split_full
 from mlnet.net.muxer.select import Muxing, open_muxing
 from mlnet.net.muxer.yamux import YamuxSession
 from mlnet.net.transport import libp2p_patches, listening
-from mlnet.net.transport.admission import Door
+from mlnet.net.transport.admission import Admission
 from mlnet.net.transport.trio_thread import TrioThread
 from mlnet.net.types import Limits
 
@@ -75,7 +75,7 @@ class Idle:
         async with at_once:
             with trio.fail_after(DIAL_SECONDS):
                 made = upgrader(create_new_key_pair(), Muxing(Limits(), None))
-                raw = await libp2p_patches.Tcp(Door(Limits(), time.monotonic), {}).dial(address)
+                raw = await libp2p_patches.Tcp(Admission(Limits(), time.monotonic), {}).dial(address)
                 secured = await made.upgrade_security(raw, True, peer)
                 session = await made.upgrade_connection(secured, peer)
             assert self._nursery is not None

@@ -38,7 +38,7 @@ async def test_a_host_accepts_more_than_three_hundred_connections_in_its_life() 
             await client.disconnect(peer)
             await client_events.until_up(0)
             await events.until_up(0)
-        assert sum(up for _, _, up in events.links) == 320
+        assert sum(up for _, _, up in events.connections) == 320
 
 
 async def test_a_peer_is_redialled_at_once_after_a_failed_dial() -> None:
@@ -113,7 +113,7 @@ async def test_idle_connections_do_not_keep_a_peer_out() -> None:
                 )
             await client.dial(peer, server.listen_addresses)
             await events.until_up(1)
-            assert server._door.under_way <= 8
+            assert server._admission.under_way <= 8
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_a_banned_peer_cannot_connect_until_the_ban_expires() -> None:
         with contextlib.suppress(PeerUnreachable):
             await client.dial(peer, server.listen_addresses)
         await client_events.until_up(0)
-        assert events.links == []
+        assert events.connections == []
         await server.disconnect(client_id, 0.001)
         await asyncio.to_thread(threading.Event().wait, 0.01)
         await client.dial(peer, server.listen_addresses)
@@ -310,7 +310,7 @@ async def test_a_network_ends_though_a_part_of_it_does_not(
     before = set(threading.enumerate())
     async with asyncio.timeout(SECONDS), nodes(2) as (a, b):
         await join(a, b)
-        monkeypatch.setattr(a.network._conversations, "stop", never)
+        monkeypatch.setattr(a.network._channels, "stop", never)
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
         "the conversations did not end within 0.1 s"
     ]

@@ -85,7 +85,7 @@ async def test_idle_connections_from_many_addresses_do_not_keep_a_peer_out() -> 
                 stack.enter_context(knock(server, source))
             await client.dial(peer, server.listen_addresses)
             await events.until_up(1)
-            assert server._door.under_way <= PATIENT.handshakes
+            assert server._admission.under_way <= PATIENT.handshakes
 
 
 async def test_an_attacker_that_comes_again_and_again_does_not_keep_a_peer_out() -> None:
@@ -96,7 +96,7 @@ async def test_an_attacker_that_comes_again_and_again_does_not_keep_a_peer_out()
                 await client.dial(peer, server.listen_addresses)
                 await events.until_up(1)
             await events.until_up(0)
-        assert server._door.failed[Failure.EVICTED] > 0
+        assert server._admission.failed[Failure.EVICTED] > 0
 
 
 async def test_a_slow_handshake_is_cut_and_its_address_shut_out_until_the_ban_expires() -> None:
@@ -109,9 +109,9 @@ async def test_a_slow_handshake_is_cut_and_its_address_shut_out_until_the_ban_ex
             await ends(slow)
             drip.cancel()
             await settled(server)
-        assert server._door.failed == {Failure.EXPIRED: 1}
+        assert server._admission.failed == {Failure.EXPIRED: 1}
         assert await ends(knock(server)) == b""
-        assert server._door.refused[Refusal.BANNED] == 1
+        assert server._admission.refused[Refusal.BANNED] == 1
         # Nobody else pays for it.
         await client.dial(peer, server.listen_addresses)
         await events.until_up(1)
@@ -150,9 +150,9 @@ async def test_garbage_is_scored_and_ends_at_once(garbage: bytes) -> None:
         bad.sendall(garbage)
         await ends(bad)
         await settled(server)
-        assert server._door.failed == {Failure.GARBAGE: 1}
+        assert server._admission.failed == {Failure.GARBAGE: 1}
         assert await ends(knock(server)) == b""
-        assert server._door.refused == {Refusal.BANNED: 1}
+        assert server._admission.refused == {Refusal.BANNED: 1}
 
 
 async def test_a_ban_spares_the_peers_that_are_connected_from_that_address() -> None:
@@ -165,7 +165,7 @@ async def test_a_ban_spares_the_peers_that_are_connected_from_that_address() -> 
             bad.sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(200))
             await ends(bad)
         await settled(server)
-        assert server._door.banned == 1
+        assert server._admission.banned == 1
         async with hosting() as (neighbour, _, _):
             await neighbour.dial(peer, server.listen_addresses)
             await events.until_up(2)
@@ -177,7 +177,7 @@ async def test_a_flood_of_connections_of_one_address_is_closed_at_once() -> None
         connections = [knock(server) for _ in range(20)]
         answers = await asyncio.gather(*map(first_byte, connections))
         assert sum(map(bool, answers)) == 4
-        assert server._door.refused == {Refusal.RATE: 16}
+        assert server._admission.refused == {Refusal.RATE: 16}
         for connection in connections:
             connection.close()
 
@@ -202,7 +202,7 @@ async def test_too_many_connections_of_an_address_are_told_to_go_away() -> None:
         await events.until_up(3)
         late = await bad.dial(address(server, peer))
         assert (GO_AWAY, 0, 0, 0) in await late.frames()
-        assert server._links.turned == {Turned.ADDRESS: 1}
+        assert server._connections.turned == {Turned.ADDRESS: 1}
         assert events.up == 3
         # Nobody else pays for it.
         async with hosting() as (client, _, _):
@@ -232,7 +232,7 @@ async def test_a_peer_that_breaks_the_rules_is_scored_down_and_so_is_its_address
         await events.until(lambda: bool(events.garbage))
         assert [peer for peer, _ in events.garbage] == [identity.peer_id]
         assert server._endings == {Ending.PROTOCOL: 1}
-        assert server._door.bans == 1
+        assert server._admission.bans == 1
 
 
 async def test_a_peer_that_breaks_the_rules_again_is_shut_out() -> None:
@@ -293,11 +293,11 @@ async def test_nothing_is_remembered_of_a_peer_that_has_gone() -> None:
             await events.until_up(1)
             if not count:
                 # The search finds a peer that is here.
-                assert any(one is server._links._by_peer for one in holders(names))
+                assert any(one is server._connections._by_peer for one in holders(names))
             await connection.close()
             await events.until_up(0)
         del identity, connection
-        events.links.clear()
+        events.connections.clear()
         bad.forget()
         await settled(server, LINGERING)
         await bad.settled(LINGERING)

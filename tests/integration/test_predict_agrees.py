@@ -25,7 +25,7 @@ from mlnet.cli.app import app
 from mlnet.data import Dataset, deliver, split
 from mlnet.errors import DataError
 from mlnet.task import definition as task
-from mlnet.training.ipc import Segment, TrainingPlan
+from mlnet.training.ipc import Segment, TrainJob
 from mlnet.training.loop import train
 from mlnet.training.model import load_model
 from mlnet.training.predict import predict
@@ -157,7 +157,7 @@ def trained(folder: Path, dataset: dict[str, Any], **changes: Any) -> Trained:
     )
     cut = split(made, folder, folder)
     segments = tuple(Segment(str(part.path), part.digest, part.rows) for part in cut.segments[:8])
-    plan = TrainingPlan(
+    plan = TrainJob(
         definition=task.to_plain(made),
         seed="seed",
         rank=0,

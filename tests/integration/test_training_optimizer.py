@@ -11,7 +11,7 @@ import torch
 from support.datasets import definition
 from torch.nn import functional
 
-from mlnet.training.optimizer import Optimization
+from mlnet.training.optimizer import FunctionalOptimizer
 
 SGD = {"learning_rate": 0.1}
 ADAM = {"learning_rate": 0.01}
@@ -36,7 +36,7 @@ def test_the_same_weights_as_torch(kind: str, parameters: dict[str, float]) -> N
     ).ml.optimizer
     models = [torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)]
     models[1].load_state_dict(models[0].state_dict())
-    ours = Optimization(models[0].parameters(), task)
+    ours = FunctionalOptimizer(models[0].parameters(), task)
     theirs = getattr(torch.optim, kind)(models[1].parameters(), **task.arguments)
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):

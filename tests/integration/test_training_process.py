@@ -21,7 +21,7 @@ from mlnet.task import definition as task
 from mlnet.task.schema import Initializer
 from mlnet.training import architecture
 from mlnet.training.child import carry_out
-from mlnet.training.ipc import Failed, Ready, ScorePlan, decode_event
+from mlnet.training.ipc import Failed, Ready, ScoreJob, decode_event
 from mlnet.training.model import build, save_model
 from mlnet.training.process import Trainer
 
@@ -43,11 +43,11 @@ def has_ended(descriptor: int, seconds: float) -> bool:
     return bool(select.select([descriptor], [], [], seconds)[0])
 
 
-def bad_score() -> ScorePlan:
-    return ScorePlan(task.to_plain(definition()), "/missing", ("/missing",))
+def bad_score() -> ScoreJob:
+    return ScoreJob(task.to_plain(definition()), "/missing", ("/missing",))
 
 
-async def drain(trainer: Trainer, plan: ScorePlan) -> None:
+async def drain(trainer: Trainer, plan: ScoreJob) -> None:
     async for _ in trainer.run(plan):
         pass
 
@@ -103,7 +103,7 @@ async def test_memory_is_limited(tmp_path: Path) -> None:
         build(architecture.of_definition(task_definition, 200_000), Initializer(), bytes(8)),
         tmp_path / "model",
     )
-    plan = ScorePlan(task.to_plain(task_definition), str(tmp_path / "model"), (str(segments[0].path),))
+    plan = ScoreJob(task.to_plain(task_definition), str(tmp_path / "model"), (str(segments[0].path),))
     trainer = await Trainer.start(memory=1 << 20)
     try:
         with pytest.raises(TrainingError, match="memory"):

@@ -29,7 +29,7 @@ from mlnet.task import definition as task
 from mlnet.task.schema import Initializer, TaskDefinition
 from mlnet.training import architecture, partition
 from mlnet.training.architecture import Architecture, Dense
-from mlnet.training.ipc import Finished, Progress, Segment, TrainingPlan
+from mlnet.training.ipc import Finished, Progress, Segment, TrainJob
 from mlnet.training.model import Model, build, load_model, save_model
 from mlnet.training.process import Trainer
 
@@ -77,11 +77,11 @@ async def trainers(count: int, **options: Any) -> AsyncIterator[list[Trainer]]:
 
 def plans(
     work: Path, world: int, definition: TaskDefinition, dataset: Dataset, endpoint: Path, **changes: Any
-) -> list[TrainingPlan]:
+) -> list[TrainJob]:
     chosen = dataset.segments[: definition.training_segments]
     rows = [segment.rows for segment in chosen]
     return [
-        TrainingPlan(
+        TrainJob(
             definition=task.to_plain(definition),
             seed=SEED,
             rank=rank,
@@ -106,7 +106,7 @@ def plans(
     ]
 
 
-async def run(trainer: Trainer, plan: TrainingPlan) -> tuple[list[Progress], Finished]:
+async def run(trainer: Trainer, plan: TrainJob) -> tuple[list[Progress], Finished]:
     progress: list[Progress] = []
     async for event in trainer.run(plan):
         if isinstance(event, Finished):
@@ -245,7 +245,7 @@ async def test_a_regression_and_more_ranks_than_a_step_has_rows(tmp_path: Path, 
     assert finished.metrics == {"MSE": finished.loss}
 
 
-async def first_progress(trainer: Trainer, plan: TrainingPlan, seen: asyncio.Event) -> None:
+async def first_progress(trainer: Trainer, plan: TrainJob, seen: asyncio.Event) -> None:
     async for _ in trainer.run(plan):
         seen.set()
 

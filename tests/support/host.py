@@ -21,7 +21,7 @@ class Events:
     """Records links."""
 
     def __init__(self) -> None:
-        self.links: list[tuple[str, str, bool]] = []
+        self.connections: list[tuple[str, str, bool]] = []
         self.garbage: list[tuple[str, float]] = []
         self.reached: list[tuple[str, str]] = []
         self.twins: list[str] = []
@@ -29,12 +29,12 @@ class Events:
         self.peer = ""
         self._changed = asyncio.Event()
 
-    def on_link(self, peer: str, ip: str, up: bool) -> None:
-        self.links.append((peer, ip, up))
+    def on_connection(self, peer: str, ip: str, up: bool) -> None:
+        self.connections.append((peer, ip, up))
         self.up += 1 if up else -1
         self._changed.set()
 
-    def on_missing_link(self, peer: str) -> None:
+    def on_missing_connection(self, peer: str) -> None:
         pass
 
     def on_twin(self, ip: str) -> None:

@@ -51,17 +51,17 @@ class NativeSession(StreamOwner):
     """A connection that a :class:`Carrier` carries from :meth:`start` on.
 
     Args:
-        carrier: moves the bytes.
+        reactor: moves the bytes.
         conn: the noise session; see :func:`can_carry`.
         peer_id: the peer that it proved.
         remote: the TCP address at the other end; None when it is not known.
     """
 
     def __init__(
-        self, carrier: Carrier, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None
+        self, reactor: NativeReactor, conn: ISecureConn, peer_id: ID, *, remote: tuple[str, int] | None = None
     ) -> None:
         super().__init__(conn, peer_id, remote=remote)
-        self.carrier = carrier
+        self.reactor = reactor
         self._number: int | None = None
         self._streams: dict[int, NativeStream] = {}
 
@@ -74,7 +74,7 @@ class NativeSession(StreamOwner):
         """Hand the connection over and wait for its end; libp2p starts it in a task of its own."""
         try:
             try:
-                self._number = self.carrier.add(self)
+                self._number = self.reactor.add(self)
             except OSError as error:
                 self.on_end(Ending.GONE, f"it could not be carried: {error}")
                 return
@@ -94,7 +94,7 @@ class NativeSession(StreamOwner):
                 await self.secured_conn.close()
                 self.event_closed.set()
             else:
-                self.carrier.reactor.close(self._number, 0)
+                self.reactor.native.close(self._number, 0)
         with trio.move_on_after(CLOSE_SECONDS):
             await self.event_closed.wait()
 
@@ -115,7 +115,7 @@ class NativeSession(StreamOwner):
         if self.ending is not None or self._number is None:
             raise MuxedConnUnavailable("the session is over")
         try:
-            number, descriptor = self.carrier.reactor.open(self._number)
+            number, descriptor = self.reactor.native.open(self._number)
         except BlockingIOError as error:
             raise MuxedConnUnavailable(f"{MAX_STREAMS} streams are open") from error
         except OSError as error:
@@ -144,18 +144,18 @@ class NativeSession(StreamOwner):
 
     def catch_up(self) -> None:
         """Learn now what the native thread has done since."""
-        self.carrier.catch_up()
+        self.reactor.catch_up()
 
     def reset_stream(self, stream: NativeStream) -> None:
         """End a stream at once."""
         if self._number is not None:
-            self.carrier.reactor.reset(self._number, stream.number)
+            self.reactor.native.reset(self._number, stream.number)
 
     def splice_stream(self, stream: NativeStream, pair: int, descriptor: int) -> None:
         """Put a socket in the place of a stream's own; both are gone if it is over."""
         if self._number is None:
             raise MuxedStreamReset("the session did not start")
-        self.carrier.reactor.splice(self._number, stream.number, pair, descriptor)
+        self.reactor.native.splice(self._number, stream.number, pair, descriptor)
 
 
 def _noise(conn: object) -> tuple[SecureSession, Any, trio.SocketStream] | None:
@@ -200,7 +200,7 @@ def can_carry(conn: object) -> bool:
     return _noise(conn) is not None
 
 
-class Carrier:
+class NativeReactor:
     """The native thread of a host, and who is told what happens there.
 
     Args:
@@ -211,7 +211,7 @@ class Carrier:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.reactor = _session.Reactor(
+        self.native = _session.Reactor(
             max_window=MAX_WINDOW,
             max_streams=MAX_STREAMS,
             max_memory=limits.tunnel_bytes,
@@ -231,13 +231,13 @@ class Carrier:
     async def _run(self) -> None:
         with self._scope:
             while True:
-                await trio.lowlevel.wait_readable(self.reactor.event_fd)
+                await trio.lowlevel.wait_readable(self.native.event_fd)
                 self.catch_up()
 
     def stop(self) -> None:
         """End the thread and what is left of the sessions."""
         self._scope.cancel()
-        self.reactor.stop()
+        self.native.stop()
         for session in self._sessions.values():
             session.on_end(Ending.CLOSED, "the host stops")
         self._sessions.clear()
@@ -256,7 +256,7 @@ class Carrier:
         unread, rest = conn._drain(None), _HandedOver(conn)
         descriptor = stream.socket.detach()
         try:
-            number = self.reactor.add(
+            number = self.native.add(
                 descriptor,
                 session.is_initiator,
                 bytes(sealing.k),
@@ -274,7 +274,7 @@ class Carrier:
 
     def catch_up(self) -> None:
         """Hand out what has happened since the last time."""
-        while news := self.reactor.take():
+        while news := self.native.take():
             for kind, number, stream, descriptor, reason in news:
                 session = self._sessions.get(number)
                 if session is None:
@@ -290,4 +290,4 @@ class Carrier:
 
     def counters(self) -> dict[str, int]:
         """What the thread has counted."""
-        return self.reactor.counters()
+        return self.native.counters()

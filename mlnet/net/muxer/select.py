@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from libp2p.abc import ISecureConn
     from libp2p.peer.id import ID
 
-    from mlnet.net.muxer.native import Carrier
+    from mlnet.net.muxer.native import NativeReactor
     from mlnet.net.types import Limits
 
 Implementation = Literal["native", "python"]
@@ -59,25 +59,25 @@ class Muxing:
 
     Args:
         limits: bounds on them.
-        carrier: the native thread; None for sessions in Python.
+        reactor: the native thread; None for sessions in Python.
     """
 
-    def __init__(self, limits: Limits, carrier: Carrier | None) -> None:
-        self._limits, self._carrier = limits, carrier
+    def __init__(self, limits: Limits, reactor: NativeReactor | None) -> None:
+        self._limits, self._reactor = limits, reactor
         self._counters: Counter[str] = Counter()
 
     @property
     def implementation(self) -> Implementation:
         """Which one it is."""
-        return "python" if self._carrier is None else "native"
+        return "python" if self._reactor is None else "native"
 
     def session(self, conn: ISecureConn, peer_id: ID, remote: tuple[str, int] | None) -> Session:
         """A session over a secured connection with that TCP address."""
-        if self._carrier is not None:
+        if self._reactor is not None:
             from mlnet.net.muxer.native import NativeSession, can_carry
 
             if can_carry(conn):
-                return NativeSession(self._carrier, conn, peer_id, remote=remote)
+                return NativeSession(self._reactor, conn, peer_id, remote=remote)
         return YamuxSession(
             conn,
             peer_id,
@@ -90,7 +90,7 @@ class Muxing:
 
     def counters(self) -> Mapping[str, int]:
         """What the native thread, or Python in its place, has counted."""
-        return dict(self._counters) if self._carrier is None else self._carrier.counters()
+        return dict(self._counters) if self._reactor is None else self._reactor.counters()
 
 
 @contextlib.asynccontextmanager
@@ -99,11 +99,11 @@ async def open_muxing(limits: Limits) -> AsyncIterator[Muxing]:
     if implementation() == "python":
         yield Muxing(limits, None)
         return
-    from mlnet.net.muxer.native import Carrier
+    from mlnet.net.muxer.native import NativeReactor
 
-    carrier = Carrier(limits)
-    carrier.start()
+    reactor = NativeReactor(limits)
+    reactor.start()
     try:
-        yield Muxing(limits, carrier)
+        yield Muxing(limits, reactor)
     finally:
-        carrier.stop()
+        reactor.stop()

@@ -21,7 +21,7 @@ MAX_DIALS = 4
 """Dials of the maintenance at a time."""
 
 
-class Connector:
+class Dialer:
     """Dials peers, each at most once at a time.
 
     Args:

@@ -13,7 +13,7 @@ REDIAL_SECONDS = 0.5
 """Between two dials of a peer that may itself come back meanwhile."""
 
 
-class Presence:
+class Liveness:
     """Tells those who wait that a peer has gone for good.
 
     Args:

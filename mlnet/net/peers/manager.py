@@ -13,8 +13,8 @@ from mlnet.identity.keys import parse_peer_id
 from mlnet.net import addresses as addressing
 from mlnet.net.metric import Metric, single
 from mlnet.net.peers.address_book import AddressBook
-from mlnet.net.peers.dialer import Connector
-from mlnet.net.peers.liveness import Presence
+from mlnet.net.peers.dialer import Dialer
+from mlnet.net.peers.liveness import Liveness
 from mlnet.net.peers.neighbours import Neighbours
 from mlnet.net.rates import Scores
 from mlnet.net.transport.host import Host
@@ -23,7 +23,7 @@ from mlnet.net.types import TOOL, Limits
 logger = logging.getLogger(__name__)
 
 
-class Contacts:
+class PeerManager:
     """What a node knows of other peers, and does to stay connected with them.
 
     Args:
@@ -53,20 +53,20 @@ class Contacts:
             if peer != own:
                 self._book.pin(peer, dialable)
         self.neighbours = Neighbours(limits)
-        self._connector = Connector(host, self._book, self.neighbours, limits, on_unreachable)
-        self._presence = Presence(self.neighbours, self._connector.connect, limits.known_peers)
-        self._links: dict[str, Counter[str]] = {}
+        self._dialer = Dialer(host, self._book, self.neighbours, limits, on_unreachable)
+        self._liveness = Liveness(self.neighbours, self._dialer.connect, limits.known_peers)
+        self._connections: dict[str, Counter[str]] = {}
         self._scores = Scores(limits.garbage_score, limits.garbage_fade_seconds, time.monotonic)
         self._bans = 0
         self._disconnecting: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to keep connections."""
-        self._connector.start()
+        self._dialer.start()
 
     async def stop(self) -> None:
         """End it; can be called again, and before :meth:`start`."""
-        await self._connector.stop()
+        await self._dialer.stop()
         for task in self._disconnecting:
             task.cancel()
         await asyncio.gather(*self._disconnecting, return_exceptions=True)
@@ -81,7 +81,7 @@ class Contacts:
             ConfigError: not a multiaddr with ``/p2p/ID``.
         """
         dialable, peer = addressing.split_full(address)
-        await self._connector.connect(peer, [dialable])
+        await self._dialer.connect(peer, [dialable])
         self._book.learn(peer, [dialable])
         return peer
 
@@ -92,7 +92,7 @@ class Contacts:
         except ValueError:
             return
         if self._book.learn(peer, addresses):
-            self._connector.wake()
+            self._dialer.wake()
 
     def known(self) -> dict[str, list[str]]:
         """Peers whose addresses are known, with these addresses (full multiaddrs)."""
@@ -100,30 +100,30 @@ class Contacts:
 
     # --- who is connected
 
-    def on_link(self, peer: str, ip: str, up: bool) -> bool:
+    def on_connection(self, peer: str, ip: str, up: bool) -> bool:
         """A libp2p connection came up or went; whether the peer has one now. If that is another answer than
         before, :meth:`on_peer` is to be called."""
-        ips = self._links.setdefault(peer, Counter())
+        ips = self._connections.setdefault(peer, Counter())
         ips[ip] += 1 if up else -1
         if ips[ip] <= 0:
             del ips[ip]
         if not ips:
-            del self._links[peer]
+            del self._connections[peer]
         return bool(ips)
 
     def on_peer(self, peer: str, connected: bool) -> None:
         """A peer's first connection is up, or its last one has gone."""
         if connected:
             self.neighbours.add(peer)
-            self._connector.on_connected(peer)
+            self._dialer.on_connected(peer)
         else:
             self.neighbours.remove(peer)
-            self._connector.wake()
-        self._presence.on_peer(peer, connected)
+            self._dialer.wake()
+        self._liveness.on_peer(peer, connected)
 
     def remote_ips(self, peer: str) -> frozenset[str]:
         """The IP addresses at the other end of the live connections with that peer."""
-        return frozenset(self._links.get(peer, ()))
+        return frozenset(self._connections.get(peer, ()))
 
     def degree(self) -> int:
         """Connected peers."""
@@ -139,15 +139,15 @@ class Contacts:
         Raises:
             PeerUnreachable: no address answered.
         """
-        await self._connector.connect(peer)
+        await self._dialer.connect(peer)
 
     def dial_soon(self, peer: str) -> None:
         """Begin to bring one up; nobody is told how that went."""
-        self._connector.dial_soon(peer)
+        self._dialer.dial_soon(peer)
 
     async def lost(self, peer: str, seconds: float) -> None:
         """See :meth:`mlnet.net.peers.liveness.Presence.lost`."""
-        await self._presence.lost(peer, seconds)
+        await self._liveness.lost(peer, seconds)
 
     # --- who is shut out
 

@@ -17,7 +17,7 @@ import grpc
 
 from mlnet.errors import StorageError
 from mlnet.identity.envelope import Envelope
-from mlnet.net.receiving.inbox import Intake, Verdict
+from mlnet.net.receiving.inbox import Disposition, Inbox
 from mlnet.net.sending.outbox import MAX_FRAME_ENVELOPES, Outcome, Route
 from mlnet.net.types import MAX_ENVELOPE_BYTES, TOOL, Source
 from mlnet.rpc import mlnet_pb2 as pb
@@ -51,7 +51,7 @@ class _Batch:
     numbers: Sequence[int]
     envelopes: Sequence[Envelope]
     route: Route
-    screened: list[Verdict | None]
+    screened: list[Disposition | None]
     opened: asyncio.Future[Sequence[object]]
     size: int
 
@@ -61,15 +61,15 @@ class Exchange:
 
     Args:
         source: who calls.
-        intake: where envelopes go.
+        inbox: where envelopes go.
         context: the call.
         on_degree: ``(peer, connections)`` as the caller states it.
     """
 
     def __init__(
-        self, source: Source, intake: Intake, context: Any, on_degree: Callable[[str, int], None]
+        self, source: Source, inbox: Inbox, context: Any, on_degree: Callable[[str, int], None]
     ) -> None:
-        self._source, self._intake, self._context = source, intake, context
+        self._source, self._inbox, self._context = source, inbox, context
         self._on_degree = on_degree
         self._write_lock = asyncio.Lock()
         self._batches: deque[_Batch] = deque()
@@ -120,20 +120,20 @@ class Exchange:
     async def _take(self, frame: pb.Frame) -> None:
         received = frame.envelopes
         if len(frame.sequences) not in (0, len(received)) or len(received) > MAX_FRAME_ENVELOPES:
-            self._intake.on_oversized(self._source.peer)
+            self._inbox.on_oversized(self._source.peer)
             await self._abort("a frame has at most 256 envelopes, and no sequence numbers or one for each")
         envelopes = [Envelope(one.yaml, one.signature) for one in received]
         sizes = [len(envelope.yaml) for envelope in envelopes]
         if sum(sizes) > MAX_ENVELOPE_BYTES:
-            self._intake.on_oversized(self._source.peer)
+            self._inbox.on_oversized(self._source.peer)
             await self._abort("a frame has at most 1 MiB of envelopes")
         numbers = list(frame.sequences) or [self._count + 1 + index for index in range(len(received))]
         self._count += len(received)
         route = Route(frame.to, frame.relayed, frame.hops)
         start = 0
-        if not self._intake.may_pass(self._source.peer, self._source.ip, sizes):
+        if not self._inbox.may_pass(self._source.peer, self._source.ip, sizes):
             for index, size in enumerate(sizes):
-                pause = self._intake.pause(self._source.peer, self._source.ip, size)
+                pause = self._inbox.pause(self._source.peer, self._source.ip, size)
                 if pause:
                     await self._begin(numbers[start:index], envelopes[start:index], route)
                     start = index
@@ -145,12 +145,12 @@ class Exchange:
         """Start to carry or to verify envelopes that may be handled now."""
         if not envelopes:
             return
-        if self._intake.is_foreign(route):
+        if self._inbox.is_foreign(route):
             for number, envelope in zip(numbers, envelopes, strict=True):
                 await self._start_carrying(number, envelope, route)
             return
-        screened = [self._intake.screen(envelope, self._source.peer, route) for envelope in envelopes]
-        opened = self._intake.open(
+        screened = [self._inbox.screen(envelope, self._source.peer, route) for envelope in envelopes]
+        opened = self._inbox.open(
             [envelope for envelope, known in zip(envelopes, screened, strict=True) if known is None]
         )
         size = sum(len(envelope.yaml) for envelope in envelopes)
@@ -168,11 +168,13 @@ class Exchange:
         answer = pb.Frame()
         for number, envelope, known in zip(batch.numbers, batch.envelopes, batch.screened, strict=True):
             try:
-                verdict = known or self._intake.accept(next(opened), envelope, self._source.peer, batch.route)
+                disposition = known or self._inbox.accept(
+                    next(opened), envelope, self._source.peer, batch.route
+                )
             except StorageError as error:
                 # It is not kept here, so it is not acknowledged: its sender still has it.
                 await self._context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-            self._add(answer, number, verdict)
+            self._add(answer, number, disposition)
         await self._answer(answer)
 
     async def _start_carrying(self, number: int, envelope: Envelope, route: Route) -> None:
@@ -184,19 +186,19 @@ class Exchange:
 
     async def _carry(self, number: int, envelope: Envelope, route: Route) -> None:
         answer = pb.Frame()
-        self._add(answer, number, await self._intake.carry(envelope, self._source.peer, route))
+        self._add(answer, number, await self._inbox.carry(envelope, self._source.peer, route))
         # The caller may be gone by now; it will send the envelope again by another way.
         with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             await self._answer(answer)
 
-    def _add(self, answer: pb.Frame, number: int, verdict: Verdict) -> None:
-        outcome = _OUTCOMES[verdict.outcome]
-        if self._ranges and answer.acknowledgements and not verdict.error:
+    def _add(self, answer: pb.Frame, number: int, disposition: Disposition) -> None:
+        outcome = _OUTCOMES[disposition.outcome]
+        if self._ranges and answer.acknowledgements and not disposition.error:
             last = answer.acknowledgements[-1]
             if last.outcome == outcome and number == max(last.through, last.sequence) + 1:
                 last.through = number
                 return
-        answer.acknowledgements.add(sequence=number, outcome=outcome, error=verdict.error)
+        answer.acknowledgements.add(sequence=number, outcome=outcome, error=disposition.error)
 
     async def _answer(self, answer: pb.Frame) -> None:
         if answer.acknowledgements:

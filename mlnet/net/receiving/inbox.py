@@ -24,7 +24,7 @@ MAX_SIGNATURE_BYTES = 64
 _GARBAGE, _CARRIED_GARBAGE = 1.0, 0.25
 
 
-class Verdict(NamedTuple):
+class Disposition(NamedTuple):
     """What the sender is told."""
 
     outcome: Outcome
@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
     wanted: bool = True
 
 
-_WANTED, _UNWANTED = Verdict(Outcome.ACCEPTED), Verdict(Outcome.ACCEPTED, wanted=False)
+_WANTED, _UNWANTED = Disposition(Outcome.ACCEPTED), Disposition(Outcome.ACCEPTED, wanted=False)
 
 
 class _Rates:
@@ -84,7 +84,7 @@ def _unfit(envelope: Envelope) -> str:
     return ""
 
 
-class Intake:
+class Inbox:
     """Decides about inbound envelopes.
 
     Args:
@@ -175,13 +175,13 @@ class Intake:
         """Whether the envelope is meant for another peer."""
         return route.to not in ("", self._own)
 
-    def screen(self, envelope: Envelope, source: str, route: Route) -> Verdict | None:
+    def screen(self, envelope: Envelope, source: str, route: Route) -> Disposition | None:
         """What becomes of an envelope without a look into it; None for one that is to be opened."""
         self.received += 1
         if reason := _unfit(envelope):
             self.on_oversized(source)
             self.refused += 1
-            return Verdict(Outcome.REFUSED, reason)
+            return Disposition(Outcome.REFUSED, reason)
         if route.hops:
             return None if self._gossip.admits(envelope, source) else _UNWANTED
         # Counted by the signature alone, which costs nothing; the user decides what a repetition means.
@@ -193,7 +193,7 @@ class Intake:
         """What the user's ``verify`` says of each envelope, for :meth:`accept`."""
         return self._verifier.start(envelopes)
 
-    def accept(self, opened: object, envelope: Envelope, source: str, route: Route) -> Verdict:
+    def accept(self, opened: object, envelope: Envelope, source: str, route: Route) -> Disposition:
         """Handle an envelope that is for us or for everybody, and that was opened."""
         try:
             if route.hops:
@@ -207,7 +207,7 @@ class Intake:
             self._score(source, _CARRIED_GARBAGE if route.relayed else _GARBAGE)
             self.refused += 1
             logger.debug("garbage from %s: %s", source or "a tool", error)
-            return Verdict(Outcome.REFUSED, str(error)[:512])
+            return Disposition(Outcome.REFUSED, str(error)[:512])
         return _WANTED if wanted else _UNWANTED
 
     def _handle(self, opened: object, source: str, gossip: bool) -> bool:
@@ -219,21 +219,23 @@ class Intake:
         """Verify no more."""
         await self._verifier.stop()
 
-    async def carry(self, envelope: Envelope, source: str, route: Route) -> Verdict:
+    async def carry(self, envelope: Envelope, source: str, route: Route) -> Disposition:
         """Hand an envelope to the peer it is meant for, and say what that peer said."""
         if source == TOOL or route.relayed or route.hops:
-            return Verdict(
+            return Disposition(
                 Outcome.REFUSED, "an envelope is passed on only for a peer, by one hop, and never as gossip"
             )
         if not self._relay_rates[source].try_take():
-            return Verdict(Outcome.UNREACHABLE, "this peer has too many envelopes passed on; try again later")
+            return Disposition(
+                Outcome.UNREACHABLE, "this peer has too many envelopes passed on; try again later"
+            )
         future = self._relay(envelope, route.to, RELAY_SECONDS)
         if future is None:
-            return Verdict(Outcome.UNREACHABLE, "not connected with that peer")
+            return Disposition(Outcome.UNREACHABLE, "not connected with that peer")
         outcome = await future
         if outcome is Outcome.ACCEPTED:
-            return Verdict(outcome)
+            return Disposition(outcome)
         if outcome is Outcome.REFUSED:
             self._score(source, _GARBAGE)
-            return Verdict(outcome, "the peer refused it")
-        return Verdict(Outcome.UNREACHABLE, "the peer did not acknowledge it")
+            return Disposition(outcome, "the peer refused it")
+        return Disposition(Outcome.UNREACHABLE, "the peer did not acknowledge it")

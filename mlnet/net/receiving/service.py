@@ -15,7 +15,7 @@ from mlnet.identity.envelope import Envelope
 from mlnet.net import blobs, dialback
 from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.net.receiving.exchange import MAX_CARRIED, Exchange
-from mlnet.net.receiving.inbox import Intake
+from mlnet.net.receiving.inbox import Inbox
 from mlnet.net.sending.grpc_channel import SERVER_OPTIONS, unix_target
 from mlnet.net.sending.outbox import DIRECT, Outcome
 from mlnet.net.types import TOOL, Limits, Source
@@ -36,7 +36,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
 
     Args:
         limits: what one peer may have under way.
-        intake: where envelopes go.
+        inbox: where envelopes go.
         find_source: the peer behind a ``context.peer()``; None for a tool.
         find_blob: see :class:`mlnet.net.types.Handlers`.
         on_degree: ``(peer, connections)`` as a caller states it.
@@ -46,13 +46,13 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
     def __init__(
         self,
         limits: Limits,
-        intake: Intake,
+        inbox: Inbox,
         find_source: Callable[[str], Source | None],
         find_blob: Callable[[str, str], Path | None],
         on_degree: Callable[[str, int], None],
         clock: Clock,
     ) -> None:
-        self._limits, self._intake = limits, intake
+        self._limits, self._inbox = limits, inbox
         self._find_source, self._find_blob, self._on_degree = find_source, find_blob, on_degree
         self._exchanges: dict[str, int] = {}
         self._fetches: dict[str, int] = {}
@@ -99,22 +99,22 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         source = await self._source(context)
         limit = MAX_CARRIED if source.peer == TOOL else MAX_EXCHANGES_PER_PEER
         async with self._slot(self._exchanges, source, limit, context):
-            await Exchange(source, self._intake, context, self._on_degree).run(request_iterator)
+            await Exchange(source, self._inbox, context, self._on_degree).run(request_iterator)
 
     async def Send(self, request: pb.Envelope, context: Any) -> pb.Receipt:  # noqa: N802
         """Take one envelope."""
         source = await self._source(context)
         limit = MAX_SENDS_OF_TOOLS if source.peer == TOOL else MAX_SENDS_PER_PEER
         async with self._slot(self._sends, source, limit, context):
-            await asyncio.sleep(self._intake.pause(source.peer, source.ip, len(request.yaml)))
+            await asyncio.sleep(self._inbox.pause(source.peer, source.ip, len(request.yaml)))
             envelope = Envelope(request.yaml, request.signature)
-            verdict = self._intake.screen(envelope, source.peer, DIRECT)
-            if verdict is None:
-                (opened,) = await self._intake.open([envelope])
-                verdict = self._intake.accept(opened, envelope, source.peer, DIRECT)
-        if verdict.outcome is not Outcome.ACCEPTED:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, verdict.error)
-        return pb.Receipt(accepted=verdict.wanted)
+            disposition = self._inbox.screen(envelope, source.peer, DIRECT)
+            if disposition is None:
+                (opened,) = await self._inbox.open([envelope])
+                disposition = self._inbox.accept(opened, envelope, source.peer, DIRECT)
+        if disposition.outcome is not Outcome.ACCEPTED:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, disposition.error)
+        return pb.Receipt(accepted=disposition.wanted)
 
     async def DialBack(self, request: pb.DialBackRequest, context: Any) -> pb.DialBackReply:  # noqa: N802
         """Dial the caller back, at the address that its connection has."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container
 _SPARE = 64
 
 
-class Deadlines:
+class ExpiryQueue:
     """Expires what is still there at its deadline.
 
     Args:

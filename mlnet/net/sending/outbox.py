@@ -1,4 +1,4 @@
-"""Envelopes that wait for one peer's acknowledgement. No I/O: the conversation with the peer takes frames
+"""Envelopes that wait for one peer's acknowledgement. No I/O: the channel to the peer takes frames
 from here."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlnet.identity.envelope import Envelope
-from mlnet.net.sending.expiry import Deadlines
+from mlnet.net.sending.expiry import ExpiryQueue
 from mlnet.net.types import MAX_ENVELOPE_BYTES, Limits
 from mlnet.rpc import mlnet_pb2 as pb
 
@@ -94,7 +94,7 @@ class Sending(asyncio.Future[T]):
         return cancelled
 
 
-class _Parcel:
+class QueuedEnvelope:
     """An envelope in an outbox."""
 
     __slots__ = ("envelope", "route", "sending", "sent", "size")
@@ -109,16 +109,16 @@ class Outbox:
 
     def __init__(self, limits: Limits, budget: Budget) -> None:
         self._limits, self._budget = limits, budget
-        self._parcels: dict[int, _Parcel] = {}
+        self._queued: dict[int, QueuedEnvelope] = {}
         self._unsent: deque[int] = deque()
-        self._deadlines = Deadlines(self._parcels, self._expire)
+        self._deadlines = ExpiryQueue(self._queued, self._expire)
         self._in_flight = 0
         self._next = 1
         self.changed = asyncio.Event()
         self.resent = 0
 
     def __len__(self) -> int:
-        return len(self._parcels)
+        return len(self._queued)
 
     def put(self, envelope: Envelope, timeout: float, route: Route) -> asyncio.Future[Outcome]:
         """Queue an envelope for at most ``timeout`` seconds. Cancelling the future takes it back."""
@@ -130,7 +130,7 @@ class Outbox:
         """Queue an envelope for at most ``timeout`` seconds; ``sending`` is told what becomes of it."""
         size = envelope.size + len(envelope.signature) + _OVERHEAD
         if (
-            len(self._parcels) >= self._limits.outbox_envelopes
+            len(self._queued) >= self._limits.outbox_envelopes
             or self._budget.used + size > self._budget.limit
         ):
             if sending is not None:
@@ -138,7 +138,7 @@ class Outbox:
             return
         sequence = self._next
         self._next += 1
-        self._parcels[sequence] = _Parcel(envelope, route, size, sending)
+        self._queued[sequence] = QueuedEnvelope(envelope, route, size, sending)
         if sending is not None:
             sending.expect(self, sequence)
         self._budget.used += size
@@ -154,13 +154,13 @@ class Outbox:
         self._settle(sequence, Outcome.TIMEOUT)
 
     def _settle(self, sequence: int, outcome: Outcome) -> None:
-        parcel = self._parcels.pop(sequence, None)
-        if parcel is None:
+        queued = self._queued.pop(sequence, None)
+        if queued is None:
             return
-        self._budget.used -= parcel.size
-        self._in_flight -= parcel.sent
-        if parcel.sending is not None:
-            parcel.sending.settle(outcome)
+        self._budget.used -= queued.size
+        self._in_flight -= queued.sent
+        if queued.sending is not None:
+            queued.sending.settle(outcome)
         self.changed.set()
 
     def next_frame(self) -> pb.Frame | None:
@@ -169,18 +169,18 @@ class Outbox:
         frame, route, total = pb.Frame(), None, 0
         envelopes, sequences = frame.envelopes, frame.sequences
         while self._unsent and self._in_flight < MAX_IN_FLIGHT and len(sequences) < MAX_FRAME_ENVELOPES:
-            parcel = self._parcels.get(self._unsent[0])
-            if parcel is None:
+            queued = self._queued.get(self._unsent[0])
+            if queued is None:
                 self._unsent.popleft()
                 continue
-            if route is not None and (parcel.route != route or total + parcel.size > MAX_ENVELOPE_BYTES):
+            if route is not None and (queued.route != route or total + queued.size > MAX_ENVELOPE_BYTES):
                 break
-            route = parcel.route
-            total += parcel.size
-            parcel.sent = True
+            route = queued.route
+            total += queued.size
+            queued.sent = True
             self._in_flight += 1
             sequences.append(self._unsent.popleft())
-            envelopes.add(yaml=parcel.envelope.yaml, signature=parcel.envelope.signature)
+            envelopes.add(yaml=queued.envelope.yaml, signature=queued.envelope.signature)
         if route is None:
             return None
         frame.to, frame.relayed, frame.hops = route.to, route.relayed, route.hops
@@ -193,23 +193,23 @@ class Outbox:
             first = one.sequence
             last = min(max(first, one.through), first + MAX_FRAME_ENVELOPES - 1)
             for sequence in range(first, last + 1):
-                parcel = self._parcels.get(sequence)
-                if parcel is not None and parcel.sent:
+                queued = self._queued.get(sequence)
+                if queued is not None and queued.sent:
                     self._settle(sequence, outcome)
 
     def rewind(self) -> None:
         """The stream broke: what was not acknowledged is sent again on the next one, in the same order."""
-        again = [sequence for sequence, parcel in self._parcels.items() if parcel.sent]
+        again = [sequence for sequence, queued in self._queued.items() if queued.sent]
         for sequence in again:
-            self._parcels[sequence].sent = False
+            self._queued[sequence].sent = False
         self.resent += len(again)
         self._in_flight = 0
-        self._unsent = deque(self._parcels)
+        self._unsent = deque(self._queued)
         if self._unsent:
             self.changed.set()
 
     def clear(self) -> None:
         """Settle everything as stopped."""
-        for sequence in list(self._parcels):
+        for sequence in list(self._queued):
             self._settle(sequence, Outcome.STOPPED)
         self._deadlines.clear()

@@ -22,12 +22,12 @@ from mlnet.rpc import mlnet_pb2 as pb
 logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
-IDLE_CONVERSATIONS = 16
-"""Conversations with peers that have gone are ended when there are so many, and as many as others."""
+IDLE_CHANNELS = 16
+"""Channels to peers that have gone are ended when there are so many, and as many as others."""
 
 
 class Surroundings(Protocol):
-    """What a conversation needs of the network."""
+    """What a channel needs of the network."""
 
     def degree(self) -> int:
         """Connected peers."""
@@ -39,7 +39,7 @@ class Surroundings(Protocol):
         """Bring one up; PeerUnreachable if that fails."""
 
 
-class Conversation:
+class PeerChannel:
     """Sends what its outbox holds over one Exchange stream at a time, and again over the next when that
     breaks."""
 
@@ -57,7 +57,7 @@ class Conversation:
         self._channel: Channel | None = None
         self._channel_lock = asyncio.Lock()
         self._stopped = False
-        self._task = asyncio.create_task(self._run(), name=f"conversation with {peer}")
+        self._task = asyncio.create_task(self._run(), name=f"channel to {peer}")
 
     @property
     def is_idle(self) -> bool:
@@ -69,7 +69,7 @@ class Conversation:
         self.wanted = True
         self.outbox.changed.set()
 
-    def on_link(self, up: bool) -> None:
+    def on_connection(self, up: bool) -> None:
         """A libp2p connection with the peer came up, or the last one went."""
         if up:
             self._linked.set()
@@ -86,7 +86,7 @@ class Conversation:
         await self._surroundings.connect_peer(self.peer)
         async with self._channel_lock:
             if self._stopped:
-                raise TransportError("the conversation has ended")
+                raise TransportError("the channel to the peer has ended")
             if self._channel is None:
                 self._channel = Channel(await self._host.open_tunnel(self.peer, RPC_PROTOCOL))
             return self._channel.stub
@@ -165,8 +165,8 @@ class Conversation:
                     await call.write(frame)
 
 
-class Conversations:
-    """The conversations of a node, made on demand.
+class PeerChannels:
+    """The channels of a node to its peers, made on demand.
 
     Args:
         host: carries them.
@@ -177,31 +177,31 @@ class Conversations:
     def __init__(self, host: Host, surroundings: Surroundings, limits: Limits) -> None:
         self._host, self._surroundings, self._limits = host, surroundings, limits
         self._budget = Budget(limits.outbox_bytes)
-        self._by_peer: dict[str, Conversation] = {}
+        self._by_peer: dict[str, PeerChannel] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False
-        self._tidy_at = IDLE_CONVERSATIONS
+        self._tidy_at = IDLE_CHANNELS
         self._resent = 0
 
-    def __getitem__(self, peer: str) -> Conversation:
-        conversation = self._by_peer.get(peer)
-        if conversation is None:
+    def __getitem__(self, peer: str) -> PeerChannel:
+        channel = self._by_peer.get(peer)
+        if channel is None:
             if self._stopped:
                 raise TransportError("the network has stopped")
             if len(self._by_peer) >= self._tidy_at:
                 self._end_idle()
-                self._tidy_at = max(IDLE_CONVERSATIONS, 2 * len(self._by_peer))
-            conversation = self._by_peer[peer] = Conversation(
+                self._tidy_at = max(IDLE_CHANNELS, 2 * len(self._by_peer))
+            channel = self._by_peer[peer] = PeerChannel(
                 peer, self._host, self._surroundings, self._limits, self._budget
             )
-        return conversation
+        return channel
 
     async def stub(self, peer: str) -> Any:
-        """A peer's service; see :meth:`Conversation.stub`."""
+        """A peer's service; see :meth:`PeerChannel.stub`."""
         return await self[peer].stub()
 
-    def get(self, peer: str) -> Conversation | None:
-        """The conversation with a peer if there is one."""
+    def get(self, peer: str) -> PeerChannel | None:
+        """The channel to a peer if there is one."""
         return self._by_peer.get(peer)
 
     def put(self, envelope: Envelope, peer: str, timeout: float, route: Route) -> asyncio.Future[Outcome]:
@@ -221,7 +221,7 @@ class Conversations:
 
     def metrics(self) -> list[Metric]:
         """Envelopes that wait for an acknowledgement, their bytes, and those that were sent again."""
-        outboxes = [conversation.outbox for conversation in self._by_peer.values()]
+        outboxes = [channel.outbox for channel in self._by_peer.values()]
         resent = self._resent + sum(outbox.resent for outbox in outboxes)
         waiting = sum(len(outbox) for outbox in outboxes)
         return [
@@ -236,16 +236,16 @@ class Conversations:
         ]
 
     def _end_idle(self) -> None:
-        for peer, conversation in list(self._by_peer.items()):
-            if conversation.is_idle:
+        for peer, channel in list(self._by_peer.items()):
+            if channel.is_idle:
                 del self._by_peer[peer]
-                self._resent += conversation.outbox.resent
-                task = asyncio.create_task(conversation.stop())
+                self._resent += channel.outbox.resent
+                task = asyncio.create_task(channel.stop())
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
 
     async def stop(self) -> None:
         """End all of them; what waits is settled as stopped."""
         self._stopped = True
-        conversations, self._by_peer = list(self._by_peer.values()), {}
-        await asyncio.gather(*self._ending, *(conversation.stop() for conversation in conversations))
+        channels, self._by_peer = list(self._by_peer.values()), {}
+        await asyncio.gather(*self._ending, *(channel.stop() for channel in channels))

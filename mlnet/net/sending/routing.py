@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from mlnet.identity.envelope import Envelope
 from mlnet.net.sending.outbox import DIRECT, Outcome, Route, Sending
-from mlnet.net.sending.peer_channel import Conversations
+from mlnet.net.sending.peer_channel import PeerChannels
 from mlnet.net.types import RELAY_SECONDS
 
 GOSSIP_SECONDS = 30.0
@@ -25,12 +25,12 @@ class Deliveries:
 
     Args:
         own: our peer id.
-        conversations: carry them.
+        channels: carry them.
         is_connected: whether a connection with a peer is up.
     """
 
-    def __init__(self, own: str, conversations: Conversations, is_connected: Callable[[str], bool]) -> None:
-        self._own, self._conversations, self._is_connected = own, conversations, is_connected
+    def __init__(self, own: str, channels: PeerChannels, is_connected: Callable[[str], bool]) -> None:
+        self._own, self._channels, self._is_connected = own, channels, is_connected
         self._under_way: set[asyncio.Future[bool]] = set()
 
     def send(
@@ -50,12 +50,12 @@ class Deliveries:
         result = Sending(asyncio.get_running_loop(), _is_accepted)
         helpers = [peer for peer in dict.fromkeys(via) if peer not in (to, self._own)]
         if not helpers and publish is None:
-            self._conversations.add(envelope, to, timeout, DIRECT, result)
+            self._channels.add(envelope, to, timeout, DIRECT, result)
             return result
         task = asyncio.ensure_future(
             deliver(
-                self._conversations.put,
-                self._conversations[to].broken,
+                self._channels.put,
+                self._channels[to].broken,
                 envelope,
                 to,
                 timeout=timeout,
@@ -79,11 +79,11 @@ class Deliveries:
         """Pass on what another peer sent for a connected one; None when it is not connected."""
         if not self._is_connected(to):
             return None
-        return self._conversations.put(envelope, to, seconds, Route(relayed=True))
+        return self._channels.put(envelope, to, seconds, Route(relayed=True))
 
     def gossip(self, envelope: Envelope, peer: str, hops: int) -> None:
         """Pass gossip on to a neighbour; nobody is told what became of it."""
-        self._conversations.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), None)
+        self._channels.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), None)
 
 
 async def deliver(

@@ -79,7 +79,7 @@ class Attempt:
         self.failure: Failure | None = None
 
 
-class Door:
+class Admission:
     """Decides which inbound connections may try to prove an identity, and for how long.
 
     When too many handshakes are under way, one of the busiest address goes, and of several such addresses
@@ -151,7 +151,7 @@ class Door:
             return True
         return address in self._left and self._clock() - self._left[address] < KNOWN_SECONDS
 
-    def on_link(self, ip: str, up: bool) -> None:
+    def on_connection(self, ip: str, up: bool) -> None:
         """A connection with a peer that has proved itself came up or went, by whoever's dial."""
         address = block(ip)
         self._peers[address] += 1 if up else -1

@@ -30,7 +30,7 @@ class Turned(enum.Enum):
 
 
 @dataclass(eq=False, slots=True)
-class Link:
+class Connection:
     """One libp2p connection.
 
     Attributes:
@@ -54,12 +54,12 @@ class Link:
         return not self.session.is_initiator
 
 
-class Links:
+class Connections:
     """Connections that were let in, each peer's oldest first."""
 
     def __init__(self, own: ID, limits: Limits) -> None:
         self._own, self._limits = own, limits
-        self._by_peer: dict[str, list[Link]] = {}
+        self._by_peer: dict[str, list[Connection]] = {}
         self._by_address: Counter[str] = Counter()
         self._banned: dict[str, float] = {}
         self.turned: Counter[Turned] = Counter()
@@ -81,18 +81,18 @@ class Links:
         """Whether that peer's connections are refused at present."""
         return self._banned.get(peer, 0.0) > time.monotonic()
 
-    def add(self, session: Session, ip: str) -> Link | Turned:
+    def add(self, session: Session, ip: str) -> Connection | Turned:
         """Let a connection in, or say why not."""
         turned = self._turned(session, ip)
         if turned is not None:
             self.turned[turned] += 1
             return turned
-        link = Link(str(session.peer_id), session, ip)
-        self._by_peer.setdefault(link.peer, []).append(link)
-        self._by_address[link.block] += link.is_inbound
+        connection = Connection(str(session.peer_id), session, ip)
+        self._by_peer.setdefault(connection.peer, []).append(connection)
+        self._by_address[connection.block] += connection.is_inbound
         self._added.set()
         self._added = trio.Event()
-        return link
+        return connection
 
     def _turned(self, session: Session, ip: str) -> Turned | None:
         peer = str(session.peer_id)
@@ -117,46 +117,50 @@ class Links:
         bound = allowance(self._limits.connections_per_address, address)
         return self._by_address[address] + more > bound
 
-    def _replaceable(self, peer: str, address: str) -> list[Link]:
-        return [link for link in self.of(peer) if link.is_inbound and link.block == address]
+    def _replaceable(self, peer: str, address: str) -> list[Connection]:
+        return [
+            connection
+            for connection in self.of(peer)
+            if connection.is_inbound and connection.block == address
+        ]
 
-    def remove(self, link: Link) -> None:
+    def remove(self, connection: Connection) -> None:
         """A connection has ended."""
-        links = self._by_peer[link.peer]
-        links.remove(link)
-        if not links:
-            del self._by_peer[link.peer]
-        self._by_address[link.block] -= link.is_inbound
-        if not self._by_address[link.block]:
-            del self._by_address[link.block]
+        connections = self._by_peer[connection.peer]
+        connections.remove(connection)
+        if not connections:
+            del self._by_peer[connection.peer]
+        self._by_address[connection.block] -= connection.is_inbound
+        if not self._by_address[connection.block]:
+            del self._by_address[connection.block]
 
-    def surplus(self, newest: Link) -> Link | None:
+    def surplus(self, newest: Connection) -> Connection | None:
         """The connection to close when the peer of this one, its address, or all together have too many.
 
         The newest stay: a peer that lost its machine is back before we notice that its old ones are dead.
         """
-        links = self.of(newest.peer)
-        if len(links) > self._limits.connections_per_peer:
-            return links[0]
+        connections = self.of(newest.peer)
+        if len(connections) > self._limits.connections_per_peer:
+            return connections[0]
         if self._is_crowded(newest.block):
             return self._replaceable(newest.peer, newest.block)[0]
         if len(self.all()) > self._limits.connections:
-            return links[0]
+            return connections[0]
         return None
 
-    def of(self, peer: str) -> list[Link]:
+    def of(self, peer: str) -> list[Connection]:
         """A peer's connections."""
         return list(self._by_peer.get(peer, ()))
 
-    def all(self) -> list[Link]:
+    def all(self) -> list[Connection]:
         """All connections."""
-        return [link for links in self._by_peer.values() for link in links]
+        return [connection for connections in self._by_peer.values() for connection in connections]
 
     def session(self, peer: str) -> Session | None:
         """The newest session with a peer that takes streams."""
-        for link in reversed(self._by_peer.get(peer, [])):
-            if link.session.is_established:
-                return link.session
+        for connection in reversed(self._by_peer.get(peer, [])):
+            if connection.session.is_established:
+                return connection.session
         return None
 
     async def wait_for_session(self, peer: str, seconds: float) -> Session | None:

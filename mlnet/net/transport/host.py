@@ -39,8 +39,8 @@ from mlnet.net.muxer.base import Ending, Session, Stream
 from mlnet.net.muxer.select import Muxing, open_muxing
 from mlnet.net.muxer.yamux import YamuxSession
 from mlnet.net.transport import dialling, libp2p_patches, listening, ping_identify, refusals
-from mlnet.net.transport.admission import Door
-from mlnet.net.transport.connections import Link, Links, Turned
+from mlnet.net.transport.admission import Admission
+from mlnet.net.transport.connections import Connection, Connections, Turned
 from mlnet.net.transport.inbound_streams import Inbound
 from mlnet.net.transport.multistream import bound_negotiation
 from mlnet.net.transport.outbound_streams import Outbound
@@ -61,10 +61,10 @@ MEET_SECONDS = 5.0
 class HostEvents(Protocol):
     """What the host tells and asks, on the asyncio loop."""
 
-    def on_link(self, peer: str, ip: str, up: bool) -> None:
+    def on_connection(self, peer: str, ip: str, up: bool) -> None:
         """A libp2p connection with a peer came up or went."""
 
-    def on_missing_link(self, peer: str) -> None:
+    def on_missing_connection(self, peer: str) -> None:
         """A stream waits for a connection with that peer: dial it."""
 
     def on_garbage(self, peer: str, points: float) -> None:
@@ -107,12 +107,15 @@ class Host:
         self._listen = tuple(listen)
         self._limits, self._events = limits, events
         self._thread = TrioThread(self._main)
-        self._links = Links(self._id, limits)
+        self._connections = Connections(self._id, limits)
         self._inbound = Inbound(limits, runtime, rpc_socket, self._admit, self._serve_wellknown)
         self._outbound = Outbound(
-            self._links, limits, runtime, lambda peer: self._thread.notify(events.on_missing_link, peer)
+            self._connections,
+            limits,
+            runtime,
+            lambda peer: self._thread.notify(events.on_missing_connection, peer),
         )
-        self._door = Door(limits, time.monotonic)
+        self._admission = Admission(limits, time.monotonic)
         self._endings: Counter[Ending] = Counter()
         self._swarm: Swarm | None = None
         self._muxing: Muxing | None = None
@@ -165,12 +168,12 @@ class Host:
     async def disconnect(self, peer: str, ban_seconds: float = 0.0) -> None:
         """Close a peer's connections, and refuse new ones for a while."""
         if ban_seconds > 0:
-            self._links.ban(peer, ban_seconds)
+            self._connections.ban(peer, ban_seconds)
         await self._thread.call(self._disconnect, peer)
 
     def is_banned(self, peer: str) -> bool:
         """Whether that peer's connections are refused at present."""
-        return self._links.is_banned(peer)
+        return self._connections.is_banned(peer)
 
     async def open_tunnel(
         self, peer: str, protocol: str, preamble: str | None = None, listener: socket.socket | None = None
@@ -213,8 +216,8 @@ class Host:
 
     async def _metrics(self) -> list[Metric]:
         return [
-            *metric.of_connections(self._links, self._endings),
-            *metric.of_door(self._door),
+            *metric.of_connections(self._connections, self._endings),
+            *metric.of_admission(self._admission),
             *metric.of_streams(self._inbound),
             *metric.of_transport({} if self._muxing is None else self._muxing.counters()),
         ]
@@ -227,7 +230,7 @@ class Host:
             self._inbound.start()
             async with open_muxing(self._limits) as muxing:
                 self._muxing = muxing
-                swarm = self._make_swarm(libp2p_patches.Tcp(self._door, opened), muxing)
+                swarm = self._make_swarm(libp2p_patches.Tcp(self._admission, opened), muxing)
                 await self._serve(swarm, list(opened), started)
         finally:
             self._inbound.close()
@@ -246,8 +249,8 @@ class Host:
             finally:
                 with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_SECONDS):
                     async with trio.open_nursery() as closing:
-                        for link in self._links.all():
-                            closing.start_soon(link.session.close)
+                        for connection in self._connections.all():
+                            closing.start_soon(connection.session.close)
 
     def _make_swarm(self, tcp: libp2p_patches.Tcp, muxing: Muxing) -> Swarm:
         negotiation = max(1, int(self._limits.handshake_seconds))
@@ -267,15 +270,15 @@ class Host:
         )
         swarm.set_stream_handler(self._inbound.serve)
         libp2p_patches.repair_auto_connector(swarm)
-        libp2p_patches.repair_inbound(swarm, self._door, self._serve_inbound)
+        libp2p_patches.repair_inbound(swarm, self._admission, self._serve_inbound)
         return swarm
 
     async def _serve_inbound(self, session: Session, dialled: libp2p_patches.Address | None) -> None:
-        link = self._add_link(session)
-        if isinstance(link, Link):
+        connection = self._add_connection(session)
+        if isinstance(connection, Connection):
             if dialled is not None:
-                self._thread.notify(self._events.on_reached, link.ip, *dialled)
-            await self._watch(link)
+                self._thread.notify(self._events.on_reached, connection.ip, *dialled)
+            await self._watch(connection)
         elif session.peer_id != self._id:
             return
         elif self._met_self is not None:
@@ -286,45 +289,47 @@ class Host:
             with trio.move_on_after(MEET_SECONDS):
                 await session.event_closed.wait()
 
-    async def _watch(self, link: Link) -> None:
-        session = link.session
+    async def _watch(self, connection: Connection) -> None:
+        session = connection.session
         try:
             await session.event_closed.wait()
         finally:
-            self._links.remove(link)
-            self._door.on_link(link.ip, False)
-            logger.debug("connection with %s at %s ended: %s", link.peer, link.ip, session.end_reason)
-            self._thread.notify(self._events.on_link, link.peer, link.ip, False)
+            self._connections.remove(connection)
+            self._admission.on_connection(connection.ip, False)
+            logger.debug(
+                "connection with %s at %s ended: %s", connection.peer, connection.ip, session.end_reason
+            )
+            self._thread.notify(self._events.on_connection, connection.peer, connection.ip, False)
             if session.ending is not None:
                 self._endings[session.ending] += 1
                 if session.ending.is_garbage:
-                    self._blame(link)
+                    self._blame(connection)
 
-    def _blame(self, link: Link) -> None:
+    def _blame(self, connection: Connection) -> None:
         """Score a peer down that broke the rules, and its address: another identity costs nothing."""
-        self._door.blame(link.ip, GARBAGE_POINTS)
-        self._thread.notify(self._events.on_garbage, link.peer, GARBAGE_POINTS)
+        self._admission.blame(connection.ip, GARBAGE_POINTS)
+        self._thread.notify(self._events.on_garbage, connection.peer, GARBAGE_POINTS)
 
-    def _add_link(self, session: Session) -> Link | Turned:
+    def _add_connection(self, session: Session) -> Connection | Turned:
         ip = session.remote_ip
-        link = self._links.add(session, ip)
-        if isinstance(link, Link):
-            self._door.on_link(ip, True)
-            surplus = self._links.surplus(link)
+        connection = self._connections.add(session, ip)
+        if isinstance(connection, Connection):
+            self._admission.on_connection(ip, True)
+            surplus = self._connections.surplus(connection)
             if surplus is not None and self._nursery is not None:
                 self._nursery.start_soon(surplus.session.close)
-            self._thread.notify(self._events.on_link, link.peer, ip, True)
-        return link
+            self._thread.notify(self._events.on_connection, connection.peer, ip, True)
+        return connection
 
     async def _dial(self, peer: str, addresses: Sequence[str]) -> None:
-        if self._links.session(peer) is not None:
+        if self._connections.session(peer) is not None:
             return
         if self.is_banned(peer):
             raise PeerUnreachable(f"peer {peer} is banned for a while because it violated the protocol")
         reasons = await dialling.race(
             addresses, peer, self._limits.dial_seconds, lambda address: self._dial_one(peer, address)
         )
-        if self._links.session(peer) is None:
+        if self._connections.session(peer) is None:
             reason = "; ".join(reasons) or (
                 "it closed the connection at once" if addresses else "no address is known"
             )
@@ -336,12 +341,12 @@ class Host:
         session = await self._open(peer, address)
         if isinstance(session, str):
             return session
-        link = self._add_link(session)
-        if isinstance(link, Turned):
+        connection = self._add_connection(session)
+        if isinstance(connection, Turned):
             await session.close()
-            return link.value
+            return connection.value
         if self._nursery is not None:
-            self._nursery.start_soon(self._watch, link)
+            self._nursery.start_soon(self._watch, connection)
         return None
 
     async def _dial_self(self, address: str) -> str:
@@ -391,8 +396,8 @@ class Host:
 
     async def _disconnect(self, peer: str) -> None:
         async with trio.open_nursery() as nursery:
-            for link in self._links.of(peer):
-                nursery.start_soon(link.session.close)
+            for connection in self._connections.of(peer):
+                nursery.start_soon(connection.session.close)
 
     async def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         return await self._thread.ask(self._events.admit, peer, protocol, preamble)

@@ -29,7 +29,7 @@ from multiaddr import Multiaddr
 from mlnet.net.muxer.base import Session
 from mlnet.net.muxer.select import Muxing
 from mlnet.net.muxer.yamux import YamuxSession
-from mlnet.net.transport.admission import Door
+from mlnet.net.transport.admission import Admission
 from mlnet.net.transport.listening import Listeners
 from mlnet.net.types import Limits
 
@@ -126,7 +126,7 @@ def repair_muxer(
 
 
 def repair_inbound(
-    swarm: Swarm, door: Door, serve: Callable[[Session, Address | None], Awaitable[None]]
+    swarm: Swarm, admission: Admission, serve: Callable[[Session, Address | None], Awaitable[None]]
 ) -> None:
     """Give an inbound connection's slot back when it ends.
 
@@ -139,7 +139,7 @@ def repair_inbound(
     async def upgrade_and_release(raw_conn: IRawConnection, address: Multiaddr) -> IMuxedConn:
         remote, local = remote_address(raw_conn), local_address(raw_conn)
         session: IMuxedConn | None = None
-        with door.handshake(remote[0] if remote else "", lambda: heard(raw_conn)):
+        with admission.handshake(remote[0] if remote else "", lambda: heard(raw_conn)):
             session = await upgrade(raw_conn, address)
         if not isinstance(session, Session):
             raise SwarmException("the handshake took too long, or had to make room")
@@ -207,10 +207,10 @@ class _Listener(IListener):
     """libp2p listens with SO_REUSEPORT, so that a second node on the same port starts without an error and
     takes half of the peers."""
 
-    def __init__(self, handler: THandler, opened: Listeners, door: Door) -> None:
+    def __init__(self, handler: THandler, opened: Listeners, admission: Admission) -> None:
         self._handler = handler
         self._opened = opened
-        self._door = door
+        self._admission = admission
         self._listeners: Sequence[trio.SocketListener] = ()
         self._scope = trio.CancelScope()
 
@@ -228,7 +228,7 @@ class _Listener(IListener):
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         remote = _address(stream.socket.getpeername)
-        if self._door.refuses(remote[0] if remote else "") is not None:
+        if self._admission.refuses(remote[0] if remote else "") is not None:
             await stream.aclose()
             return
         with contextlib.suppress(OSError):  # an odd peer may be gone before it is configured
@@ -255,14 +255,14 @@ class Tcp(TCP):
     """TCP with :class:`_Listener`.
 
     Args:
-        door: decides who may begin a handshake.
+        admission: decides who may begin a handshake.
         opened: the ports to listen on.
     """
 
-    def __init__(self, door: Door, opened: Listeners) -> None:
+    def __init__(self, admission: Admission, opened: Listeners) -> None:
         super().__init__()
-        self._door, self._opened = door, opened
+        self._admission, self._opened = admission, opened
 
     def create_listener(self, handler_function: THandler) -> IListener:  # type: ignore[override]
         """A listener that owns its port alone."""
-        return _Listener(handler_function, self._opened, self._door)
+        return _Listener(handler_function, self._opened, self._admission)

@@ -16,7 +16,7 @@ from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from mlnet.errors import TransportError
 from mlnet.net.muxer.base import Stream
 from mlnet.net.transport import unix_tunnel
-from mlnet.net.transport.connections import Links
+from mlnet.net.transport.connections import Connections
 from mlnet.net.transport.multistream import Communicator
 from mlnet.net.types import Limits
 
@@ -27,16 +27,25 @@ class Outbound:
     """Opens streams over whichever connection with a peer is up.
 
     Args:
-        links: the connections.
+        connections: of the host.
         limits: how long a connection and a negotiation may take.
         runtime: where unix sockets live.
         on_missing: told of a peer to which a stream waits for a connection.
     """
 
     def __init__(
-        self, links: Links, limits: Limits, runtime: unix_tunnel.RuntimeDir, on_missing: Callable[[str], None]
+        self,
+        connections: Connections,
+        limits: Limits,
+        runtime: unix_tunnel.RuntimeDir,
+        on_missing: Callable[[str], None],
     ) -> None:
-        self._links, self._limits, self._runtime, self._on_missing = links, limits, runtime, on_missing
+        self._connections, self._limits, self._runtime, self._on_missing = (
+            connections,
+            limits,
+            runtime,
+            on_missing,
+        )
         self._tunnels: dict[Path, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -47,10 +56,10 @@ class Outbound:
     async def open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
         """A stream of that protocol, past its negotiation and preamble; waits for a connection if there is
         none. None when it did not come about."""
-        session = self._links.session(peer)
+        session = self._connections.session(peer)
         if session is None:
             self._on_missing(peer)
-            session = await self._links.wait_for_session(peer, self._limits.dial_seconds)
+            session = await self._connections.wait_for_session(peer, self._limits.dial_seconds)
         if session is None:
             return None
         try:

@@ -8,7 +8,7 @@ from trio.testing import memory_stream_pair
 
 from mlnet.identity.keys import Identity
 from mlnet.net.muxer.yamux import YamuxSession
-from mlnet.net.transport.connections import Link, Links, Turned
+from mlnet.net.transport.connections import Connection, Connections, Turned
 from mlnet.net.types import OWN_ADDRESS_FACTOR, Limits
 
 SITE = "192.0.2.7"
@@ -30,20 +30,20 @@ def session(number: int, *, dialled: bool = False) -> YamuxSession:
     return YamuxSession(Secured(is_initiator=dialled), peer(number))  # type: ignore[arg-type]
 
 
-async def links(limits: Limits) -> Links:
-    return Links(peer(0), limits)
+async def connections(limits: Limits) -> Connections:
+    return Connections(peer(0), limits)
 
 
-def make(limits: Limits) -> Links:
-    return trio.run(links, limits)
+def make(limits: Limits) -> Connections:
+    return trio.run(connections, limits)
 
 
-def outcome(links: Links, number: int, ip: str = SITE, *, dialled: bool = False) -> Turned | None:
-    async def add() -> Link | Turned:
-        return links.add(session(number, dialled=dialled), ip)
+def outcome(connections: Connections, number: int, ip: str = SITE, *, dialled: bool = False) -> Turned | None:
+    async def add() -> Connection | Turned:
+        return connections.add(session(number, dialled=dialled), ip)
 
     added = trio.run(add)
-    return None if isinstance(added, Link) else added
+    return None if isinstance(added, Connection) else added
 
 
 def test_an_address_has_a_bound_and_another_one_has_its_own() -> None:
@@ -67,19 +67,19 @@ def test_many_nodes_on_this_machine_fit() -> None:
 
 def test_a_peer_that_comes_back_replaces_itself_at_a_full_address() -> None:
     async def test() -> None:
-        known = Links(peer(0), Limits(connections_per_address=2))
+        known = Connections(peer(0), Limits(connections_per_address=2))
         first, second = known.add(session(1), SITE), known.add(session(2), SITE)
-        assert isinstance(first, Link)
-        assert isinstance(second, Link)
+        assert isinstance(first, Connection)
+        assert isinstance(second, Connection)
         assert known.surplus(second) is None
         again = known.add(session(1), SITE)
-        assert isinstance(again, Link)
+        assert isinstance(again, Connection)
         assert known.surplus(again) is first
         known.remove(first)
         assert known.surplus(again) is None
         assert known.add(session(3), SITE) is Turned.ADDRESS
         known.remove(second)
-        assert isinstance(known.add(session(3), SITE), Link)
+        assert isinstance(known.add(session(3), SITE), Connection)
 
     trio.run(test)
 
@@ -93,9 +93,9 @@ def test_room_is_kept_for_peers_that_we_dial() -> None:
 
 def test_the_oldest_connection_of_a_peer_goes() -> None:
     async def test() -> None:
-        known = Links(peer(0), Limits(connections_per_peer=2))
+        known = Connections(peer(0), Limits(connections_per_peer=2))
         added = [known.add(session(1), f"192.0.2.{number}") for number in range(3)]
-        assert isinstance(added[2], Link)
+        assert isinstance(added[2], Connection)
         assert known.surplus(added[2]) is added[0]
 
     trio.run(test)

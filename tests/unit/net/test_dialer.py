@@ -10,7 +10,7 @@ import pytest
 
 from mlnet.errors import PeerUnreachable
 from mlnet.net.peers.address_book import AddressBook
-from mlnet.net.peers.dialer import Connector
+from mlnet.net.peers.dialer import Dialer
 from mlnet.net.peers.neighbours import Neighbours
 from mlnet.net.types import Limits
 
@@ -34,14 +34,14 @@ class Host:
         return False
 
 
-def connector(host: Any) -> Connector:
+def dialer(host: Any) -> Dialer:
     limits = Limits()
-    return Connector(host, AddressBook("me", limits), Neighbours(limits), limits)
+    return Dialer(host, AddressBook("me", limits), Neighbours(limits), limits)
 
 
 async def test_a_dial_without_the_address_does_not_decide_for_a_caller_that_has_it() -> None:
     host = Host()
-    made = connector(host)
+    made = dialer(host)
     made.dial_soon("peer")
     waiting = asyncio.ensure_future(made.connect("peer", [ADDRESS]))
     await asyncio.sleep(0)
@@ -52,7 +52,7 @@ async def test_a_dial_without_the_address_does_not_decide_for_a_caller_that_has_
 
 async def test_callers_share_a_dial_that_succeeds() -> None:
     host = Host()
-    made = connector(host)
+    made = dialer(host)
     waiting = [asyncio.ensure_future(made.connect("peer", [ADDRESS])) for _ in range(3)]
     await asyncio.sleep(0)
     host.go.set()
@@ -62,7 +62,7 @@ async def test_callers_share_a_dial_that_succeeds() -> None:
 
 async def test_callers_without_an_address_share_a_failure() -> None:
     host = Host()
-    made = connector(host)
+    made = dialer(host)
     waiting = [asyncio.ensure_future(made.connect("peer")) for _ in range(3)]
     await asyncio.sleep(0)
     host.go.set()

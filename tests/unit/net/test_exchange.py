@@ -12,7 +12,7 @@ from mlnet.errors import RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.net.gossip import Gossip
 from mlnet.net.receiving.exchange import Exchange
-from mlnet.net.receiving.inbox import Intake
+from mlnet.net.receiving.inbox import Inbox
 from mlnet.net.sending.outbox import Outcome
 from mlnet.net.types import TOOL, Handlers, Limits, Source
 from mlnet.rpc import mlnet_pb2 as pb
@@ -55,7 +55,7 @@ class Stream:
             lambda peer, protocol, preamble: None,
             self._verify,
         )
-        self.intake = Intake(
+        self.inbox = Inbox(
             "us",
             handlers,
             limits,
@@ -66,7 +66,7 @@ class Stream:
         )
         self._exchange = Exchange(
             Source(source, "192.0.2.1"),
-            self.intake,
+            self.inbox,
             self.call,
             self._on_degree,
         )
@@ -99,7 +99,7 @@ class Stream:
 
         async with asyncio.timeout(10):
             await self._exchange.run(iterate())
-        await self.intake.stop()
+        await self.inbox.stop()
 
     @property
     def acknowledged(self) -> list[tuple[int, int, bool]]:

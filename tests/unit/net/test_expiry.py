@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mlnet.net.sending.expiry import Deadlines
+from mlnet.net.sending.expiry import ExpiryQueue
 
 
 class Keys:
@@ -12,7 +12,7 @@ class Keys:
         self.there: set[int] = set()
         self.expired: list[int] = []
         self.changed = asyncio.Event()
-        self.deadlines = Deadlines(self.there, self._expire)
+        self.deadlines = ExpiryQueue(self.there, self._expire)
 
     def add(self, key: int, seconds: float) -> None:
         self.there.add(key)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mlnet.errors import PeerUnreachable
-from mlnet.net.peers.liveness import Presence
+from mlnet.net.peers.liveness import Liveness
 
 SHORT = 0.05
 pytestmark = pytest.mark.timeout(20)
@@ -20,7 +20,7 @@ class Peers:
         self.connected: set[str] = set()
         self.reachable: set[str] = set()
         self.dialled = asyncio.Event()
-        self.presence = Presence(self.connected, self.dial, limit)
+        self.liveness = Liveness(self.connected, self.dial, limit)
 
     async def dial(self, peer: str) -> None:
         self.dialled.set()
@@ -30,17 +30,17 @@ class Peers:
 
     def come(self, peer: str) -> None:
         self.connected.add(peer)
-        self.presence.on_peer(peer, True)
+        self.liveness.on_peer(peer, True)
 
     def go(self, peer: str) -> None:
         self.connected.discard(peer)
-        self.presence.on_peer(peer, False)
+        self.liveness.on_peer(peer, False)
 
 
 async def test_a_peer_that_goes_and_cannot_be_dialled_is_lost() -> None:
     peers = Peers()
     peers.come("a")
-    watch = asyncio.create_task(peers.presence.lost("a", SHORT))
+    watch = asyncio.create_task(peers.liveness.lost("a", SHORT))
     await asyncio.sleep(0)
     assert not watch.done()
     peers.go("a")
@@ -52,7 +52,7 @@ async def test_a_peer_that_had_gone_before_anybody_waited_is_lost() -> None:
     peers = Peers()
     peers.come("a")
     peers.go("a")
-    await peers.presence.lost("a", SHORT)
+    await peers.liveness.lost("a", SHORT)
 
 
 async def test_a_peer_that_hangs_when_it_is_dialled_is_lost() -> None:
@@ -61,16 +61,16 @@ async def test_a_peer_that_hangs_when_it_is_dialled_is_lost() -> None:
     async def hang(_: str) -> None:
         await asyncio.Event().wait()
 
-    presence = Presence(peers.connected, hang, 8)
-    presence.on_peer("a", True)
-    await presence.lost("a", SHORT)
+    liveness = Liveness(peers.connected, hang, 8)
+    liveness.on_peer("a", True)
+    await liveness.lost("a", SHORT)
 
 
 async def test_a_peer_that_can_be_dialled_is_not_lost() -> None:
     peers = Peers()
     peers.come("a")
     peers.reachable.add("a")
-    watch = asyncio.create_task(peers.presence.lost("a", 60))
+    watch = asyncio.create_task(peers.liveness.lost("a", 60))
     await asyncio.sleep(0)
     peers.go("a")
     await peers.dialled.wait()
@@ -83,7 +83,7 @@ async def test_a_peer_that_can_be_dialled_is_not_lost() -> None:
 async def test_a_peer_that_comes_back_by_itself_is_not_lost() -> None:
     peers = Peers()
     peers.come("a")
-    watch = asyncio.create_task(peers.presence.lost("a", 60))
+    watch = asyncio.create_task(peers.liveness.lost("a", 60))
     await asyncio.sleep(0)
     peers.go("a")
     await peers.dialled.wait()
@@ -98,7 +98,7 @@ async def test_a_peer_that_comes_back_by_itself_is_not_lost() -> None:
 
 async def test_a_peer_that_was_never_there_is_not_lost() -> None:
     peers = Peers()
-    watch = asyncio.create_task(peers.presence.lost("a", 0.0))
+    watch = asyncio.create_task(peers.liveness.lost("a", 0.0))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not watch.done()
@@ -113,7 +113,7 @@ async def test_the_peers_that_are_remembered_are_limited() -> None:
     for peer in "abc":
         peers.come(peer)
         peers.go(peer)
-    watch = asyncio.create_task(peers.presence.lost("a", 0.0))
-    await peers.presence.lost("b", 0.0)
+    watch = asyncio.create_task(peers.liveness.lost("a", 0.0))
+    await peers.liveness.lost("b", 0.0)
     assert not watch.done()
     watch.cancel()

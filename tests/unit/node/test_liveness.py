@@ -13,7 +13,7 @@ from support.datasets import definition
 
 from mlnet.driver.options import NodeOptions
 from mlnet.errors import MlnetError, StorageError, StoreError, TrainingError
-from mlnet.node.task import TaskRun
+from mlnet.node.task import NodeTask
 from mlnet.node.training import TaskTraining
 from mlnet.protocol.events import Event, Restarted
 from mlnet.protocol.wire.messages import SegmentInfo
@@ -79,7 +79,7 @@ async def test_a_child_that_dies_is_told_until_the_training_looks_after_it(
         heard.set()
 
     wire: Any = SimpleNamespace(network=SimpleNamespace(peer_id="me"))
-    run = TaskRun("ab" * 32, "client", definition(), wire, NodeOptions(tmp_path), tmp_path, tmp_path, tell)
+    run = NodeTask("ab" * 32, "client", definition(), wire, NodeOptions(tmp_path), tmp_path, tmp_path, tell)
     run._start(failing(error), run._watches)
     await heard.wait()
     assert told == [Restarted(f"the node cannot go on: {words}")]

@@ -13,13 +13,13 @@ from mlnet.data import split
 from mlnet.errors import DataError, HashMismatch, TrainingError
 from mlnet.task import definition as task
 from mlnet.training.child import explain
-from mlnet.training.ipc import Segment, TrainingPlan
+from mlnet.training.ipc import Segment, TrainJob
 from mlnet.training.loop import train
 
 
-def plan(tmp_path: Path, **changes: Any) -> TrainingPlan:
+def plan(tmp_path: Path, **changes: Any) -> TrainJob:
     dataset = split(definition(), tmp_path, tmp_path)
-    return TrainingPlan(
+    return TrainJob(
         definition=task.to_plain(definition()),
         seed="seed",
         rank=0,
@@ -35,7 +35,7 @@ def plan(tmp_path: Path, **changes: Any) -> TrainingPlan:
     )
 
 
-def change(plan: TrainingPlan, index: int, **changes: Any) -> TrainingPlan:
+def change(plan: TrainJob, index: int, **changes: Any) -> TrainJob:
     segments = list(plan.segments)
     segments[index] = msgspec.structs.replace(segments[index], **changes)
     return msgspec.structs.replace(plan, segments=tuple(segments))

@@ -13,8 +13,8 @@ from support.network import SECONDS, Node, join, nodes
 
 from mlnet.errors import TrainingError
 from mlnet.net.types import GLOO_PROTOCOL, Target
-from mlnet.node.gloo_tunnel import Detours
-from mlnet.training.gloo_tunnel import MAX_RANKS, Detour, address
+from mlnet.node.gloo_tunnel import GlooTunnelServer
+from mlnet.training.gloo_tunnel import MAX_RANKS, GlooTunnelClient, address
 
 TASK = "ab" * 32
 
@@ -39,18 +39,20 @@ class Rank:
     """A node's half, its trainer's half, and an echo where gloo would listen."""
 
     def __init__(self, node: Node, members: list[str], control: Path) -> None:
-        self.detours = Detours(node.network, control, TASK, 1, members)
+        self.gloo_tunnels = GlooTunnelServer(node.network, control, TASK, 1, members)
         self.rank = members.index(node.id)
         self.host = address(TASK, 1, self.rank)
-        self.trainer: Detour
+        self.trainer: GlooTunnelClient
         self.port = 0
 
     async def start(self) -> None:
-        self.detours.start()
+        self.gloo_tunnels.start()
         server = await asyncio.start_server(self._echo, self.host, 0)
         self.port = server.sockets[0].getsockname()[1]
         self._server = server
-        self.trainer = await asyncio.to_thread(Detour, self.detours.control, TASK, 1, self.rank, 2)
+        self.trainer = await asyncio.to_thread(
+            GlooTunnelClient, self.gloo_tunnels.control, TASK, 1, self.rank, 2
+        )
 
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
@@ -60,7 +62,7 @@ class Rank:
     async def stop(self) -> None:
         self.trainer.close()
         self._server.close()
-        await self.detours.stop()
+        await self.gloo_tunnels.stop()
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +72,7 @@ async def ranks(tmp_path: Path) -> AsyncIterator[tuple[Rank, Rank, Node, Node]]:
         made = [Rank(node, [a.id, b.id], tmp_path / str(index)) for index, node in enumerate((a, b))]
         for node, rank in zip((a, b), made, strict=True):
             await rank.start()
-            serve(node, rank.detours)
+            serve(node, rank.gloo_tunnels)
         try:
             yield made[0], made[1], a, b
         finally:
@@ -78,10 +80,10 @@ async def ranks(tmp_path: Path) -> AsyncIterator[tuple[Rank, Rank, Node, Node]]:
                 await rank.stop()
 
 
-def serve(node: Node, detours: Detours) -> None:
+def serve(node: Node, gloo_tunnels: GlooTunnelServer) -> None:
     def find(peer: str, protocol: str, preamble: str) -> Target | None:
         task, _, attempt = preamble.partition(" ")
-        return detours.target(peer, attempt) if (protocol, task) == (GLOO_PROTOCOL, TASK) else None
+        return gloo_tunnels.target(peer, attempt) if (protocol, task) == (GLOO_PROTOCOL, TASK) else None
 
     node.find_target = find  # type: ignore[method-assign]
 
@@ -128,15 +130,15 @@ async def test_who_is_no_member_or_comes_too_early_gets_nowhere(tmp_path: Path) 
             assert await talk(other.host, port, b"x") == b""
         assert b.admitted == [(a.id, GLOO_PROTOCOL, f"{TASK} 1")]
         await asyncio.to_thread(other.trainer.publish, published(other.host, other.port))
-        assert other.detours.target(a.id, "1") == (other.host, other.port)
-        assert other.detours.target(a.id, "2") is None
-        assert other.detours.target("a stranger", "1") is None
+        assert other.gloo_tunnels.target(a.id, "1") == (other.host, other.port)
+        assert other.gloo_tunnels.target(a.id, "2") is None
+        assert other.gloo_tunnels.target("a stranger", "1") is None
 
 
 async def test_a_node_that_is_gone_is_an_error(tmp_path: Path) -> None:
     async with ranks(tmp_path) as (one, other, _, _):
-        await one.detours.stop()
+        await one.gloo_tunnels.stop()
         with pytest.raises(TrainingError, match="node"):
             await asyncio.to_thread(one.trainer.read, [published(other.host, free_port(other.host))])
     with pytest.raises(TrainingError, match="does not answer"):
-        Detour(tmp_path / "nobody", TASK, 1, 0, 2)
+        GlooTunnelClient(tmp_path / "nobody", TASK, 1, 0, 2)
