@@ -292,3 +292,9 @@ def test_type_checkers_see_the_same_public_names() -> None:
 def test_there_is_no_other_name() -> None:
     with pytest.raises(AttributeError, match="module 'mlnet' has no attribute 'train'"):
         mlnet.train  # noqa: B018
+
+
+def test_the_page_about_the_tests_names_every_helper() -> None:
+    helpers = {path.stem for path in (PROJECT / "tests" / "support").glob("*.py")}
+    page = (PROJECT / "tests" / "README.md").read_text().partition("## support")[2]
+    assert {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")} == helpers
