@@ -12,7 +12,7 @@ from mlnet.errors import RemoteProtocolError
 from mlnet.identity.keys import Identity
 from mlnet.protocol.audit import Audit, audit
 from mlnet.protocol.signer import Seal
-from mlnet.util.wording import printable
+from mlnet.util.wording import amount, printable
 
 SHOWN = 12
 """Characters of a hash."""
@@ -46,7 +46,7 @@ def _lines(found: Audit) -> list[str]:
     ]
     if found.model:
         lines.append(f"model      {found.model}")
-    lines += [f"reward     {peer} {amount}" for peer, amount in sorted(found.rewards.items())]
+    lines += [f"reward     {peer} {amount(share)}" for peer, share in sorted(found.rewards.items())]
     if found.rewards:
         lines.append(f"settled    {'yes' if found.settled else 'no'}")
     lines += [f"missing    {what}" for what in found.missing]

@@ -136,7 +136,9 @@ def read_segment(
     features = as_features(str(path), arrays["features"])
     labels = as_labels(str(path), arrays["labels"], classes=classes, outputs=outputs)
     if len(features) != len(labels):
-        raise DataError(f"{path} holds {len(features)} rows of features and {len(labels)} labels")
+        raise DataError(
+            f"{path} holds {len(features)} rows of features and {len(labels)} labels; get it again"
+        )
     return Table(features, labels)
 
 

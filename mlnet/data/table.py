@@ -58,7 +58,8 @@ def check_shape(what: str, shape: tuple[int, ...], item_bytes: int, limits: Limi
         columns *= length
     if rows < 0 or columns < 0 or rows > limits.rows or columns > limits.columns:
         raise DataError(
-            f"{what}: {rows} rows of {columns} values are more than {limits.rows} x {limits.columns};"
+            f"{what}: {rows} rows of {columns} values are more than {limits.rows} rows of"
+            f" {limits.columns} values;"
             " use a smaller dataset"
         )
     if rows * columns * item_bytes > limits.table_bytes:

@@ -115,7 +115,8 @@ def read(path: Path, open_: Callable[[Envelope], Message]) -> list[Message]:
             chain = next_link(chain or first_link(message.task), message.envelope)
             if chain != line.chain:
                 raise DataError(
-                    f"{path}, line {number} does not follow from the lines before it; the file was changed"
+                    f"{path}, line {number} does not follow from the lines before it: the file was changed;"
+                    " use an unchanged copy"
                 )
             messages.append(message)
     except OSError as error:

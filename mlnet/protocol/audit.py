@@ -103,13 +103,13 @@ class _Auditor:
     def run(self, messages: list[Message]) -> Audit:
         announced = next((m for m in messages if isinstance(m.body, NewMlTask)), None)
         if announced is None or not isinstance(announced.body, NewMlTask):
-            self.found.missing.append("the task: no NEW_ML_TASK")
+            self.found.missing.append("the task: there is no NEW_ML_TASK")
             return self.found
         self.found.task, self.found.client = announced.task, announced.sender
         try:
             self.definition = task_definition.load(announced.body.definition, diagnose=False)
         except TaskError as error:
-            self._lie(announced, f"its definition is not valid: {error}")
+            self._lie(announced, f"announced a definition that is not valid: {error}")
             return self.found
         for message in messages:
             if message.task == announced.task:
@@ -144,14 +144,14 @@ class _Auditor:
 
     def _cluster(self, named: Message | None) -> Cluster | None:
         if named is None or not isinstance(named.body, ClusterMembers):
-            self.found.missing.append("the committee: no CLUSTER_MEMBERS of the bound attempt")
+            self.found.missing.append("the committee: there is no CLUSTER_MEMBERS of the bound attempt")
             return None
         assert self.definition is not None
         inits: dict[str, Message] = {}
         for signed in named.body.members:
             init = self.seal.open(signed.envelope)
             if not isinstance(init.body, InitCluster) or init.task != self.found.task or init.sender in inits:
-                self._lie(named, "names members with something else than one INIT_CLUSTER each")
+                self._lie(named, "named members without exactly one INIT_CLUSTER of this task for each")
                 return None
             inits[init.sender] = init
         return Cluster(named, inits, self.definition.cluster, self.evidence)
@@ -184,7 +184,7 @@ class _Auditor:
 
     def _order(self, cluster: Cluster, selections: list[Message]) -> bool:
         if not selections:
-            self.found.missing.append("the order of the segments: no DATASET_SELECTION")
+            self.found.missing.append("the order of the segments: there is no DATASET_SELECTION")
             return False
         for message in selections:
             if getattr(message.body, "digest", "") != self.found.digest:
@@ -195,14 +195,16 @@ class _Auditor:
         hashes = tuple(segment.hash for segment in first.segments)
         ballots = self._ballots(cluster, selections)
         if not ballots:
-            self.found.missing.append("the order of the segments: ballots are missing")
+            held, seated = cluster.ballots(), cluster.poll().committee
+            silent = [peer for peer in seated if peer not in held] or seated
+            self.found.missing.append(f"the order of the segments: no ballot of {', '.join(silent)}")
             return False
         secrets = cluster.secrets(ballots, hashes)
         for peer, message in ballots.items():
             if peer not in secrets:
                 self._lie(message, "cast a ballot that does not open what it had committed to")
         if not secrets:
-            self.found.missing.append("the order of the segments: no ballot opens")
+            self.found.missing.append("the order of the segments: no ballot matches its commitment")
             return False
         self.paid = tuple(sorted(secrets))
         order = segment_order.order(secrets, hashes)
@@ -244,7 +246,7 @@ class _Auditor:
                 if isinstance(message.body, TrainingCompleted) and message.body.trained:
                     results[message.sender] = message
                 else:
-                    self._lie(message, "states a result of which nobody has trained a row")
+                    self._lie(message, "stated a result for which nobody trained a row")
         agreed = _majority(cluster, results)
         if agreed is None:
             self._reward_as_signed(cluster, results)
@@ -252,7 +254,7 @@ class _Auditor:
         self.found.model = agreed.model.sha256
         for message in results.values():
             if message.body != agreed:
-                self._lie(message, "states another result than more than half of the members")
+                self._lie(message, "stated another result than more than half of the members")
         split = self._split(agreed)
         self._settle(cluster, split)
         for message in self._of(Rewards):
@@ -271,7 +273,7 @@ class _Auditor:
                 if rewards.settled(split, self._signed(cluster), cluster.poll().committee):
                     self._settle(cluster, split)
                     return
-        self.found.missing.append("the rewards: no result that more than half of the members state")
+        self.found.missing.append("the rewards: no result is stated by more than half of the members")
 
     def _split(self, result: TrainingCompleted) -> dict[str, int]:
         assert self.definition is not None

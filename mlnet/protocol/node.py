@@ -31,7 +31,6 @@ MAX_ENDED = 8192
 """Ended tasks that a node remembers, so that an old announcement finds it deaf."""
 CLOCK_SKEW = 300_000
 """ms, beside the waiting period, by which a task's date may be off by the clock that fits it best."""
-BUSY = TaskFailed("busy with another task", "TooFewNodes")
 
 ANSWER = "answer"
 """Timer of a task that is not answered yet."""
@@ -223,7 +222,8 @@ class Node:
         if known or message.sender == self.seal.peer_id:
             return []
         if self.closing:
-            return self._decline(message, TaskFailed("this node is being stopped", "NodeLost"), now)
+            stopping = "this node is being stopped and takes no further task"
+            return self._decline(message, TaskFailed(stopping, "NodeLost"), now)
         try:
             definition = _load(body.definition)
         except TaskError as error:
@@ -258,14 +258,20 @@ class Node:
             timer: list[Command] = [SetTimer(ANSWER, since)]
             if turn is None:
                 most = definition.cluster.max_nodes
-                timer.insert(0, _unanswered(f"not needed: at most {most} of {body.peers} nodes are"))
+                timer.insert(
+                    0, _unanswered(f"not drawn: the task takes at most {most} of about {body.peers} nodes")
+                )
             return [Step(message.task, None, now, timer)]
         if not self.busy:
             return []
         return [*self._busy(pending, now), Step(message.task, None, now, [SetTimer(ANSWER, until)])]
 
     def _busy(self, pending: Pending, now: int) -> list[Step]:
-        return self._decline(pending.message, msgspec.structs.replace(BUSY, busy=self.free_in(now)), now)
+        left, tasks = self.free_in(now), self.terms.tasks
+        taken = "another task" if tasks == 1 else f"{tasks} other tasks"
+        unknown = "" if left else "; it does not know yet for how long"
+        words = f"busy with {taken} (it takes {tasks} at a time: --tasks){unknown}"
+        return self._decline(pending.message, TaskFailed(words, "TooFewNodes", left), now)
 
     def _decline(self, message: Message, reason: TaskFailed, now: int) -> list[Step]:
         """Say why there is no answer: to the operator, and to the client if it is a neighbour, since notes
@@ -323,9 +329,12 @@ def _unanswered(reason: str, busy: int = 0) -> Report:
 def _misdated(age: int) -> str:
     """What an announcement's age (ms), by the clock that fits it best, says of somebody's clock."""
     minutes = abs(age) // 60_000
-    off = f"dated {minutes} min {'ago' if age > 0 else 'ahead'} by this node's clock and by its peers'"
-    return f"the announcement is {off}: the client's clock is off, or this node's" + (
-        ", or it is an old one" if age > 0 else ""
+    length = f"{minutes} min" if minutes < 600 else f"{round(minutes / 60)} h"
+    off = f"dated {length} {'ago' if age > 0 else 'ahead'} by this node's clock and by its peers'"
+    return (
+        f"the announcement is {off}: the client's clock is off, or this node's"
+        + (", or it is an old one" if age > 0 else "")
+        + "; have both clocks set by NTP"
     )
 
 

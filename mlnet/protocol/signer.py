@@ -74,4 +74,4 @@ def _read(envelope: Envelope) -> Message | RemoteProtocolError:
 
 
 def _forged(message: Message) -> RemoteProtocolError:
-    return RemoteProtocolError(f"the signature of a {message.type} is not that of {message.sender}")
+    return RemoteProtocolError(f"this {message.type} is not signed by {message.sender}, its stated sender")

@@ -67,7 +67,9 @@ class Mint:
         self.decoded += 1
         message = codec.message(envelope)
         if not check(message):
-            raise RemoteProtocolError(f"the signature of a {message.type} is not that of {message.sender}")
+            raise RemoteProtocolError(
+                f"this {message.type} is not signed by {message.sender}, its stated sender"
+            )
         self._keep(message)
         return message
 

@@ -80,7 +80,7 @@ def lies(faults: str, seeds: int = 40) -> set[str]:
 @pytest.mark.parametrize(
     ("faults", "what"),
     [
-        ("hostile:result", "states another result than more than half of the members"),
+        ("hostile:result", "stated another result than more than half of the members"),
         ("hostile:ballot", "cast a ballot that does not open what it had committed to"),
         ("hostile:ready", "announced a decision that does not follow from the evidence"),
         ("hostile:equivocate", "signed two different CLUSTER_READY"),

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
+import msgspec
+
+from mlnet.util.wording import short
 from mlnet.identity.keys import Identity
 from mlnet.protocol.client.machine import Client, Dataset
 from mlnet.protocol.commands import (
@@ -43,7 +48,7 @@ from mlnet.protocol.events import (
 )
 from mlnet.protocol.node import Node, Terms
 from mlnet.protocol.signer import Seal
-from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, SegmentInfo
+from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, SegmentInfo, TaskFailed
 from mlnet.task import definition as task_definition
 
 DEFINITION = """
@@ -109,6 +114,7 @@ class World:
         self.ends: dict[str, End] = {}
         self.records: dict[str, list[Record]] = {}
         self.loses: Callable[[str, str, Message], bool] = lambda sender, receiver, message: False
+        self.forges: Callable[[str, str, Message], Message] = lambda sender, receiver, message: message
         self.changes: Callable[[str, Command, Event], Event | None] = lambda name, command, event: event
         self.nodes = []
         for index in range(nodes):
@@ -124,10 +130,10 @@ class World:
     def _seal(name: str) -> Seal:
         return Seal(Identity.from_seed(hashlib.sha256(name.encode()).digest()))
 
-    def submit(self, name: str = "client", created: int | None = None) -> str:
-        """Announce a task; the client's peer id."""
+    def submit(self, name: str = "client", created: int | None = None, peers: int = 0) -> str:
+        """Announce a task in a network that the client takes to be so large; the client's peer id."""
         seal = self._seal(name)
-        body = NewMlTask(self.text, (), START if created is None else created)
+        body = NewMlTask(self.text, (), START if created is None else created, peers)
         task = seal.seal(body, sent=self.now)
         segments = tuple(
             SegmentInfo(hashlib.sha256(f"segment {index}".encode()).hexdigest(), 1000, 100)
@@ -216,7 +222,8 @@ class World:
             return  # a client's driver gives its machine only what belongs to its task
         if self.loses(self.names[sender], self.names[receiver], message):
             return
-        self.at(LATENCY, lambda: self.give(receiver, message.task, Received(message)))
+        arrived = self.forges(self.names[sender], self.names[receiver], message)
+        self.at(LATENCY, lambda: self.give(receiver, message.task, Received(arrived)))
 
     def _effect(self, peer: str, task: str, command: Command) -> None:
         name = self.names[peer]
@@ -252,6 +259,19 @@ class World:
         return isinstance(command, End | Offer)
 
 
+def ends(world: World) -> str:
+    """What client and nodes said last, and what nodes told others before."""
+    lines = []
+    for name, command in world.log:
+        if isinstance(command, Send) and isinstance(command.message.body, TaskFailed):
+            lines.append(f"{name} says: {command.message.body.reason}")
+        elif isinstance(command, End):
+            lines.append(f"{name} ends, {command.state}: {command.reason}".removesuffix(": "))
+        elif isinstance(command, Report) and command.what == "retry":
+            lines.append(f"{name} tries again: {command.data['reason']}")
+    return masked(world, "\n".join(dict.fromkeys(lines)))
+
+
 def reports(world: World, what: str) -> list[Report]:
     return [report for report in world.reports if report.what == what]
 
@@ -262,3 +282,17 @@ def sent(world: World, name: str, type_: str) -> list[Send]:
         for owner, command in world.log
         if owner == name and isinstance(command, Send) and command.message.type == type_
     ]
+
+
+def masked(world: World, text: str) -> str:
+    """The text with names for peer ids and hashes, which the seed of a world draws."""
+    for peer, name in world.names.items():
+        text = text.replace(peer, name).replace(short(peer), f"{name:<6}"[:6])
+    return re.sub(r"\b[0-9a-f]{8}(?:[0-9a-f]{4}|[0-9a-f]{56})?\b", "HASH", text)
+
+
+def resealed(world: World, message: Message, attempt: int = 0, **changes: Any) -> Message:
+    """A message with another body, or of another attempt, validly signed by its sender."""
+    body = msgspec.structs.replace(message.body, **changes)
+    seal = world.parties[message.sender].seal
+    return seal.seal(body, task=message.task, attempt=attempt or message.attempt, sent=message.sent)

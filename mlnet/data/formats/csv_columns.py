@@ -50,9 +50,10 @@ def of_definition(path: Path, layout: Layout, dataset: DatasetDefinition) -> Cho
         label = _place(path, layout, dataset.label_column, "label-column")
         if label in ignored and dataset.ignore_columns is None:
             ignored.discard(label)
+    values = "1 value" if layout.width == 1 else f"{layout.width} values"
     if label in ignored or len(rest) - (label in rest) < 1:
         raise DataError(
-            f"{path}: rows of {layout.width} values leave no column for the label or for a feature; check the"
+            f"{path}: each row has {values}, which leaves no column for the label or for a feature; check the"
             " keys ml.dataset.label-column, ml.dataset.ignore-columns and ml.dataset.delimiter"
         )
     if layout.counting and dataset.ignore_columns is None and label != 0:

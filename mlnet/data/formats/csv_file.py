@@ -141,7 +141,11 @@ def _read_parts(
                 )
             labels.extend(seen.setdefault(value, value) for value in values)
             if len(seen) > _MAX_CLASSES and texts:
-                raise DataError(f"{path}: {layout.shown(label or 0)} holds more than {_MAX_CLASSES} labels")
+                raise DataError(
+                    f"{path}: {layout.shown(label or 0)} holds more than {_MAX_CLASSES} different labels; is"
+                    f" it the column of labels ({layout.keys}label-column)? Numbers to be predicted need the"
+                    " loss MSE"
+                )
             rows += len(block)
             check_shape(str(path), (rows, max(1, len(features))), 4, limits)
             blocks.append(block)

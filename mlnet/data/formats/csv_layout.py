@@ -139,7 +139,10 @@ def detect(
     # Values may be quoted over line ends, so that a cut sample may end within one.
     rows = _rows(texts, delimiter)
     if not rows and texts:
-        raise DataError(f"{path}, line {sample.lines[0][0]}: a value is too long; is it a CSV file?")
+        raise DataError(
+            f"{path}, line {sample.lines[0][0]}: a value is longer than {csv.field_size_limit()}"
+            " characters; is it a CSV file, and is each quote closed?"
+        )
     if not rows:
         raise DataError(f"{path} holds no rows; check the path")
     widths = Counter(map(len, rows[1:] or rows))

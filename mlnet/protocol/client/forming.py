@@ -73,7 +73,16 @@ def shortage(client: Client, left: int) -> str:
     for peer in sorted({**client.notes, **client.dropped}):
         groups.setdefault(why(client, peer), []).append(peer)
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group))
-    return counts + "".join(f"; {_nodes(peers)}: {reason}" for reason, peers in ordered[:MAX_REASONS])
+    reasons = "".join(f"; {_nodes(peers)}: {reason}" for reason, peers in ordered[:MAX_REASONS])
+    return counts + reasons + _remedy(client)
+
+
+def _remedy(client: Client) -> str:
+    """What the user can do about nodes that did not answer; what others say of themselves, they say."""
+    if client.attempt or (client.notes and not client.busy):
+        return ""
+    first = "submit again when they are free" if client.busy else "start more nodes"
+    return f"; {first}, or wait longer (--waiting-period)"
 
 
 def why(client: Client, peer: str) -> str:
@@ -177,17 +186,17 @@ def without_unready(client: Client) -> Stage | None:
         return None
     if slave in missing:
         return client.name_members([slave], "its Redis server did not replicate the master in time")
-    return client.name_members(
-        missing, "did not announce the decision that follows from the messages, in time"
-    )
+    return client.name_members(missing, "did not send CLUSTER_READY for the cluster's decision in time")
 
 
 def replication_failed(client: Client, peer: str, reason: str) -> Stage:
     """The slave cannot replicate: the silent half of the pair leaves, or the slave when it says so a second
     time."""
     decided = client.attempted.decision().ready
-    if peer != decided.slave or peer in client.complained:
+    if peer != decided.slave:
         return client.name_members([peer], reason)
+    if peer in client.complained:
+        return client.name_members([peer], f"its Redis server cannot replicate another's ({reason})")
     client.complained.add(peer)
     return client.name_members([decided.master], f"its Redis server cannot be replicated ({reason})")
 

@@ -88,7 +88,9 @@ def no_order(client: Client) -> Stage:
     """The committee does not agree with the ballots that are here, or lacks some: name those that count."""
     if client.round == 1:
         return second_round(client)
-    return client.fail("the committee does not agree on the order of the segments", "NodeLost")
+    return client.fail(
+        "no order of the segments came from more than half of the committee in time", "NodeLost"
+    )
 
 
 def train(client: Client) -> Wait | Stage:
@@ -130,10 +132,14 @@ def failed(client: Client) -> Stage:
     """End the task, naming the silent if there are any, else the first reason."""
     told = client.evidence.of("TASK_FAILED", client.attempt)
     reasons = [message.body.reason for message in told.values() if isinstance(message.body, TaskFailed)]
-    first = reasons[0] if reasons else "a member signed two messages that contradict each other"
+    if not reasons:
+        liars = ", ".join(peer for peer in client.members if peer in client.evidence.proofs)
+        return client.fail(f"{liars} signed two messages that contradict each other", "NodeLost")
     if silent := _silent(client):
-        return client.fail(f"no message from {', '.join(silent)}; the others report: {first}", "NodeLost")
-    return client.fail(f"training failed: {first}", "TrainingError")
+        return client.fail(
+            f"no message from {', '.join(silent)}; the others report: {reasons[0]}", "NodeLost"
+        )
+    return client.fail(f"training failed: {reasons[0]}", "TrainingError")
 
 
 def score(client: Client) -> Wait | Stage:
@@ -157,7 +163,10 @@ def score(client: Client) -> Wait | Stage:
 
 def unfetched(client: Client) -> Stage:
     """The model did not come in time."""
-    return client.fail("no member delivered the model in time", "TransportError")
+    return client.fail(
+        "no member delivered the model in time; for slow links, submit with a larger --patience",
+        "TransportError",
+    )
 
 
 def reward(client: Client) -> Wait | Stage:
@@ -213,7 +222,7 @@ def _count(client: Client, held: dict[str, Message]) -> Stage:
     hashes = tuple(segment.hash for segment in client.dataset.segments)
     secrets = client.attempted.secrets(held, hashes)
     if not secrets:
-        return client.fail("no ballot matches its commitment", "NodeLost")
+        return client.fail("no ballot of the committee matches its commitment", "NodeLost")
     client.order, client.paid = segment_order.order(secrets, hashes), tuple(sorted(secrets))
     void = tuple(peer for peer in client.committee if peer not in secrets)
     client.report("ballots", counted=client.paid, void=void)

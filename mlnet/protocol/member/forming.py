@@ -57,7 +57,7 @@ def vote(member: Member) -> Wait | Phase:
     if poll.voters:
         return Wait(f"the votes of cycle {poll.cycle}", member.attempted.silent_voters())
     if not poll.committee:
-        return Wait(f"the client's decision, since there is no committee ({poll.reason})", (member.client,))
+        return Wait(f"a new attempt or the end (no committee: {poll.reason})", (member.client,))
     if member.once("seated"):
         member.report("committee", committee=poll.committee, reason=poll.reason)
     return Phase.MEASURING if member.seated else Phase.FOLLOWING
@@ -79,7 +79,9 @@ def measure(member: Member) -> Wait | Phase:
     if missing:
         return Wait("CLUSTER_DATABASE_SELECTION", missing)
     if not cluster.ranking().master:
-        return Wait(f"the client's decision ({cluster.ranking().reason})", (member.client,))
+        return Wait(
+            f"a new attempt or the end (no master and slave: {cluster.ranking().reason})", (member.client,)
+        )
     return Phase.REPLICATING
 
 
@@ -101,7 +103,7 @@ def replicate(member: Member) -> Wait | Phase:
     if member.replicated.reason:
         note = TaskFailed(member.replicated.reason, "StoreError")
         member.say(note, [member.client], until=member.deadline, via=member.others)
-        return Wait("the client's decision, since replication failed", (member.client,))
+        return Wait("a new attempt or the end (replication failed)", (member.client,))
     return Phase.READY
 
 
@@ -114,9 +116,7 @@ def ready(member: Member) -> Wait | Phase:
         return Wait("DATASET_SELECTION", (member.client,))
     assert isinstance(chosen.body, DatasetSelection)
     if chosen.body.digest != decided.digest:
-        return member.withdraw(
-            "the client's decision differs from the one that this node computed", "ProtocolError"
-        )
+        return member.withdraw("the client bound another decision than this node computed", "ProtocolError")
     member.bound, member.selection = decided.digest, chosen.body
     return Phase.BALLOTS
 

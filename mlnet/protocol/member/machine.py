@@ -28,6 +28,7 @@ from mlnet.protocol.commands import (
 )
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.cluster import Cluster
+from mlnet.protocol.decisions.committee import nodes
 from mlnet.protocol.events import (
     PingsMeasured,
     RedisPrepared,
@@ -276,10 +277,6 @@ class Member(Machine):
         """Open the INIT_CLUSTER envelopes in a CLUSTER_MEMBERS; whatever is wrong with them is the client's
         fault."""
         assert isinstance(message.body, ClusterMembers)
-        if not 1 <= message.attempt <= MAX_ATTEMPTS:
-            raise RemoteProtocolError(
-                f"CLUSTER_MEMBERS of attempt {message.attempt}: 1 to {MAX_ATTEMPTS} are allowed"
-            )
         members: dict[str, Message] = {}
         for signed in message.body.members:
             init = self.seal.open(signed.envelope)
@@ -291,7 +288,7 @@ class Member(Machine):
         terms = self.definition.cluster
         if not terms.min_nodes <= len(members) <= terms.max_nodes:
             raise RemoteProtocolError(
-                f"CLUSTER_MEMBERS names {len(members)} members; "
+                f"CLUSTER_MEMBERS names {nodes(len(members))}; "
                 f"{terms.min_nodes} to {terms.max_nodes} are allowed"
             )
         mine = self.evidence.get("INIT_CLUSTER", 0, "", self.me)

@@ -41,7 +41,7 @@ def ballots(member: Member) -> Wait | Phase:
         return Wait("the ballots", missing)
     secrets = member.attempted.secrets(counted, hashes)
     if not secrets:
-        return member.withdraw("no ballot matches its commitment", "TaskFailed")
+        return member.withdraw("no ballot of the committee matches its commitment", "TaskFailed")
     member.order, member.paid = segment_order.order(secrets, hashes), tuple(sorted(secrets))
     member.round = number
     member.report("order", order=member.order)
@@ -232,9 +232,9 @@ def _wrong_links(member: Member, bodies: list[DatasetSegment]) -> str:
         return "the client's DATASET_SEGMENT messages contradict each other"
     for body in bodies:
         if body.digest != member.bound or body.count != member.definition.training_segments:
-            return "a DATASET_SEGMENT does not belong to the bound decision"
+            return "a DATASET_SEGMENT of the client does not belong to the decision that it bound"
         if body.position >= body.count:
-            return f"there is no training segment {body.position}"
+            return f"the client named training segment {body.position}; there are {body.count}, from 0"
     return ""
 
 

@@ -189,11 +189,11 @@ def _rounded(value: Any) -> Any:
 def _size(text: str) -> int:
     """Bytes of the UTF-8 form, bounded before anything is copied or parsed."""
     if len(text) > MAX_BYTES:
-        raise _Malformed(f"longer than {MAX_BYTES} bytes")
+        raise _Malformed(f"the message is longer than {MAX_BYTES} bytes")
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise _Malformed("it contains an unpaired surrogate") from None
+        raise _Malformed("the message contains half of a surrogate pair") from None
 
 
 def _check_size(kind: str, size: int) -> None:
@@ -226,7 +226,7 @@ def _read_strict(text: str) -> dict[str, Any]:
     except yaml12.YamlError as error:
         raise _Malformed(str(error)) from None
     if not isinstance(mapping, dict):
-        raise _Malformed("not a mapping")
+        raise _Malformed("the message is not a mapping")
     return mapping
 
 
@@ -289,7 +289,7 @@ def _check_scalar(value: Any) -> None:
     elif isinstance(value, float):
         # Not (... <= ...) refuses what is not a number, too.
         if not abs(value) <= MAX_DECIMAL or round(value, PLACES) != value:
-            raise _Malformed(f"a decimal beyond {PLACES} places or {MAX_DECIMAL:.0f}")
+            raise _Malformed(f"a decimal has more than {PLACES} places, or is beyond {MAX_DECIMAL:.0f}")
     else:
         raise _Malformed("null is not allowed")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import http.server
 import io
 import struct
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from support.datasets import definition
 from support.message_cases import Case, check
 
 from mlnet.data import fetching, segments, split
+from mlnet.data.http import Interrupter, download
 from mlnet.data.table import Limits
+from mlnet.errors import DataError
 
 SMALL = Limits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
 
@@ -106,6 +110,13 @@ def member(content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
     return file.getvalue()
 
 
+def short(archive: bytes, missing: int) -> bytes:
+    """An archive whose directory promises more bytes of its member than there are."""
+    place = archive.index(b"PK\1\2") + 24
+    (size,) = struct.unpack_from("<I", archive, place)
+    return archive[:place] + struct.pack("<I", size + missing) + archive[place + 4 :]
+
+
 def test_npz(tmp_path: Path) -> None:
     def saved(content: bytes) -> Case:
         return cut({"x.npz": content})
@@ -122,6 +133,7 @@ def test_npz(tmp_path: Path) -> None:
             "something else than an array": saved(member(b"hello, this is no array")),
             "a header without an end": saved(member(b"\x93NUMPY\x02\x00\xff\xff\xff\x00")),
             "objects": saved(npz_bytes(features=np.array([[object()]], dtype=object))),
+            "fewer bytes than the directory says": saved(short(member(header.getvalue() + bytes(2040)), 8)),
             "fewer bytes than the header says": saved(member(header.getvalue() + b"short")),
         },
         tmp_path,
@@ -184,11 +196,22 @@ def test_segments(tmp_path: Path) -> None:
 
         return case
 
+    def read(content: dict[str, np.ndarray]) -> Case:
+        def case(directory: Path) -> object:
+            save_file(content, directory / "s.safetensors")
+            return segments.read_segment(directory / "s.safetensors", inputs=2, outputs=2, classes=True)
+
+        return case
+
     check(
         "segments",
         {
             "another file": tensors(b"hello"),
             "a damaged header": tensors(struct.pack("<Q", 8) + b"{}      "),
+            "a header that is no JSON": tensors(struct.pack("<Q", 8) + b"hello   "),
+            "rows and labels of other numbers": read(
+                {"features": np.zeros((3, 2), np.float32), "labels": np.zeros(4, np.int64)}
+            ),
             "a file without features": tensors({"x": np.zeros(2, np.float32)}),
             "features of another shape": tensors(
                 {"features": np.zeros(2, np.float32), "labels": np.zeros(2, np.int64)}
@@ -239,3 +262,62 @@ def test_links(tmp_path: Path) -> None:
         },
         tmp_path,
     )
+
+
+ANSWERS = {
+    "/gone": (404, {}, b""),
+    "/round": (302, {"Location": "/round"}, b""),
+    "/large": (200, {"Content-Length": "9"}, b"123456789"),
+    "/larger": (200, {}, b"123456789"),
+}
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """A web server of a few answers."""
+
+    def do_GET(self) -> None:
+        status, headers, body = ANSWERS[self.path]
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def test_downloads(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        port = server.server_address[1]
+
+        def fetched(path: str) -> Case:
+            def case(_: Path) -> object:
+                try:
+                    return download(
+                        f"http://127.0.0.1:{port}{path}",
+                        lambda _: None,
+                        max_bytes=5,
+                        seconds=20,
+                        allow_private=True,
+                        interrupter=Interrupter(),
+                    )
+                except DataError as error:
+                    return str(error).replace(str(port), "PORT")
+
+            return case
+
+        check(
+            "downloads",
+            {
+                "no such page": fetched("/gone"),
+                "a page that leads to itself": fetched("/round"),
+                "a file that says that it is too long": fetched("/large"),
+                "a file that is too long": fetched("/larger"),
+            },
+            tmp_path,
+        )
+        server.shutdown()
+        serving.join()

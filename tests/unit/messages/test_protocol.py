@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from support.message_cases import Case, check
-from support.protocol_world import World
+from support.protocol_world import World, resealed
 
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol.commands import Report, Send
@@ -48,6 +48,8 @@ def test_messages_that_cannot_be_read(tmp_path: Path) -> None:
             "too deep a body": read(body={"reason": [[[[[[[]]]]]]]}),
             "too many items": read(body={"reason": list(range(8200))}),
             "an integer of 64 bits": read(sent=2**63),
+            "the least integer of 64 bits": read(sent=-(2**63)),
+            "a message that is too long for its type": read(json.dumps(GOOD) + " " * 140_000),
             "a decimal with seven places": read(body={"reason": 0.1234567}),
             "null": read(body={"reason": None}),
             "another version": read(v=2),
@@ -124,6 +126,18 @@ def test_messages_that_their_receiver_refuses(tmp_path: Path) -> None:
 
         return forged(forge)
 
+    def other_answer() -> Case:
+        """The client names the receiver with an answer that the receiver has not given to it."""
+
+        def forge(world: World, members: Message) -> tuple[str, str, Any, int]:
+            body, node = members.body, world.nodes[0]
+            assert isinstance(body, ClusterMembers)
+            answer = resealed(world, world.client(world.clients[0]).answers[node], vote=1, addresses=())
+            others = [one for one in body.members if node not in one.yaml]
+            return world.clients[0], node, ClusterMembers((*others, Signed.of(answer.envelope))), 2
+
+        return forged(forge)
+
     check(
         "refusals",
         {
@@ -133,6 +147,7 @@ def test_messages_that_their_receiver_refuses(tmp_path: Path) -> None:
             "members before the first attempt": from_client(lambda members: members, 0),
             "too few members": from_client(lambda members: members[:1]),
             "a member twice": from_client(lambda members: (*members, members[0])),
+            "another answer of a member": other_answer(),
         },
         tmp_path,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import yaml
 from support.definitions import EXAMPLE, Draft
 from support.message_cases import Case, check
 
@@ -36,6 +38,8 @@ SLIPS: dict[str, tuple[str, str]] = {
     "a merge key": (EPOCHS, f"{EPOCHS}    <<: 1\n"),
     "a long number": (EPOCHS, EPOCHS.replace("12", "3" * 70)),
     "a control character": (EPOCHS, EPOCHS.replace("12", "3\x070")),
+    "text behind a quoted value": ("type: Adam", "type: 'Adam' fast"),
+    "a comma for a value": (EPOCHS, "    epochs: ,\n"),
     "quotes that are none to a value": ("type: Adam", "type: \u00abAdam\u00bb"),
 }
 
@@ -131,4 +135,11 @@ def test_texts_of_others(tmp_path: Path) -> None:
     def text(content: str) -> Case:
         return lambda _: definition.load(content, diagnose=False)
 
-    check("strict", {title: text(content) for title, content in STRICT.items()}, tmp_path)
+    def pure(_: Path) -> object:
+        """Where PyYAML was installed without libyaml."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(yaml12, "_Loader", yaml.SafeLoader)
+            return yaml12.load('a: "\\UFFFFFFFF"')
+
+    cases = {title: text(content) for title, content in STRICT.items()}
+    check("strict", cases | {"a character that there is not": pure}, tmp_path)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from support.datasets import definition
 from support.message_cases import Case, check
 
 from mlnet.data import labels, modelfile, rows, schema, split
-from mlnet.data.formats import npz
+from mlnet.data.formats import csv_file, csv_layout, npz
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.table import Limits
 
@@ -68,10 +70,28 @@ def test_tables_that_leave_a_doubt(tmp_path: Path) -> None:
             "a decimal comma that was not told": csv("x;y;z\n1.5;2.5;0\n" + "1.5;2,5;0\n" * 12, decimal="."),
             "classes of a regression": csv(ROWS, "MSE", classes=["a", "b"]),
             "fewer classes than outputs": csv(ROWS, classes=["a", "b"]),
+            "texts in the first line of a table without names": csv("a,b,c,d\nROWS", header=False),
+            "a quote without an end": csv('"' + "x\n" * 70_000),
+            "labels without number": many_labels,
+            "a small file that becomes large": csv(
+                gzip.compress(ROWS.encode() + (b"#" * 150 + b"\n") * 8000), comment="#"
+            ),
+            "a line within quotes that is too long": long_value,
             "a label that is no declared class": csv(ROWS, classes=[*range(1, 11)]),
         },
         tmp_path,
     )
+
+
+def many_labels(directory: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_file, "_MAX_CLASSES", 8)
+        return csv("".join(f"1,2,3,row {n}\n" for n in range(12)))(directory)
+
+
+def long_value(directory: Path) -> object:
+    (directory / "data.csv").write_text('"' + "x" * 140_000 + "\n")
+    return csv_layout.detect(directory / "data.csv", Dialect(), Limits())
 
 
 KINDS = {

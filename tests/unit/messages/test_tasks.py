@@ -7,9 +7,10 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from support.message_cases import Case, check
-from support.protocol_world import World
+from support.protocol_world import World, ends, masked
 
 from mlnet.cli.display import Display
 from mlnet.cli.node_log import NodeLog
@@ -26,32 +27,11 @@ from mlnet.protocol.events import (
     TrainingStopped,
 )
 from mlnet.protocol.member.machine import Member
-from mlnet.protocol.wire.messages import Message, TaskFailed
-from mlnet.util.wording import short
+from mlnet.protocol.wire.messages import Message
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, tzinfo=datetime.UTC)
 HOUR = 3600.0
 Change = Callable[[str, Command, Event], Event | None]
-
-
-def masked(world: World, text: str) -> str:
-    """The text with names for peer ids and hashes, which the seed of a world draws."""
-    for peer, name in world.names.items():
-        text = text.replace(peer, name).replace(short(peer), f"{name:<6}"[:6])
-    return re.sub(r"\b[0-9a-f]{8}(?:[0-9a-f]{4}|[0-9a-f]{56})?\b", "HASH", text)
-
-
-def ends(world: World) -> str:
-    """What client and nodes said last, and what nodes told others before."""
-    lines = []
-    for name, command in world.log:
-        if isinstance(command, Send) and isinstance(command.message.body, TaskFailed):
-            lines.append(f"{name} says: {command.message.body.reason}")
-        elif isinstance(command, End):
-            lines.append(f"{name} ends, {command.state}: {command.reason}".removesuffix(": "))
-        elif isinstance(command, Report) and command.what == "retry":
-            lines.append(f"{name} tries again: {command.data['reason']}")
-    return masked(world, "\n".join(dict.fromkeys(lines)))
 
 
 def loses(*types: str, sender: str = "node0") -> Callable[[str, str, Message], bool]:
@@ -227,11 +207,12 @@ def waited(world: World) -> str:
 
 
 def test_what_is_waited_for(tmp_path: Path) -> None:
-    def waits(nodes: int, cluster: str, change: Change | None = None) -> Case:
+    def waits(nodes: int, cluster: str, change: Change | None = None, **options: Any) -> Case:
         def case(_: Path) -> str:
             world = World(nodes, cluster)
             world.changes = change or world.changes
-            world.submit()
+            world.loses = options.get("lost", world.loses)
+            world.submit(peers=options.get("peers", 0))
             return waited(world)
 
         return case
@@ -242,6 +223,14 @@ def test_what_is_waited_for(tmp_path: Path) -> None:
             "a task of three nodes": waits(3, "max-nodes: 64"),
             "a task with two seats for five nodes": waits(5, "max-committee-size: 2, min-committee-size: 2"),
             "a task of fewer nodes than answer": waits(4, "max-nodes: 2"),
+            "a task of two of many nodes": waits(4, "max-nodes: 2", peers=6),
+            "a task of which members do not hear each other's splits": waits(
+                3,
+                "max-nodes: 64",
+                lost=lambda sender, receiver, message: (
+                    message.type == "REWARDS" and "client" not in (sender, receiver)
+                ),
+            ),
             "a task whose training fails": waits(3, "max-nodes: 64", stops("out of memory")),
         },
         tmp_path,

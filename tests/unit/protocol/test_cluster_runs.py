@@ -49,7 +49,10 @@ def test_too_few_answers_fail_with_the_counts() -> None:
     world.submit()
     world.run()
     assert world.ends["client"].code == "TooFewNodes"
-    assert world.ends["client"].reason == "1 node answered; the task needs at least 2"
+    assert (
+        world.ends["client"].reason
+        == "1 node answered; the task needs at least 2; start more nodes, or wait longer (--waiting-period)"
+    )
     assert world.ends["node0"].state == "failed"
 
 
@@ -89,7 +92,7 @@ def test_a_node_runs_one_task_at_a_time_and_says_why_to_the_second_client() -> N
     world.run()
     assert world.ends["one"].state == "completed"
     assert world.ends["two"].code == "TooFewNodes"
-    assert set(second.notes.values()) == {"busy with another task"}
+    assert all(note.startswith("busy with another task") for note in second.notes.values())
 
 
 def test_two_tasks_one_after_the_other() -> None:
