@@ -278,7 +278,10 @@ def submit(
 ) -> None:
     """Have a model trained by the network, and show how. Enter ends the wait for nodes; Ctrl-C cancels."""
     if not peer and resume is None:
-        raise typer.BadParameter("name a node of the network, as its `start` prints it", param_hint="--peer")
+        raise typer.BadParameter(
+            "give the address of a node, as its `mlnet-node start` prints it",
+            param_hint="--peer",
+        )
     from mlnet.cli import ending
     from mlnet.cli.display import Display
 
@@ -340,7 +343,9 @@ def validate(
     if the dataset has.
     """
     if output is not None and not fix:
-        raise typer.BadParameter("it goes with --fix", param_hint="--output")
+        raise typer.BadParameter(
+            "it names the place for the corrected file; add --fix", param_hint="--output"
+        )
     from mlnet.cli import correcting
     from mlnet.cli import validate as validating
 

@@ -206,7 +206,10 @@ def _make_directory() -> Path:
     try:
         directory = Path(tempfile.mkdtemp(prefix="mlnet-demo-")).absolute()
     except OSError as error:
-        raise ConfigError(f"no temporary directory can be made: {error.strerror}; set TMPDIR") from error
+        raise ConfigError(
+            f"no temporary directory can be made: {error.strerror}; set TMPDIR to a directory that"
+            " this user can write"
+        ) from error
     (directory / "tmp").mkdir(mode=0o700)
     return directory
 

@@ -235,8 +235,7 @@ def runtime() -> Finding:
     base = str(made.path.parent)
     made.close()
     if problems:
-        fix = "set XDG_RUNTIME_DIR to a short path that is writable"
-        return Finding("sockets", "warn", f"{base}, since {'; '.join(problems)}", fix)
+        return Finding("sockets", "warn", f"{base}, since {'; '.join(problems)}", sockets.fit())
     return Finding("sockets", "ok", base)
 
 

@@ -59,7 +59,9 @@ def described(definition: TaskDefinition) -> Iterator[Fact]:
     seats = f"{cluster.min_committee_size} to {cluster.max_committee_size} seats"
     yield "cluster", f"{nodes}, a committee of {seats}"
     needs = cluster.requirements
-    yield "each node", f"offers {needs.memory} of memory and {count(needs.cpus, 'processor')}"
+    least = [f"{needs.memory} of memory"] if needs.memory_bytes else []
+    least += [count(needs.cpus, "processor")] if needs.cpus else []
+    yield "each node", f"must offer at least {' and '.join(least)}" if least else "may be of any size"
 
 
 def _read(definition: TaskDefinition, base: Path) -> Iterator[Fact]:

@@ -214,7 +214,8 @@ class Submission:
                 self._book.close()
                 return outputs.undelivered(result, model, error, self.resume_command)
         if not self._book.remove():
-            logger.error("the journal of task %s cannot be removed", self.task[:12])
+            where = self._state.journal(self.task)
+            logger.error("the journal of a task that is over cannot be removed; remove it: %s", where)
         self._state.discard(self.task)
         return result
 
@@ -252,10 +253,11 @@ class Submission:
         they would wait for this client.
         """
         problem = f"the client cannot write to its disk: {files.why(error)}"
-        logger.error("the journal of task %s is not written: %s", self.task[:12], files.why(error))
+        logger.error("the journal of task %s cannot be written: %s", self.task[:12], files.why(error))
         if isinstance(event, Received) and event.message == self.machine.announcement:
             self._book.remove()
-            self._leave(StorageError(f"{problem}; the task was not announced; free some space"))
+            self._leave(StorageError(f"{problem}; the task was not announced; free some space, or"
+                    " choose another --data-dir"))
             return []
         if self.training or any(isinstance(one, End) and one.state == "completed" for one in commands):
             self._suspend(problem)
@@ -392,7 +394,7 @@ class Submission:
                 )
             except (HashMismatch, DataError, TransportError) as error:
                 problems.append(str(error))
-        raise DataError("; ".join(problems) or "no member of the cluster has it")
+        raise DataError("; ".join(problems) or "no member of the cluster has the model")
 
     def _document(self, end: End) -> Result:
         machine = self.machine

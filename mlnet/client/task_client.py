@@ -218,14 +218,9 @@ class TaskClient:
         try:
             announcement = events[0][1].message  # type: ignore[attr-defined]
         except (IndexError, AttributeError) as error:
-            raise ConfigError(
-                f"the files of the task in {directory} are damaged, it cannot be resumed: {error}"
-            ) from error
+            raise _damaged(directory, "its journal does not begin with the announcement") from error
         if stored is None:
-            raise ConfigError(
-                f"the files of the task in {directory} are damaged, it cannot be resumed: "
-                f"{STORED} cannot be read"
-            )
+            raise _damaged(directory, f"{STORED} is missing or damaged")
         folder = outputs.absolute(output or Path(stored.output))
         self._check_output(folder, found)
         if output is not None:
@@ -364,6 +359,12 @@ async def _split(definition: task_definition.TaskDefinition, base: Path, directo
     except asyncio.CancelledError:
         await asyncio.gather(splitting, return_exceptions=True)
         raise
+
+
+def _damaged(directory: Path, what: str) -> ConfigError:
+    return ConfigError(
+        f"the task in {directory} cannot be resumed: {what}; remove that directory to give the task up"
+    )
 
 
 def _admit_nobody(*_: str) -> None:

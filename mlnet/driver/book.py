@@ -67,7 +67,11 @@ class Book:
         except (OSError, MlnetError) as error:
             self._transcribes = False
             reason = files.why(error) if isinstance(error, OSError) else str(error)
-            logger.error("the transcript of task %s ends here: %s", self._task[:12], reason)
+            logger.error(
+                "the transcript of task %s is cut short, since it cannot be written: %s",
+                self._task[:12],
+                reason,
+            )
 
     def close(self) -> None:
         """Close the files and keep them."""

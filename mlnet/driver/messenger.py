@@ -127,7 +127,7 @@ class Wire:
         connected = set(self.network.connected_peers())
         for peer in self._named:
             if peer not in connected and peer not in self._told and peer != self.seal.peer_id:
-                self._handlers.on_unreachable(peer, "no answer yet")
+                self._handlers.on_unreachable(peer, f"nothing came within {SILENT_SECONDS:g} s")
 
     def _on_unreachable(self, peer: str, why: str) -> None:
         self._told.add(peer)

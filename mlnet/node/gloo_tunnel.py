@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mlnet.errors import MlnetError, TrainingError
 from mlnet.net.types import GLOO_PROTOCOL
 from mlnet.training.gloo_tunnel import MESSAGE_BYTES, address
+from mlnet.util import files
 
 if TYPE_CHECKING:
     from mlnet.net.network import Network
@@ -55,7 +56,9 @@ class GlooTunnelServer:
             self.control.chmod(0o600)
             server.listen(1)
         except OSError as error:
-            raise TrainingError(f"the trainer cannot be listened for at {self.control}: {error}") from error
+            raise TrainingError(
+                f"the socket for the trainer cannot be made at {self.control}: {files.why(error)}"
+            ) from error
         asyncio.get_running_loop().add_reader(server, self._accept, server)
 
     async def stop(self) -> None:

@@ -87,7 +87,7 @@ class TaskRedis:
         asked = peers[:DIALLERS]
         answers = await asyncio.gather(*(network.dial_back(peer, port, timeout) for peer in asked))
         if not answers:
-            return DialBack(False, "", "no peer is connected that could dial the port back"), port
+            return DialBack(False, "", "no peer is connected that could test whether the port is open"), port
         found = [
             (answer, _is_here(network.remote_ips(peer), own))
             for peer, answer in zip(asked, answers, strict=True)

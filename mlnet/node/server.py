@@ -270,7 +270,8 @@ class NodeServer:
         if book is not None and owed:
             book.close()
         elif book is not None and not book.remove():
-            logger.error("the journal of task %s cannot be removed", task[:12])
+            where = self._state.journal(task)
+            logger.error("the journal of a task that is over cannot be removed; remove it: %s", where)
         self._later(self._discard(task, run, keep=owed))
         self._show(task, command)
 

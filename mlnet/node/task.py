@@ -120,7 +120,8 @@ class NodeTask:
                 ends.push_async_callback(self._redis.stop)
                 ends.push_async_callback(self._training.stop)
         except (OSError, MlnetError) as error:
-            logger.error("task %s is not cleared away: %s", self.task[:12], error)
+            reason = files.why(error) if isinstance(error, OSError) else str(error)
+            logger.error("what task %s leaves cannot be removed: %s", self.task[:12], reason)
 
     def restore_model(self, sha256: str) -> None:
         """Offer a model that a former process has left."""

@@ -197,7 +197,10 @@ class TaskTraining:
         wanted = partition.segments_of([segment.rows for segment in plan.segments], rank, len(plan.nodes))
         total = sum(plan.segments[index].size for index in wanted)
         if total > self._options.disk:
-            raise DataError(f"the segments take {total} bytes, this node allows {self._options.disk}")
+            raise DataError(
+                f"the segments to train on take {total} bytes, and this node allows a task"
+                f" {self._options.disk} bytes of disk (--disk)"
+            )
         fix = "start the node with another --data-dir"
         files.require_room(self._directory, total, "the segments to train on take", fix)
         paths: dict[int, Path] = {}

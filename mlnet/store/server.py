@@ -100,7 +100,8 @@ class RedisServer:
             "no free port was found" if ports is None else f"none of the ports {ports[0]}-{ports[1]} is free"
         )
         of = "of this machine" if host is None else f"on {host}"
-        raise PortInUse(f"{where} {of} for the task's Redis server; give it other ports")
+        fix = "let this user listen on TCP ports" if ports is None else "choose others with --redis-ports"
+        raise PortInUse(f"{where} {of} for the task's Redis server; {fix}")
 
     @classmethod
     async def _launch(cls, binary: Path, config: settings.Settings, port: int) -> RedisServer | None:
@@ -240,7 +241,8 @@ class RedisServer:
                 problem = f" ({self._relay.problem})" if self._relay.problem else ""
                 await self._leave_master()
                 raise StoreError(
-                    f"the master is not replicated after {timeout:g} s: the state is {state!r}{problem}"
+                    f"the master's Redis server is not replicated after {timeout:g} s:"
+                    f" the state is {state!r}{problem}"
                 ) from error
 
     async def promote(self) -> None:
@@ -266,7 +268,7 @@ class RedisServer:
             await self._admin((self._config.names["FUNCTION"], "LOAD", "REPLACE", library))
         except StoreError as error:
             raise StoreError(
-                f"the server has no functions; use Valkey, or Redis 7 or later ({error})"
+                f"the Redis server does not take mlnet's functions: {error}; use Valkey, or Redis 7 or later"
             ) from error
 
     async def _state(self) -> tuple[str, str, int]:

@@ -95,17 +95,23 @@ class Directory:
             try:
                 made = _make_below(place.path, self._room)
             except OSError as error:
-                problems.append(f"{place.path}: {error.strerror}")
+                named = f"{place.variable}={place.path}" if place.variable else str(place.path)
+                problems.append(f"{named}: {error.strerror}")
                 if place.variable:
-                    self._note(f"{place.variable}={place.path} is not used for sockets: {error.strerror}")
+                    self._note(f"{named} is not used for sockets: {error.strerror}")
                 continue
             self._made.append(made)
             return
-        raise ConfigError(
-            f"no directory is fit for unix sockets (tried: {'; '.join(problems) or 'none'}); set"
-            f" XDG_RUNTIME_DIR to one that this user can write, with a path of at most"
-            f" {_longest_base(self._room)} bytes"
-        )
+        tried = "; ".join(problems) or "none"
+        raise ConfigError(f"no directory is fit for unix sockets (tried: {tried}); {fit(self._room)}")
+
+
+def fit(room: int = ROOM) -> str:
+    """What to do where the directory that the environment names is not fit for sockets."""
+    return (
+        "let XDG_RUNTIME_DIR name another directory: one that exists, that this user can write, and whose"
+        f" absolute path has at most {_longest_base(room)} bytes"
+    )
 
 
 def _longest_base(room: int) -> int:

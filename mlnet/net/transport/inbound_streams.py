@@ -187,7 +187,11 @@ class Inbound:
             try:
                 sock = await unix_tunnel.connect_named(self._rpc_way.address, name)
             except OSError as error:
-                logger.error("this node cannot be called: %s: %s", self._rpc_socket, error.strerror)
+                logger.error(
+                    "peers cannot call this node: its socket %s does not answer (%s); restart it",
+                    self._rpc_socket,
+                    error.strerror,
+                )
                 raise
             await stream.splice(sock)
         finally:

@@ -55,7 +55,9 @@ class RuntimeDir:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             info = self.path.stat()
         except OSError as error:
-            raise ConfigError(f"cannot make the runtime directory {self.path}: {error.strerror}") from error
+            raise ConfigError(
+                f"cannot make the runtime directory {self.path}: {error.strerror}; {sockets.fit()}"
+            ) from error
         if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
                 f"the runtime directory {self.path} is not private; "
