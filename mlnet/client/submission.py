@@ -256,8 +256,11 @@ class Submission:
         logger.error("the journal of task %s cannot be written: %s", self.task[:12], files.why(error))
         if isinstance(event, Received) and event.message == self.machine.announcement:
             self._book.remove()
-            self._leave(StorageError(f"{problem}; the task was not announced; free some space, or"
-                    " choose another --data-dir"))
+            self._leave(
+                StorageError(
+                    f"{problem}; the task was not announced; free some space, or choose another --data-dir"
+                )
+            )
             return []
         if self.training or any(isinstance(one, End) and one.state == "completed" for one in commands):
             self._suspend(problem)

@@ -34,7 +34,9 @@ def address(task: str, attempt: int, rank: int) -> str:
         TrainingError: there are more ranks than that.
     """
     if rank >= MAX_RANKS:
-        raise TrainingError(f"at most {MAX_RANKS} members can train through the tunnel")
+        raise TrainingError(
+            f"at most {MAX_RANKS} members can train through the tunnel; lower cluster.max-nodes"
+        )
     one, two = hashlib.sha256(f"{task} {attempt}".encode()).digest()[:2]
     return f"127.{64 + one % 128}.{two}.{rank + 1}"
 
@@ -136,7 +138,7 @@ class GlooTunnelClient:
             socket.send_fds(self._node, [message.encode()], [one.fileno() for one in sockets])
             answer = self._node.recv(MESSAGE_BYTES)
         except OSError as error:
-            raise TrainingError(f"the node did not answer its trainer: {error}") from error
+            raise TrainingError(f"this node did not answer its trainer: {error}") from error
         if answer != b"ok":
             reason = answer.decode(errors="replace") or "the node has ended"
             raise TrainingError(f"this node cannot reach another member for its trainer: {reason}")

@@ -26,7 +26,7 @@ from mlnet.training.ipc import (
     decode_event,
     encode,
 )
-from mlnet.util import subprocesses
+from mlnet.util import files, subprocesses
 
 START_SECONDS = 120.0
 """For the child to import torch on a machine that is busy or reads it from a slow disk."""
@@ -81,7 +81,9 @@ class Trainer:
         try:
             process = await subprocesses.spawn(argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
         except OSError as error:
-            raise TrainingError(f"the trainer cannot be started: {error}; is there memory left?") from error
+            raise TrainingError(
+                f"the trainer cannot be started: {files.why(error)}; is there memory left?"
+            ) from error
         return cls(process)
 
     @property
@@ -180,7 +182,9 @@ class Trainer:
         except TimeoutError:
             raise TrainingError(f"the trainer took more than {seconds:g} s {purpose}") from None
         except ValueError as error:
-            raise TrainingError(f"the trainer wrote a line without end: {error}") from error
+            raise TrainingError(
+                f"the trainer wrote a line of more than {subprocesses.LINE_LIMIT} bytes"
+            ) from error
         if not line:
             raise await self._death()
         try:

@@ -156,7 +156,8 @@ def join(job: TrainJob) -> None:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"the {job.world} members did not meet within {job.rendezvous_timeout_s:g} s"
-            f" (this one listens on {job.host}): {str(error).splitlines()[0][:300]}"
+            f" (this one listens on {job.host}): {str(error).splitlines()[0][:300]};"
+            " let their firewalls pass TCP, or start the nodes with --tunnel-training"
         ) from error
 
 
