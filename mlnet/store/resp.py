@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias, Union
 
 from mlnet.errors import StoreError
+from mlnet.util import files
 
 Reply: TypeAlias = Union[bytes, int, list["Reply"], None]  # noqa: UP007 - a string has no |
 
@@ -58,7 +59,7 @@ class Decoder:
         except asyncio.LimitOverrunError as error:
             raise StoreError("the Redis server sent a line that is too long") from error
         except OSError as error:
-            raise StoreError(f"the connection to the Redis server is lost: {error}") from error
+            raise StoreError(f"the connection to the Redis server is lost: {files.why(error)}") from error
 
     async def _value(self, depth: int) -> Reply:
         line = await self._reader.readuntil(b"\r\n")
@@ -137,4 +138,4 @@ class Connection:
         except TimeoutError as error:
             raise StoreError(f"the Redis server did not answer in {timeout:g} s") from error
         except OSError as error:
-            raise StoreError(f"the connection to the Redis server is lost: {error}") from error
+            raise StoreError(f"the connection to the Redis server is lost: {files.why(error)}") from error

@@ -99,7 +99,7 @@ class RedisServer:
         where = (
             "no free port was found" if ports is None else f"none of the ports {ports[0]}-{ports[1]} is free"
         )
-        of = "of this machine" if host is None else f"on {host}"
+        of = "on this machine" if host is None else f"on {host}"
         fix = "let this user listen on TCP ports" if ports is None else "choose others with --redis-ports"
         raise PortInUse(f"{where} {of} for the task's Redis server; {fix}")
 
@@ -145,10 +145,12 @@ class RedisServer:
                         return True
         except TimeoutError as error:
             raise StoreError(
-                f"the Redis server is not up after {START_TIMEOUT:g} s{self._words()}"
+                f"the Redis server accepted no connections within {START_TIMEOUT:g} s{self._words()}"
             ) from error
         except ValueError as error:
-            raise StoreError("the program that should be a Redis server writes lines without end") from error
+            raise StoreError(
+                "the program that should be a Redis server writes lines of more than a MiB"
+            ) from error
         if any(_TAKEN in line for line in self._log):
             return False
         raise StoreError(f"the Redis server did not start{self._words()}")
