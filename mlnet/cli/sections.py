@@ -83,7 +83,8 @@ def shared(data: Mapping[str, Any]) -> RenderableType:
     """A task takes its share of the nodes."""
     others = count(data["others"], "other client")
     return line(
-        f"{others} waiting for nodes too: {data['taken']} of {data['answered']} that answered are taken"
+        f"{others} gathering nodes, too:"
+        f" this task takes {data['taken']} of the {data['answered']} that answered"
     )
 
 

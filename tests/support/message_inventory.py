@@ -6,16 +6,11 @@ states it in an ``assert``, in the values of ``pytest.mark.parametrize``, as a `
 ``tests/unit/messages`` or in a golden file that a test compares: as a whole, or a part of it that no other
 message has. So a change of words shows, and a new message needs a case.
 
-Two lists beside the tables hold the rest, each message below a line that begins with ``#``:
+Messages for which no case is practical stand in ``unreached.txt`` beside the tables, each below a line that
+begins with ``#`` and says why.
 
-``unreached.txt``
-    those for which no case is practical, below the reason why.
-``uncovered.txt``
-    those that still lack a case, below their file. It may only become shorter.
-
-``PYTHONPATH=tests python -m support.message_inventory`` prints each message with the place of its case;
-with ``--write`` it first writes ``uncovered.txt`` anew and drops what no longer exists from
-``unreached.txt``.
+``python tests/support/message_inventory.py`` prints each message with the place of its case; with ``--write``
+it first drops from ``unreached.txt`` what no longer exists, or has a case by now.
 """
 
 from __future__ import annotations
@@ -34,7 +29,7 @@ from mlnet.errors import every_kind
 TESTS = Path(__file__).parents[1]
 PACKAGE = TESTS.parent / "mlnet"
 TABLES = TESTS / "unit" / "messages"
-UNREACHED, UNCOVERED = TABLES / "unreached.txt", TABLES / "uncovered.txt"
+UNREACHED = TABLES / "unreached.txt"
 
 NOT_READ = {
     "rpc": "generated",
@@ -242,21 +237,15 @@ def _write_list(path: Path, entries: Mapping[str, Sequence[str]]) -> None:
 
 
 def write() -> None:
-    """Write the two lists anew: of what lacks a case, and of what cannot have one and still exists."""
+    """Write the list anew, of what cannot have a case and still exists."""
     everything = messages()
-    done, present = places(everything, statements()), {message.text for message in everything}
-    reasons = {text: why for text, why in listed(UNREACHED).items() if text in present}
-    covered = {message.text for message in done}
+    covered = {message.text for message in places(everything, statements())}
+    wanting = {message.text for message in everything} - covered
     unreached: dict[str, list[str]] = defaultdict(list)
-    for text, why in reasons.items():
-        if text not in covered:
+    for text, why in listed(UNREACHED).items():
+        if text in wanting:
             unreached[why].append(text)
-    uncovered: dict[str, list[str]] = defaultdict(list)
-    for message in everything:
-        if message not in done and message.text not in reasons:
-            uncovered[message.file].append(message.text)
     _write_list(UNREACHED, unreached)
-    _write_list(UNCOVERED, uncovered)
 
 
 def main() -> None:
@@ -268,8 +257,9 @@ def main() -> None:
     for message in everything:
         where = done.get(message) or reasons.get(message.text) or "no case yet"
         sys.stdout.write(f"{message.file}: {message.text}\n    {where}\n")
-    left = f"{len(reasons)} with a reason, {len(listed(UNCOVERED))} left"
-    sys.stdout.write(f"{len(everything)} messages, {len(done)} with a case, {left}\n")
+    left = sum(message not in done and message.text not in reasons for message in everything)
+    totals = f"{len(everything)} messages, {len(done)} with a case, {len(reasons)} with a reason, {left} left"
+    sys.stdout.write(f"{totals}\n")
 
 
 if __name__ == "__main__":

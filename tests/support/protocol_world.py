@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from mlnet.util.wording import short
 from mlnet.identity.keys import Identity
 from mlnet.protocol.client.machine import Client, Dataset
 from mlnet.protocol.commands import (
@@ -50,6 +49,7 @@ from mlnet.protocol.node import Node, Terms
 from mlnet.protocol.signer import Seal
 from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, SegmentInfo, TaskFailed
 from mlnet.task import definition as task_definition
+from mlnet.util.wording import short
 
 DEFINITION = """
 version: 1

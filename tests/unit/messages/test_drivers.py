@@ -341,7 +341,7 @@ async def removed(directory: Path) -> None:
 async def no_tunnel(_: Path) -> object:
     said: list[str] = []
     asking = Has(_task=TASK, _attempt=1, _nodes=(PEER,), _ways=[])
-    asking._network = Has(forward=raising(TransportError("the peer refused it")))
+    asking._network = Has(forward=raising(TransportError("there is no such peer")))
     asking._answer = lambda trainer, text: said.append(text)
     await gloo_tunnel.Detours._open(cast(Any, asking), cast(Any, None), 0, cast(Any, Has(close=list)))
     return said[0]

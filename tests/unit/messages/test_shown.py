@@ -13,9 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace as Has
 from typing import Any, cast
 
-import click
 import pytest
 import typer
+from mlnet.net.peers.reach import REACHED, SEEN
 from support.definitions import EXAMPLE, Draft
 from support.message_cases import Case, check
 
@@ -23,7 +23,6 @@ from mlnet.cli import app, console, demo, doctor, start, submit
 from mlnet.cli.controls import Controls, Job
 from mlnet.cli.display import Display
 from mlnet.errors import ConfigError, MlnetError
-from mlnet.net.peers.reach import REACHED, SEEN
 from mlnet.protocol.commands import Report
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
@@ -36,7 +35,7 @@ def wrong_use(*arguments: str) -> Case:
 
     def case(_: Path) -> object:
         command = typer.main.get_command(app.app)
-        with pytest.raises(click.UsageError) as caught:
+        with pytest.raises(typer.BadParameter) as caught:
             command.main(list(arguments), standalone_mode=False)
         return caught.value.format_message()
 

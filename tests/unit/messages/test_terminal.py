@@ -151,11 +151,11 @@ def test_commands_that_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
         return case
 
-    def valid(directory: Path, *, read_data: bool) -> None:
+    def valid(directory: Path, *, read_data: bool, asks: bool = True) -> None:
         save_npz(directory / "digits.npz", 50, 64, 10)
-        (directory / "task.yaml").write_text(
-            re.sub(r"\n.*sha256:.*", "", EXAMPLE.read_text()).replace("mlnet/examples/", "")
-        )
+        text = re.sub(r"\n.*sha256:.*", "", EXAMPLE.read_text()).replace("mlnet/examples/", "")
+        text = text if asks else re.sub(r"\n  requirements:.*(\n    .*)*", "", text)
+        (directory / "task.yaml").write_text(text)
         validate.validate(directory / "task.yaml", read_data=read_data)
 
     def rewarded(directory: Path) -> None:
@@ -169,6 +169,9 @@ def test_commands_that_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         {
             "validate": printed(lambda directory: valid(directory, read_data=True)),
             "validate --no-data": printed(lambda directory: valid(directory, read_data=False)),
+            "validate of a task that asks nothing of nodes": printed(
+                lambda directory: valid(directory, read_data=False, asks=False)
+            ),
             "rewards of a new node": printed(lambda directory: predict.print_rewards(directory, json=False)),
             "rewards": printed(rewarded),
             "a damaged receipt": damaged_receipt,
