@@ -244,7 +244,7 @@ def test_tasks_that_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_neighbours(tmp_path: Path) -> None:
-    async def met(_: Path) -> object:
+    async def met(_: Path) -> None:
         """Nothing came within the time, and nothing is known of why."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(task_client, "CONNECT_SECONDS", 0.01)
@@ -255,7 +255,7 @@ def test_neighbours(tmp_path: Path) -> None:
                 _peered=asyncio.Event(),
                 _unreachable={},
             )
-            return await TaskClient.meet(cast(Any, asking))
+            await TaskClient.meet(cast(Any, asking))
 
     def silent(_: Path) -> object:
         said: list[str] = []
@@ -286,11 +286,11 @@ def test_neighbours(tmp_path: Path) -> None:
 
         return case
 
-    async def lost(_: Path) -> object:
+    async def lost(_: Path) -> None:
         async def gone(*_: object) -> None:
             return
 
-        return await liveness._watch(cast(Any, Has(lost=gone)), PEER, 5.0)
+        await liveness._watch(cast(Any, Has(lost=gone)), PEER, 5.0)
 
     async def alone(_: Path) -> object:
         options = Has(deadlines=Has(pings=100))
@@ -312,13 +312,13 @@ def test_neighbours(tmp_path: Path) -> None:
     )
 
 
-async def not_released(directory: Path) -> object:
+async def not_released(directory: Path) -> None:
     async def stopped() -> None:
         raise FULL
 
     ended = Has(drop_segments=lambda: None, stop=stopped)
     run = Has(task=TASK, _jobs=set(), _runtime=directory / "run", _training=ended, _redis=ended)
-    return await task.TaskRun.release(cast(Any, run))
+    await task.TaskRun.release(cast(Any, run))
 
 
 async def broken(_: Path) -> object:
@@ -360,7 +360,7 @@ def test_tasks_of_a_node(tmp_path: Path) -> None:
 
     async def without_result(_: Path) -> object:
         async def nothing(_: object) -> AsyncIterator[object]:
-            for event in ():
+            for event in tuple[object, ...]():
                 yield event
 
         async def done(*_: object) -> dict[int, Path]:

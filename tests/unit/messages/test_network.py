@@ -38,7 +38,7 @@ def muxing(mode: str, *, built: bool) -> Case:
 
 
 def test_network(tmp_path: Path) -> None:
-    def looked_up(error: Exception) -> Case:
+    def looked_up(error: type[Exception]) -> Case:
         async def resolve(*_: object, **__: object) -> object:
             raise error
 
@@ -89,8 +89,8 @@ def test_network(tmp_path: Path) -> None:
     check(
         "network",
         {
-            "a name that the DNS does not know": looked_up(dns.resolver.NXDOMAIN()),
-            "no DNS server": looked_up(dns.exception.Timeout()),
+            "a name that the DNS does not know": looked_up(dns.resolver.NXDOMAIN),
+            "no DNS server": looked_up(dns.exception.Timeout),
             "its own address": itself,
             "a node whose socket is gone": deaf,
             "a runtime directory below a file": runtime(below_a_file),
@@ -103,8 +103,8 @@ def test_network(tmp_path: Path) -> None:
     )
 
 
-async def _served(ours: Any, stream: Any) -> object:
-    return await inbound_streams.Inbound._serve_rpc(ours, PEER, stream)
+async def _served(ours: Any, stream: Any) -> None:
+    await inbound_streams.Inbound._serve_rpc(ours, PEER, stream)
 
 
 def without(name: str, real: Callable[..., Any]) -> Callable[..., Any]:

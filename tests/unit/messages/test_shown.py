@@ -22,8 +22,10 @@ from support.message_cases import Case, check
 from mlnet.cli import app, console, demo, doctor, start, submit
 from mlnet.cli.controls import Controls, Job
 from mlnet.cli.display import Display
+from mlnet.client import task_client
 from mlnet.errors import ConfigError, MlnetError
 from mlnet.protocol.commands import Report
+from mlnet.util import subprocesses
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 ADDRESS = f"/ip4/192.0.2.7/tcp/4001/p2p/{PEER}"
@@ -141,7 +143,7 @@ def test_tasks_under_way(tmp_path: Path) -> None:
 
         with PATCHES.context() as patch, Display(stream, width=110) as display:
             script = ["/bin/sh", "-c", f"echo 'mlnet-node start --peer {ADDRESS}'; exec sleep 60"]
-            patch.setattr(demo.subprocesses, "python", lambda *_: script)
+            patch.setattr(subprocesses, "python", lambda *_: script)
             asyncio.run(one())
         return stream.getvalue()
 
@@ -163,7 +165,7 @@ def test_tasks_under_way(tmp_path: Path) -> None:
             yield Has(submit=announce)
 
         with PATCHES.context() as patch, Display(stream, width=110) as display:
-            patch.setattr(submit.task_client, "connected", connected)
+            patch.setattr(task_client, "connected", connected)
             asyncio.run(submit.submit(cast(Any, None), Job(EXAMPLE), display, hand))
         return "\n".join([stream.getvalue(), *(f"(the client {what})" for what in doing)])
 

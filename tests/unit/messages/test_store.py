@@ -54,11 +54,11 @@ def without_descriptors(directory: Path) -> object:
 
 
 def test_starts(tmp_path: Path) -> None:
-    def old(directory: Path) -> object:
+    def old(directory: Path) -> None:
         program = directory / "server"
         program.write_text("#!/bin/sh\necho Redis server v=6.2.14 sha=0:0\n")
         program.chmod(0o700)
-        return binary.check_version(program)
+        binary.check_version(program)
 
     check(
         "redis-starts",
@@ -127,7 +127,7 @@ def test_answers(tmp_path: Path) -> None:
 
         return await RedisServer._state(cast(Any, Has(_admin=admin)))
 
-    async def replicated(directory: Path) -> object:
+    async def replicated(directory: Path) -> None:
         """The relay leads to nothing, and the server goes on trying."""
 
         async def nothing(*_: object) -> None:
@@ -140,7 +140,7 @@ def test_answers(tmp_path: Path) -> None:
         made = Has(_replication=asyncio.Lock(), _leave_master=nothing, _admin=nothing, _state=state)
         made._config = config
         try:
-            return await RedisServer.replicate_from(cast(Any, made), directory / "gone", 0.1)
+            await RedisServer.replicate_from(cast(Any, made), directory / "gone", 0.1)
         finally:
             await made._relay.close()
 

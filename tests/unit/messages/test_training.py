@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace as Has
 from typing import Any, cast
@@ -42,7 +44,7 @@ def started(text: str, then: Callable[[Trainer], Awaitable[object]]) -> Case:
         (directory / "python").write_text(f"#!/bin/sh\n{text}\n")
         (directory / "python").chmod(0o700)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(subprocesses.sys, "executable", str(directory / "python"))
+            patch.setattr(sys, "executable", str(directory / "python"))
             trainer = await Trainer.start()
         try:
             return await then(trainer)
@@ -79,7 +81,7 @@ def test_trainers(tmp_path: Path) -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(subprocesses, "spawn", spawn)
-            return asyncio.run(Trainer.start())  # type: ignore[arg-type]
+            return asyncio.run(Trainer.start())
 
     progress = Progress(1, 3, 10, 30, 0.5, 0.9)
     finished = Finished({}, None, 0.5, "m", TASK, 1, (1,), 1, 1.0)
@@ -116,7 +118,7 @@ def test_what_errors_mean(tmp_path: Path) -> None:
 def answered(answer: bytes) -> Case:
     """What a trainer makes of its node's answer."""
 
-    def case(_: Path) -> object:
+    def case(_: Path) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             ours.settimeout(0.1)
@@ -126,7 +128,7 @@ def answered(answer: bytes) -> Case:
                 theirs.send(answer)
             else:
                 theirs.shutdown(socket.SHUT_WR)
-            return gloo_tunnel.Detour._tell(cast(Any, Has(_node=ours)), "reach 1 4001")
+            gloo_tunnel.Detour._tell(cast(Any, Has(_node=ours)), "reach 1 4001")
 
     return case
 
@@ -151,21 +153,21 @@ def test_members_that_train_together(tmp_path: Path) -> None:
 
         return case
 
-    def missing(_: Path) -> object:
+    def missing(_: Path) -> None:
         def never(*_: object, **__: object) -> None:
             raise RuntimeError("wait timeout after 60 s")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rendezvous.dist, "init_process_group", never)
-            return rendezvous.join(plan(endpoints=("/nowhere",)))
+            patch.setattr(torch.distributed, "init_process_group", never)
+            rendezvous.join(plan(endpoints=("/nowhere",)))
 
     def unanswered(_: Path) -> object:
         def never(*_: object) -> None:
             raise TimeoutError("no value for the key rank1")
 
         keys = cast(Any, Has(multi_get=never))
-        store = rendezvous.RendezvousStore(keys, rendezvous.timedelta(seconds=60))
-        with pytest.raises(rendezvous.dist.DistStoreError) as caught:
+        store = rendezvous.RendezvousStore(keys, timedelta(seconds=60))
+        with pytest.raises(torch.distributed.DistStoreError) as caught:
             store._read(["rank1"], None)
         return caught.value
 
