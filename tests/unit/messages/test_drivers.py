@@ -318,7 +318,7 @@ async def not_released(directory: Path) -> None:
 
     ended = Has(drop_segments=lambda: None, stop=stopped)
     run = Has(task=TASK, _jobs=set(), _runtime=directory / "run", _training=ended, _redis=ended)
-    await task.TaskRun.release(cast(Any, run))
+    await task.NodeTask.release(cast(Any, run))
 
 
 async def broken(_: Path) -> object:
@@ -326,12 +326,12 @@ async def broken(_: Path) -> object:
     failed = asyncio.get_running_loop().create_future()
     failed.set_exception(FULL)
     run = Has(task=TASK, _jobs=set(), _tell=lambda event: said.append(event.reason))
-    task.TaskRun._job_done(cast(Any, run), cast(Any, failed))
+    task.NodeTask._job_done(cast(Any, run), cast(Any, failed))
     return said[0]
 
 
 async def removed(directory: Path) -> None:
-    made = gloo_tunnel.Detours(cast(Any, None), directory / "gone" / "c", TASK, 1, (PEER,))
+    made = gloo_tunnel.GlooTunnelServer(cast(Any, None), directory / "gone" / "c", TASK, 1, (PEER,))
     try:
         made.start()
     finally:
@@ -343,7 +343,9 @@ async def no_tunnel(_: Path) -> object:
     asking = Has(_task=TASK, _attempt=1, _nodes=(PEER,), _ways=[])
     asking._network = Has(forward=raising(TransportError("there is no such peer")))
     asking._answer = lambda trainer, text: said.append(text)
-    await gloo_tunnel.Detours._open(cast(Any, asking), cast(Any, None), 0, cast(Any, Has(close=list)))
+    await gloo_tunnel.GlooTunnelServer._open(
+        cast(Any, asking), cast(Any, None), 0, cast(Any, Has(close=list))
+    )
     return said[0]
 
 

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import pytest
 import typer
-from mlnet.net.peers.reach import REACHED, SEEN
 from support.definitions import EXAMPLE, Draft
 from support.message_cases import Case, check
 
@@ -24,6 +23,7 @@ from mlnet.cli.controls import Controls, Job
 from mlnet.cli.display import Display
 from mlnet.client import task_client
 from mlnet.errors import ConfigError, MlnetError
+from mlnet.net.transport.reach import REACHED, SEEN
 from mlnet.protocol.commands import Report
 from mlnet.util import subprocesses
 

@@ -22,7 +22,7 @@ from mlnet.data import modelfile
 from mlnet.data.schema import Schema
 from mlnet.training import architecture, child, gloo_tunnel, loop, model, process, rendezvous
 from mlnet.training.architecture import Architecture
-from mlnet.training.ipc import Finished, Progress, Ready, TrainingPlan
+from mlnet.training.ipc import Finished, Progress, Ready, TrainJob
 from mlnet.training.process import Trainer
 from mlnet.util import subprocesses
 
@@ -63,8 +63,8 @@ def said(event: object) -> str:
     return f"{READY}; echo '{msgspec.json.encode(event).decode()}'; exec sleep 60"
 
 
-def plan(**changes: Any) -> TrainingPlan:
-    made = TrainingPlan({}, "", 0, 3, (), 2, "192.0.2.7", (), TASK, 1, "", 0.2, 0.2)
+def plan(**changes: Any) -> TrainJob:
+    made = TrainJob({}, "", 0, 3, (), 2, "192.0.2.7", (), TASK, 1, "", 0.2, 0.2)
     return msgspec.structs.replace(made, **changes)
 
 
@@ -128,7 +128,7 @@ def answered(answer: bytes) -> Case:
                 theirs.send(answer)
             else:
                 theirs.shutdown(socket.SHUT_WR)
-            gloo_tunnel.Detour._tell(cast(Any, Has(_node=ours)), "reach 1 4001")
+            gloo_tunnel.GlooTunnelClient._tell(cast(Any, Has(_node=ours)), "reach 1 4001")
 
     return case
 
