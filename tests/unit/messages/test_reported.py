@@ -1,4 +1,4 @@
-"""What is said of inputs on which users have reported words that did not help them, each as it was reported."""
+"""What is said of inputs for which users have reported words that did not help them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def table(content: str | bytes, **keys: Any) -> Case:
         data = content if isinstance(content, bytes) else content.encode()
         (directory / "data.csv").write_bytes(data)
         dataset = {"format": "CSV", "source": {"features": "data.csv"}, **keys}
-        return "\n".join(split(definition(dataset=dataset), directory, directory).notes)
+        layers = [{"id": 1, "type": "Dense", "nodes": 2, "activation": "Linear"}]
+        wanted = definition(dataset=dataset, layers=layers)
+        return "\n".join(split(wanted, directory, directory).notes)
 
     return case
 
