@@ -124,7 +124,7 @@ def test_sockets_that_can_be_made_nowhere_are_a_failure(
     finding = doctor.runtime()
     assert finding.status == "fail"
     assert "No such file" in finding.found
-    assert finding.fix.startswith("set XDG_RUNTIME_DIR")
+    assert finding.fix.startswith("let XDG_RUNTIME_DIR name another")
 
 
 def test_little_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
