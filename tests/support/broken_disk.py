@@ -210,7 +210,7 @@ class LocalNetwork:
 
 
 class InstantRun:
-    """In the place of :class:`mlnet.node.task.TaskRun`: what it is asked for is there at once."""
+    """In the place of :class:`mlnet.node.task.NodeTask`: what it is asked for is there at once."""
 
     running: ClassVar[set[InstantRun]] = set()
     ports: ClassVar = itertools.count(1000)

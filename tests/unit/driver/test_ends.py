@@ -53,7 +53,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub()
     monkeypatch.setattr(LocalNetwork, "hub", hub, raising=False)
     monkeypatch.setattr("mlnet.driver.messenger.Network", LocalNetwork)
-    monkeypatch.setattr(mlnet.node.server, "TaskRun", InstantRun)
+    monkeypatch.setattr(mlnet.node.server, "NodeTask", InstantRun)
     monkeypatch.setattr("mlnet.store.find_binary", lambda option: Path("/bin/true"))
     monkeypatch.setattr("mlnet.store.check_version", lambda binary: None)
     monkeypatch.setattr(Submission, "_load_scorer", lambda self: None)
