@@ -5,12 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from mlnet.task import definition as task
 from mlnet.task.schema import Dense, TaskDefinition
 from mlnet.util.wording import amount, clean, count
+
+if TYPE_CHECKING:
+    from mlnet.data import Dataset
 
 Fact = tuple[str, str]
 _SHOWN = 12
@@ -29,12 +33,15 @@ def validate(file: Path, *, read_data: bool) -> None:
     """
     definition = task.load_file(file)
     facts = [("definition", str(file)), *described(definition)]
+    warnings = task.warnings(definition)
     if read_data:
-        facts.extend(_read(definition, file.parent))
+        dataset = _split(definition, file.parent)
+        facts.extend(_read(definition, dataset))
+        warnings += dataset.warnings
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         typer.echo(f"{name:<{width}}  {clean(value)}")
-    for warning in task.warnings(definition):
+    for warning in warnings:
         typer.echo(f"warning: {clean(warning)}")
     typer.echo("valid" if read_data else "valid; the dataset was not read")
 
@@ -64,20 +71,31 @@ def described(definition: TaskDefinition) -> Iterator[Fact]:
     yield "each node", f"must offer at least {' and '.join(least)}" if least else "may be of any size"
 
 
-def _read(definition: TaskDefinition, base: Path) -> Iterator[Fact]:
+def _split(definition: TaskDefinition, base: Path) -> Dataset:
     from mlnet import data
 
     with tempfile.TemporaryDirectory(prefix="mlnet-validate-") as directory:
-        dataset = data.split(definition, base, Path(directory))
+        return data.split(definition, base, Path(directory))
+
+
+def _read(definition: TaskDefinition, dataset: Dataset) -> Iterator[Fact]:
     parameters = task.check_inputs(definition, dataset.inputs)
     train = dataset.segments[: definition.training_segments]
     size = max(segment.size for segment in dataset.segments)
     classes = dataset.schema.classes
-    said = f"I read {count(dataset.rows, 'row')} of {count(dataset.inputs, 'number')}"
-    yield "data", "; ".join((said, *dataset.notes))
+    numbers, columns = dataset.schema.numbers, len(dataset.schema.categories)
+    said = [count(numbers, "number")] if numbers else []
+    said += [f"{count(columns, 'column')} of categories"] if columns else []
+    yield "data", "; ".join((f"I read {count(dataset.rows, 'row')} of {' and '.join(said)}", *dataset.notes))
+    for note in dataset.columns[:_SHOWN]:
+        yield "", note
+    if len(dataset.columns) > _SHOWN:
+        yield "", f"and {count(len(dataset.columns) - _SHOWN, 'column')} more"
     if classes:
         yield "classes", ", ".join(map(str, classes[:_SHOWN])) + (", ..." if len(classes) > _SHOWN else "")
-    shape = f"{count(dataset.rows, 'row')} of {count(dataset.inputs, 'feature')}"
-    yield "dataset", f"{shape}, SHA-256 {dataset.sha256}"
+    yield "dataset", f"{count(dataset.rows, 'row')}, SHA-256 {dataset.sha256}"
+    parts = [count(numbers, "number")] if numbers else []
+    parts += [f"{dataset.inputs - numbers} of categories"] if columns else []
+    yield "inputs", f"{dataset.inputs} of the model: {' and '.join(parts)}"
     yield "segment", f"up to {max(segment.rows for segment in train):,} rows in {size:,} bytes"
     yield "parameters", f"{parameters:,}"

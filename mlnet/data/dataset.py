@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from mlnet.data import scaling
 from mlnet.data.fetching import time_limit
+from mlnet.data.formats import csv_categories as categories
 from mlnet.data.formats import idx, npz
 from mlnet.data.formats.csv_columns import of_definition
-from mlnet.data.formats.csv_file import line_of, read_rows
+from mlnet.data.formats.csv_file import Wanted, line_of, read_rows
 from mlnet.data.formats.csv_layout import detect
 from mlnet.data.http import Interrupter, download
-from mlnet.data.labels import Where, as_classes, as_targets
+from mlnet.data.labels import Where, as_classes, as_targets, unused_classes
 from mlnet.data.schema import Dialect, Kind, Schema
 from mlnet.data.segments import SegmentFile, bounds, write_segments
 from mlnet.data.table import AnyArray, FloatArray, Limits, Table, as_features
@@ -49,6 +50,8 @@ class Dataset:
         sha256: of the source file, or of the features' file followed by the labels' file.
         schema: what the numbers stand for; it stays with the client.
         notes: how the source was understood, for people.
+        columns: the same of each column of categories.
+        warnings: what is accepted and may not be as its author wants it; each with the path of its key.
     """
 
     segments: tuple[SegmentFile, ...]
@@ -58,6 +61,8 @@ class Dataset:
     sha256: str
     schema: Schema
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Limits | None = None) -> Dataset:
@@ -99,11 +104,14 @@ def _cut(definition: TaskDefinition, read: _Read, sha256: str, out_dir: Path) ->
             " must be one label per row"
         )
     bounds(len(read.features))
-    features, divisor = scaling.scaled(as_features(what, read.features), read.kind, dataset.scale)
+    numbers, divisor = scaling.scaled(as_features(what, read.features), read.kind, dataset.scale)
+    features = categories.encode(numbers, read.schema.features, read.coded)
     labels: NDArray[np.int64] | FloatArray
     classes: tuple[int | str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if classifier:
         labels, classes = as_classes(what, read.labels, model.outputs, dataset.classes, read.where)
+        warnings = tuple(unused_classes(labels, classes))
     elif dataset.classes:
         raise LabelError(f"{what}: ml.dataset.classes applies to the loss CrossEntropy only; remove the key")
     else:
@@ -113,8 +121,11 @@ def _cut(definition: TaskDefinition, read: _Read, sha256: str, out_dir: Path) ->
     )
     schema.to_json()  # raises where names are too long, before anything is announced
     segments = write_segments(Table(features, labels), bytes.fromhex(sha256), out_dir)
-    notes = (*read.notes, *scaling.notes(features, read.kind, divisor))
-    return Dataset(segments, schema.inputs, model.outputs, len(features), sha256, schema, notes)
+    notes = (*read.notes, *scaling.notes(numbers, read.kind, divisor))
+    rows = len(features)
+    return Dataset(
+        segments, schema.inputs, model.outputs, rows, sha256, schema, notes, read.columns, warnings
+    )
 
 
 @contextmanager
@@ -231,7 +242,18 @@ def _verify(dataset: DatasetDefinition, features: Path, labels: Path | None) -> 
 
 @dataclass(frozen=True)
 class _Read:
-    """What a source holds: arrays, how people find a label in it, and its columns."""
+    """What a source holds: arrays, how people find a label in it, and its columns.
+
+    Attributes:
+        features: (rows, values of a row), categories apart.
+        labels: (rows,) or (rows, width).
+        kind: how features stand in the file.
+        schema: of the columns.
+        where: what to call the label of a row.
+        notes: how the source was understood.
+        coded: the features that are categories, by place.
+        columns: what people should know of these.
+    """
 
     features: AnyArray
     labels: AnyArray
@@ -239,6 +261,8 @@ class _Read:
     schema: Schema
     where: Where = "labels[{}]".format
     notes: tuple[str, ...] = ()
+    coded: Mapping[int, categories.Coded] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
 
 def _read(
@@ -268,14 +292,18 @@ def _read_csv(dataset: DatasetDefinition, path: Path, limits: Limits, *, classif
     dialect = Dialect(dataset.delimiter, dataset.header, dataset.decimal, dataset.comment)
     layout = detect(path, dialect, limits)
     choice = of_definition(path, layout, dataset)
-    rows = read_rows(path, layout, choice.features, choice.label, limits, texts=classifier)
+    found = dict.fromkeys(choice.categories)
+    rows = read_rows(path, layout, Wanted(choice.features, choice.label, classifier, found), limits)
+    coded = rows.categories
+    categories.require_certain(path, layout, coded, choice.said, choice.ignored)
     schema = Schema(
         "CSV",
-        len(choice.features),
+        1,
         width=layout.width,
         names=layout.names or (),
         label=choice.label,
         ignored=choice.ignored,
+        categories={place: column.values for place, column in coded.items()},
         dialect=dialect,
     )
 
@@ -284,4 +312,6 @@ def _read_csv(dataset: DatasetDefinition, path: Path, limits: Limits, *, classif
 
     assert rows.labels is not None  # noqa: S101 - they were asked for
     notes = (*layout.notes, *choice.notes)
-    return _Read(rows.features, rows.labels, scaling.kind(rows.features), schema, where, notes)
+    columns = tuple(categories.notes(layout, coded))
+    kind = scaling.kind(rows.numbers)
+    return _Read(rows.numbers, rows.labels, kind, schema, where, notes, coded, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,19 @@ def as_classes(
     number = {name: index for index, name in enumerate(classes)}
     numbers_of = np.array([number[name] for name in names], dtype=np.int64)
     return numbers_of[inverse.reshape(-1)], tuple(classes)
+
+
+def unused_classes(labels: NDArray[np.int64], classes: Sequence[ClassName]) -> Iterator[str]:
+    """What to tell people of classes that no row has; ``labels`` are numbers of classes."""
+    rows = np.bincount(labels, minlength=len(classes))
+    missing = [str(classes[number]) for number in np.flatnonzero(rows == 0).tolist()]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        found = len(classes) - len(missing)
+        yield (
+            f"ml.model.hidden-units: the last layer has {len(classes)} nodes, and the labels are only {found}"
+            f" of these classes: no row has {shown}. Write {found} nodes, unless that is meant"
+        )
 
 
 def _chosen(

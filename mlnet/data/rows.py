@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from mlnet.data import scaling
+from mlnet.data.formats import csv_categories as categories
 from mlnet.data.formats import idx, npz
 from mlnet.data.formats.csv_columns import Choice, of_schema
-from mlnet.data.formats.csv_file import first_values, read_rows
+from mlnet.data.formats.csv_file import Wanted, first_values, read_rows
 from mlnet.data.formats.csv_layout import Layout, detect, is_missing
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.segments import opened
@@ -168,14 +169,17 @@ def _read_csv(
 
 def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect, limits: Limits) -> Rows:
     columns = schema if schema is not None and schema.format == "CSV" else Schema("CSV", inputs, width=inputs)
-    known = tuple(columns.names[place] for place in columns.features) if columns.names else ()
-    layout = detect(path, dialect, limits, known=known, keys=OPTIONS)
+    names = tuple(columns.names[place] for place in columns.features) if columns.names else ()
+    layout = detect(path, dialect, limits, known=names, keys=OPTIONS)
     choice = of_schema(path, layout, columns, "the model")
     if choice.label is not None and not (columns.names and layout.names):
         _require_labels(path, layout, choice, columns, limits)
-    rows = read_rows(path, layout, choice.features, None, limits, texts=False)
-    found = scaling.stored(rows.features)
-    return Rows(scaling.scaled_alike(path, rows.features, found, schema, table=True), choice.notes)
+    places = zip(columns.features, choice.features, strict=True)
+    known = {place: columns.categories[at] for at, place in places if at in columns.categories}
+    rows = read_rows(path, layout, Wanted(choice.features, categories=known), limits)
+    found = scaling.stored(rows.numbers)
+    numbers = scaling.scaled_alike(path, rows.numbers, found, schema, table=True)
+    return Rows(categories.encode(numbers, choice.features, rows.categories), choice.notes)
 
 
 def _require_labels(path: Path, layout: Layout, choice: Choice, schema: Schema, limits: Limits) -> None:
@@ -186,18 +190,9 @@ def _require_labels(path: Path, layout: Layout, choice: Choice, schema: Schema, 
         return
     known = {str(name) for name in schema.classes}
     for number, value in first_values(path, layout, place, limits):
-        if not is_missing(value) and value not in known and _whole(value) not in known:
+        if not is_missing(value) and value not in known and categories.plain(value) not in known:
             raise DataError(
                 f"{path}, line {number}: {layout.shown(place)} holds {value[:40]!r}, which is not one of the"
                 " model's classes, although its training had the labels there; put the columns in"
                 " the order of the training's file, or leave the labels out"
             )
-
-
-def _whole(value: str) -> str:
-    """A number as a class is written: 2.0 as 2."""
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    return str(int(number)) if number.is_integer() else value

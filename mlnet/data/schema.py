@@ -16,6 +16,8 @@ from mlnet.task.schema import Format
 
 MAX_BYTES = 16 << 20
 """Of a schema as JSON; a table whose names take more is refused."""
+MAX_CATEGORIES = 4096
+"""Of one column."""
 PIXEL = 255
 """The largest unsigned byte: what scales a pixel to 0 to 1."""
 
@@ -46,14 +48,15 @@ class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     Attributes:
         format: of the file.
-        inputs: features of a row.
-        kind: type of the features in the file.
+        inputs: of the model: a feature each, or as many as a feature has categories.
+        kind: type of the features in the file, categories apart.
         divisor: what training divided them by: 255 or 1.
         classes: of a classifier, by output of the model, as the user writes them; empty for a regression.
         width: CSV only: columns of a row of the file.
         names: CSV only: of all these columns; empty where no line names them.
         label: CSV only: place of the label's column, from 0.
         ignored: CSV only: places of columns that are neither feature nor label.
+        categories: CSV only: by place of a column of texts, its categories in the order of the inputs.
         dialect: CSV only: what the definition said of the file.
         version: of this description.
     """
@@ -67,6 +70,7 @@ class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     names: tuple[str, ...] = ()
     label: Position | None = None
     ignored: tuple[Position, ...] = ()
+    categories: dict[Position, tuple[str, ...]] = {}
     dialect: Dialect = Dialect()
     version: Literal[1] = 1
 
@@ -75,6 +79,11 @@ class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         """CSV only: places of the features in the file, in the order in which the model takes them."""
         left_out = {*self.ignored, self.label}
         return [place for place in range(self.width) if place not in left_out]
+
+    @property
+    def numbers(self) -> int:
+        """Features that are no categories, each an input of the model."""
+        return self.inputs - sum(map(len, self.categories.values()))
 
     def to_json(self) -> str:
         """The schema as a model file carries it.
@@ -107,7 +116,13 @@ def from_json(text: str, path: object) -> Schema:
         and len(set(places)) == len(places)
         and all(place < schema.width for place in places)
         and len(schema.names) in (0, schema.width)
-        and (schema.format != "CSV" or schema.width - len(places) == schema.inputs)
+        and (schema.format != "CSV" or schema.width - len(places) - len(schema.categories) == schema.numbers)
+        and all(
+            place < schema.width
+            and place not in places
+            and 1 <= len(set(values)) == len(values) <= MAX_CATEGORIES
+            for place, values in schema.categories.items()
+        )
     )
     if not consistent:
         raise DataError(f"{path}: its description of the dataset contradicts itself; get it again")

@@ -77,7 +77,7 @@ def as_features(what: str, values: AnyArray) -> FloatArray:
     """
     if values.dtype.kind not in "biuf":
         raise DataError(f"{what}: features of type {values.dtype} are not numbers; save them as float32")
-    if values.ndim < 2 or 0 in values.shape:
+    if values.ndim < 2 or 0 in values.shape[:1] + values.shape[2:]:
         raise DataError(f"{what}: features have the shape {values.shape}; it must be (rows, values of a row)")
     flat = np.require(values.reshape(len(values), -1), dtype=np.float32, requirements=["C", "W"])
     require_finite(what, "features", flat)

@@ -55,6 +55,7 @@ def read_dataset(ml: Section) -> Dataset:
         header=_header(section),
         label_column=_label_column(section),
         ignore_columns=_names(section, "ignore-columns", MAX_COLUMNS_NAMED),
+        category_columns=_names(section, "category-columns", MAX_COLUMNS_NAMED) or (),
         decimal=section.choice("decimal", get_args(Decimal)) if "decimal" in section else None,
         comment=_comment(section),
     )

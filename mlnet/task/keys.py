@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ROOT_KEYS = ("version", "payment", "ml", "cluster")
 ML_KEYS = ("dataset", "validation", "optimizer", "model", "evaluation-metrics")
-CSV_KEYS = ("delimiter", "header", "label-column", "ignore-columns", "decimal", "comment")
+CSV_KEYS = ("delimiter", "header", "label-column", "ignore-columns", "category-columns", "decimal", "comment")
 DATASET_KEYS = (
     "format",
     "sha256",

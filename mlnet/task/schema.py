@@ -91,6 +91,8 @@ class Dataset(_Part, frozen=True, omit_defaults=True):
         last.
         ignore_columns: CSV only: names or positions of columns that are no features; None leaves out what
             certainly only numbers the rows.
+        category_columns: CSV only: names or positions of columns whose values are categories, beside those of
+            texts that certainly are.
         decimal: CSV only: the decimal point; None for what it looks like.
         comment: CSV only: how a line of comment begins; None for what it looks like.
     """
@@ -106,6 +108,7 @@ class Dataset(_Part, frozen=True, omit_defaults=True):
     header: bool | None = None
     label_column: str | int | None = None
     ignore_columns: tuple[str | int, ...] | None = None
+    category_columns: tuple[str | int, ...] = ()
     decimal: Decimal | None = None
     comment: str | None = None
 

@@ -79,7 +79,7 @@ class Table:
         columns: dict[str, list[str]] = {
             "label": self.labels,
             "index": [str(row) for row in range(ROWS)],
-            "note": [f"n{row % 7}" for row in range(ROWS)],
+            "note": [f"n{row}" for row in range(ROWS)],
         }
         for place, name in enumerate(NAMES):
             columns[name] = [f"{value:.3f}".replace(".", self.decimal) for value in FEATURES[:, place]]
@@ -300,6 +300,36 @@ def test_a_regression_with_its_target_first(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = load_model(model.members)(torch.from_numpy(FEATURES)).numpy()
     np.testing.assert_array_equal(predict(model.path, file).values, expected)
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_categories_are_encoded_as_in_training(tmp_path: Path, header: bool) -> None:
+    sexes, islands = ["female", "male"], ["Biscoe", "Dream", "Torgersen"]
+    sex = np.arange(ROWS) // 3 % 2
+    body = [
+        f"{sexes[sex[row]]},{FEATURES[row, 0]:.3f},{islands[LABELS[row]]},{WORDS[row]}\n"
+        for row in range(ROWS)
+    ]
+    names = "sex,length,island,kind\n"
+    (tmp_path / "table.csv").write_text("".join([names * header, *body]))
+    model = trained(tmp_path, {"format": "CSV", "source": {"features": "table.csv"}})
+    inputs = np.column_stack([np.eye(2)[sex], FEATURES[:, 0], np.eye(3)[LABELS]])
+    expected = [CLASSES[output] for output in answers(model, inputs)]
+    assert sum(map(str.__eq__, expected, WORDS)) > 0.9 * ROWS
+    assert predict(model.path, tmp_path / "table.csv").labels == expected
+    if header:
+        turned = [
+            "kind,island,length,sex\n",
+            *(",".join(line.strip().split(",")[::-1]) + "\n" for line in body),
+        ]
+        (tmp_path / "turned.csv").write_text("".join(turned))
+        assert predict(model.path, tmp_path / "turned.csv").labels == expected
+    (tmp_path / "other.csv").write_text("".join([names * header, *body]).replace("Dream", "Dreem"))
+    result = CliRunner().invoke(app, ["predict", str(model.path), str(tmp_path / "other.csv")])
+    assert result.exit_code != 0
+    assert "column 2" in str(result.exception)
+    assert "'Dreem' is none of the categories" in str(result.exception)
+    assert "(Biscoe, Dream, Torgersen)" in str(result.exception)
 
 
 def test_a_members_model_does_not_guess_the_label(tmp_path: Path, model: Trained) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from mlnet.data import Limits, read_segment
-from mlnet.data.formats.csv_file import read_rows
+from mlnet.data.formats.csv_file import Wanted, read_rows
 from mlnet.data.formats.csv_layout import detect
 from mlnet.data.formats.idx import read_images
 from mlnet.data.formats.npz import read_array
@@ -65,7 +65,7 @@ def delivered() -> bytes:
 
 def table(path: Path) -> None:
     layout = detect(path, Dialect(), SMALL)
-    read_rows(path, layout, range(layout.width - 1), layout.width - 1, SMALL, texts=True)
+    read_rows(path, layout, Wanted(range(layout.width - 1), layout.width - 1, texts=True), SMALL)
 
 
 IDX = struct.pack(">HBB3I", 0, 8, 3, 3, 2, 2) + bytes(12)

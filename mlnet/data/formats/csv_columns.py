@@ -23,12 +23,16 @@ class Choice:
         features: in the order in which the model takes them.
         label: of the label; None where it is not there.
         ignored: of the others.
+        categories: of the features whose values are categories: those of texts, and those which are said.
+        said: of these, those which the definition names.
         notes: what people should know.
     """
 
     features: tuple[int, ...]
     label: int | None
     ignored: tuple[int, ...]
+    categories: tuple[int, ...] = ()
+    said: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -65,7 +69,14 @@ def of_definition(path: Path, layout: Layout, dataset: DatasetDefinition) -> Cho
         notes.append(f"{layout.shown(layout.index)} looks like a row index and is ignored")
     features = tuple(place for place in range(layout.width) if place not in ignored and place != label)
     notes.append(f"{layout.shown(label)} is the label")
-    return Choice(features, label, tuple(sorted(ignored)), tuple(notes))
+    said = {_place(path, layout, one, "category-columns") for one in dataset.category_columns}
+    for place in sorted(said - set(features)):
+        what = "is the label" if place == label else "is ignored"
+        raise DataError(
+            f"{path}: ml.dataset.category-columns: {layout.shown(place)} {what}; take it out of the list"
+        )
+    categories = tuple(place for place in features if place in said or layout.kinds[place] == "text")
+    return Choice(features, label, tuple(sorted(ignored)), categories, tuple(sorted(said)), tuple(notes))
 
 
 def _place(path: Path, layout: Layout, column: str | int, key: str) -> int:
@@ -137,7 +148,7 @@ def _by_name(path: Path, layout: Layout, schema: Schema) -> Choice:
     label = next((place for place in others if names[place] == label_name), None)
     strange = [names[place] for place in others if names[place] not in known and place != layout.index]
     notes = (f"the model does not know the columns {_shown(strange)}; they are ignored",) if strange else ()
-    return Choice(features, label, tuple(place for place in others if place != label), notes)
+    return Choice(features, label, tuple(place for place in others if place != label), notes=notes)
 
 
 def _by_place(path: Path, layout: Layout, schema: Schema, model: str) -> Choice:

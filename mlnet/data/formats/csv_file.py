@@ -8,15 +8,17 @@ columns of text, too, is first taken apart by the standard library's csv module.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlnet.data.formats.csv_categories import Coded, Collector
 from mlnet.data.formats.csv_layout import KEYS, NUMBER, SAMPLE_ROWS, Layout, is_missing, is_number, records
+from mlnet.data.formats.csv_spellings import spelling
 from mlnet.data.formats.csv_text import Lines, text
 from mlnet.data.table import AnyArray, FloatArray, Limits, check_shape
 from mlnet.errors import DataError
@@ -28,46 +30,73 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Columns of a CSV file.
+
+    Attributes:
+        features: places of the features.
+        label: place of the labels, if they are wanted.
+        texts: whether labels may be texts.
+        categories: by place of those features that are categories, the known ones, or None to find them.
+    """
+
+    features: Sequence[int]
+    label: int | None = None
+    texts: bool = False
+    categories: Mapping[int, tuple[str, ...] | None] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[int]:
+        """Of all columns that are read, in the order of the file."""
+        return sorted((*self.features, *(() if self.label is None else (self.label,))))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Places of the features that are no categories."""
+        return [place for place in self.features if place not in self.categories]
+
+
+@dataclass(frozen=True)
 class CsvRows:
     """Rows of a CSV file, in its order.
 
     Attributes:
-        features: float32 (rows, columns), all finite.
+        numbers: float32 (rows, columns), all finite: the features that are no categories.
         labels: float64 (rows,), or texts of type object; None if none were asked for.
+        categories: the other features, by place.
     """
 
-    features: FloatArray
+    numbers: FloatArray
     labels: AnyArray | None
+    categories: Mapping[int, Coded] = field(default_factory=dict)
 
 
 class _TextLabel(Exception):
     """The column of labels holds a text, which the first rows did not show."""
 
 
-def read_rows(
-    path: Path, layout: Layout, features: Sequence[int], label: int | None, limits: Limits, *, texts: bool
-) -> CsvRows:
+def read_rows(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> CsvRows:
     """Read some columns of a CSV file.
 
     Args:
         path: the file.
         layout: how to read it.
-        features: places of the columns of numbers.
-        label: place of the column of labels, if it is wanted.
+        wanted: which columns.
         limits: refused beyond these.
-        texts: whether labels may be texts.
 
     Raises:
-        DataError: names the line and column of the first value that is missing or no finite number.
+        DataError: names the line and column of the first value that is missing, no finite number, or none of
+            the known categories.
     """
-    whole = sorted((*features, *(() if label is None else (label,)))) == list(range(layout.fields))
-    numeric = label is None or not texts or layout.kinds[label] == "number"
+    whole = wanted.places == list(range(layout.fields)) and not wanted.categories
+    label = wanted.label
+    numeric = label is None or not wanted.texts or layout.kinds[label] == "number"
     try:
         if whole and numeric and not layout.delimiter == layout.decimal == ",":
-            return _read_whole(path, layout, features, label, limits, texts=texts)
+            return _read_whole(path, layout, wanted, limits)
     except _TextLabel:
         pass
-    return _read_parts(path, layout, features, label, limits, texts=texts)
+    return _read_parts(path, layout, wanted, limits)
 
 
 def line_of(path: Path, layout: Layout, row: int, limits: Limits) -> int:
@@ -85,25 +114,23 @@ def first_values(path: Path, layout: Layout, place: int, limits: Limits) -> list
         return [(number, row[place].strip()) for number, row in rows if len(row) == layout.fields]
 
 
-def _read_whole(
-    path: Path, layout: Layout, features: Sequence[int], label: int | None, limits: Limits, *, texts: bool
-) -> CsvRows:
+def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> CsvRows:
     """The fast way: all columns are numbers."""
     blocks: list[FloatArray] = []
     labels: list[NDArray[np.float64]] = []
-    order = list(features)
+    order, label = list(wanted.features), wanted.label
     rows = 0
     with text(path, limits) as characters:
         for lines in _blocks(Lines(characters, path, limits, layout.comment, layout.skip)):
             try:
                 values = _numbers(_plain(lines, layout), layout.delimiter)
             except ValueError as error:
-                raise _explain(path, layout, features, label, limits, str(error), texts=texts) from None
+                raise _explain(path, layout, wanted, limits, str(error)) from None
             with np.errstate(over="ignore"):
                 block = values.astype(np.float32)
             if block.shape[1] != layout.fields or not np.isfinite(block).all():
                 reason = "rows of different length, or values that are not finite"
-                raise _explain(path, layout, features, label, limits, reason, texts=texts)
+                raise _explain(path, layout, wanted, limits, reason)
             rows += len(block)
             check_shape(str(path), (rows, layout.fields), 4, limits)
             if label is not None:
@@ -112,51 +139,62 @@ def _read_whole(
     return CsvRows(_joined(path, blocks), np.concatenate(labels) if label is not None else None)
 
 
-def _read_parts(
-    path: Path, layout: Layout, features: Sequence[int], label: int | None, limits: Limits, *, texts: bool
-) -> CsvRows:
+def _read_parts(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> CsvRows:
     """The way for tables in which some columns are texts or not wanted."""
     blocks: list[FloatArray] = []
     labels: list[str] = []
     seen: dict[str, str] = {}
+    label, numbers = wanted.label, wanted.numbers
+    collector = Collector(path, layout, wanted.categories)
     rows = 0
     with text(path, limits) as characters:
         found = _numbered(Lines(characters, path, limits, layout.comment, layout.skip), layout)
         while chunk := list(islice(found, _BLOCK_ROWS)):
             try:
-                lines = ["\t".join([row[place] for place in features]) for _, row in chunk]
-                # loadtxt would pass over an empty line, which is a row whose only value is missing.
-                if not all(lines) or any(len(row) != layout.fields for _, row in chunk):
-                    raise ValueError("rows of different length")
-                with np.errstate(over="ignore"):
-                    block = _numbers(_plain(lines, layout), "\t").astype(np.float32)
+                block = _chunk_numbers(chunk, layout, numbers)
             except (ValueError, IndexError) as error:
-                raise _explain(
-                    path, layout, features, label, limits, str(error), texts=texts, parts=True
-                ) from None
+                raise _explain(path, layout, wanted, limits, str(error), parts=True) from None
             values = [] if label is None else [row[label].strip() for _, row in chunk]
-            if not np.isfinite(block).all() or any(map(is_missing, values)):
-                raise _explain(
-                    path, layout, features, label, limits, "a value is missing", texts=texts, parts=True
-                )
+            texts = [row[place] for _, row in chunk for place in wanted.categories]
+            if not np.isfinite(block).all() or any(map(is_missing, values)) or any(map(is_missing, texts)):
+                raise _explain(path, layout, wanted, limits, "a value is missing", parts=True)
+            collector.add(chunk)
             labels.extend(seen.setdefault(value, value) for value in values)
-            if len(seen) > _MAX_CLASSES and texts:
-                raise DataError(
-                    f"{path}: {layout.shown(label or 0)} holds more than {_MAX_CLASSES} different labels; is"
-                    f" it the column of labels ({layout.keys}label-column)? Numbers to be predicted need the"
-                    " loss MSE"
-                )
+            if len(seen) > _MAX_CLASSES and wanted.texts:
+                raise DataError(f"{path}: {layout.shown(label or 0)} holds more than {_MAX_CLASSES} labels")
             rows += len(block)
-            check_shape(str(path), (rows, max(1, len(features))), 4, limits)
+            check_shape(str(path), (rows, max(1, len(wanted.features))), 4, limits)
             blocks.append(block)
+    found = CsvRows(_joined(path, blocks), None, collector.coded())
     if label is None:
-        return CsvRows(_joined(path, blocks), None)
-    if texts:
-        return CsvRows(_joined(path, blocks), np.array(labels, dtype=object))
+        return found
+    if wanted.texts:
+        return replace(found, labels=np.array(labels, dtype=object))
     try:
-        return CsvRows(_joined(path, blocks), np.array(_plain(labels, layout), dtype=np.float64))
+        return replace(found, labels=np.array(_plain(labels, layout), dtype=np.float64))
     except ValueError as error:
-        raise _explain(path, layout, features, label, limits, str(error), texts=False) from None
+        raise _explain(path, layout, wanted, limits, str(error), parts=True) from None
+
+
+def _chunk_numbers(
+    chunk: Sequence[tuple[int, list[str]]], layout: Layout, places: Sequence[int]
+) -> FloatArray:
+    """Some columns of some rows as numbers.
+
+    Raises:
+        ValueError: a value is none, or a row is too long or too short.
+        IndexError: a row is too short.
+    """
+    if any(len(row) != layout.fields for _, row in chunk):
+        raise ValueError("rows of different length")
+    if not places:
+        return np.zeros((len(chunk), 0), dtype=np.float32)
+    lines = ["\t".join([row[place] for place in places]) for _, row in chunk]
+    # loadtxt would pass over an empty line, which is a row whose only value is missing.
+    if not all(lines):
+        raise ValueError("a value is missing")
+    with np.errstate(over="ignore"):
+        return _numbers(_plain(lines, layout), "\t").astype(np.float32)
 
 
 def _numbers(lines: Sequence[str], delimiter: str) -> NDArray[np.float64]:
@@ -220,15 +258,7 @@ def _numbered(lines: Lines, layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
 
 def _explain(
-    path: Path,
-    layout: Layout,
-    features: Sequence[int],
-    label: int | None,
-    limits: Limits,
-    reason: str,
-    *,
-    texts: bool,
-    parts: bool = False,
+    path: Path, layout: Layout, wanted: Wanted, limits: Limits, reason: str, *, parts: bool = False
 ) -> DataError:
     """The error for the first record that the fast readers refused, found by reading slowly.
 
@@ -244,10 +274,12 @@ def _explain(
                     f"{where}: {len(row)} values where the lines before have {layout.fields}; correct the"
                     f" line, or the setting {layout.keys}delimiter"
                 )
-            for place in sorted((*features, *(() if label is None else (label,)))):
+            for place in wanted.places:
+                if place in wanted.categories and not is_missing(row[place]):
+                    continue
                 if problem := _problem(row[place], layout.decimal):
-                    fix = _fix(row, place, layout, first=index == 0)
-                    if place == label and texts and not is_missing(row[place]):
+                    fix = _fix(row, place, layout, wanted, first=index == 0)
+                    if place == wanted.label and wanted.texts and not is_missing(row[place]):
                         if parts:
                             continue
                         raise _TextLabel
@@ -261,27 +293,40 @@ def _problem(value: str, decimal: str) -> str:
     if is_missing(value):
         return "is a missing value"
     if not is_number(value, decimal):
-        return "is not a finite number"
+        kind = spelling(value.strip())
+        return kind.problem if kind else "is not a finite number"
     if abs(float(value.replace(",", "."))) > _LARGEST:
         return "is not a finite number of 32 bits"
     return ""
 
 
-def _fix(row: list[str], place: int, layout: Layout, *, first: bool) -> str:
+def _fix(row: list[str], place: int, layout: Layout, wanted: Wanted, *, first: bool) -> str:
     value = row[place].strip()
     if is_missing(value):
-        return "fill it in, or remove the row"
+        return _fix_missing(place, layout, wanted)
     if layout.decimal == "." and "," in value and NUMBER.fullmatch(value.replace(",", ".")):
         return f"write {layout.keys}decimal: ',' if the comma is a decimal point"
     numbers = sum(is_number(one, layout.decimal) for one in row)
     if first and layout.names is None and numbers * 2 < len(row):
         return f"set '{layout.keys}header: true' if this line names the columns"
-    name = (layout.names and layout.names[place]) or place
     if is_number(value, layout.decimal):
         return f"write numbers up to {_LARGEST:.1e}, or scale the column down"
-    if layout.keys != KEYS:
-        return "write numbers only"
+    kind = spelling(value)
+    write = kind.fix if kind else "write numbers only"
+    if layout.keys != KEYS or place == wanted.label:
+        return write
+    name = layout.key(place)
+    ways = f"{write}, or leave the column out with {KEYS}ignore-columns: [{name}]"
+    if kind and kind.certain:
+        return ways
     return (
-        "write numbers only, or leave the column out with"
-        f" ml.dataset.ignore-columns: [{name}]; if it is the label, ml.dataset.label-column: {name}"
+        f"{ways}; if its values are categories, {KEYS}category-columns: [{name}]; if it is the label,"
+        f" {KEYS}label-column: {name}"
     )
+
+
+def _fix_missing(place: int, layout: Layout, wanted: Wanted) -> str:
+    own = " (such as with 'unknown', which is then a category)" if place in wanted.categories else ""
+    if layout.kinds[place] == "empty" and layout.keys == KEYS and place != wanted.label:
+        return f"if the whole column is empty, {KEYS}ignore-columns: [{layout.key(place)}] leaves it out"
+    return f"fill it in{own}, or remove the row"

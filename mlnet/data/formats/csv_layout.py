@@ -7,6 +7,7 @@ definition that settles it.
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,9 +32,12 @@ _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ARFF = re.compile(r"\s*@(relation|attribute|data)\b", re.IGNORECASE)
 _LIBSVM = re.compile(r"\S+(\s+\d+:\S+)+\s*")
+_CELL_ERROR = re.compile(r'"?(#(N/A|REF!|DIV/0!|VALUE!|NAME\?|NUM!|NULL!))', re.IGNORECASE)
 _MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", "missing", "\\n", "<na>", "nat")
 )
+_PLAIN_NAME = re.compile(r"[^\W\d][\w .()/+-]*[\w)]|[^\W\d]")
+_YAML_WORDS = frozenset(("true", "false", "null", "yes", "no", "on", "off", "y", "n"))
 _UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"id|idx|index|row|rowid|row[ _]?(id|number|names?)|#", re.IGNORECASE)
 KEYS = "ml.dataset."
@@ -42,7 +46,8 @@ _FEW = 5
 _COUNTED = 10
 """Rows that count themselves in their first column are so many before anybody may think of an index."""
 
-ColumnKind = Literal["number", "text", "empty"]
+ColumnKind = Literal["number", "text", "mixed", "empty"]
+"""Mixed: some values are numbers and some are not."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,13 @@ class Layout:
         """A column, as people may call it."""
         name = self.names[place] if self.names else ""
         return f"column {place} {name!r}" if name else f"column {place}"
+
+    def key(self, place: int) -> str:
+        """A column as a list in a definition names it."""
+        name = self.names[place] if self.names else ""
+        if not name or (self.names or ()).count(name) > 1:
+            return str(place)
+        return name if _PLAIN_NAME.fullmatch(name) and name.lower() not in _YAML_WORDS else json.dumps(name)
 
 
 @dataclass
@@ -210,6 +222,12 @@ def _part_comments(sample: _Sample, dialect: Dialect) -> None:
     """Take comments out. Without a setting they are told by lines that begin with # before the first row, or
     by a first column of numbers, in which none can be a value."""
     mark = dialect.comment
+    for number, line in sample.lines:
+        if found := _CELL_ERROR.match(line.lstrip()):
+            raise DataError(
+                f"{sample.path}, line {number} begins with {found[1]!r}, an error of a spreadsheet and no"
+                " comment; correct its cell, or remove the row"
+            )
     if mark is None:
         rest = [line for _, line in sample.lines if not line.lstrip().startswith("#")]
         leading = bool(sample.lines) and sample.lines[0][1].lstrip().startswith("#")
@@ -290,7 +308,10 @@ def _kind(values: list[str], decimal: str) -> ColumnKind:
     there = [value for value in values if not is_missing(value)]
     if not there:
         return "empty"
-    return "number" if all(is_number(value, decimal) or _infinite(value) for value in there) else "text"
+    numbers = sum(is_number(value, decimal) or _infinite(value) for value in there)
+    if numbers == len(there):
+        return "number"
+    return "mixed" if numbers else "text"
 
 
 def _infinite(value: str) -> bool:
@@ -353,8 +374,12 @@ def _looks_like_names(
     ]
     texts = sum(not is_number(value, decimal) for value in numeric)
     if texts == len(numeric):
-        values = {row[place] for row in rest for place in range(fields)}
-        return bool(numeric) or not any(value in values for value in first)
+        if numeric:
+            return True
+        # All columns are texts: a category stands in later rows again, and a name does not.
+        columns = [{row[place].strip() for row in rest} for place in range(fields)]
+        again = [value.strip() in columns[min(at + shift, fields - 1)] for at, value in enumerate(first)]
+        return None if any(again) and not all(again) else not any(again)
     counted = [value.strip() for value in first if is_number(value, decimal)]
     start = int(counted[0]) if counted[0].isdecimal() else -1
     if len(counted) < 2 or counted != [str(start + place) for place in range(len(counted))]:
@@ -395,7 +420,7 @@ def _index(layout: Layout, body: list[list[str]], row_names: bool) -> tuple[int 
     unique = len(set(values)) == len(values)
     if layout.names is not None:
         name = layout.names[0]
-        if row_names or (unique and _UNNAMED.fullmatch(name) and (whole or layout.kinds[0] == "text")):
+        if row_names or (unique and _UNNAMED.fullmatch(name) and (whole or layout.kinds[0] != "number")):
             return 0, False
         return (0 if unique and whole and _IDENTIFIER.fullmatch(name) else None), False
     counts = whole and len(values) >= _COUNTED and values[0] in ("0", "1")

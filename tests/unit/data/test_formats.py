@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mlnet.data.formats import idx, npz
-from mlnet.data.formats.csv_file import CsvRows, read_rows
+from mlnet.data.formats.csv_file import CsvRows, Wanted, read_rows
 from mlnet.data.formats.csv_layout import detect
 from mlnet.data.labels import as_classes, as_labels, as_targets
 from mlnet.data.schema import Dialect
@@ -142,14 +142,14 @@ def read(path: Path, dialect: Dialect = Dialect(), limits: Limits = SMALL) -> Cs
     """All columns, of which the last is the label."""
     layout = detect(path, dialect, limits)
     last = layout.width - 1
-    return read_rows(path, layout, range(last), last, limits, texts=True)
+    return read_rows(path, layout, Wanted(range(last), last, texts=True), limits)
 
 
 def test_csv_quotes_blank_lines_and_line_ends(tmp_path: Path) -> None:
     rows = read(csv(tmp_path, 'a;"b";kind\r\n1;2;7\r\n\r\n3;"4";8\r\n'))
     assert rows.labels is not None
     assert rows.labels.tolist() == [7, 8]
-    assert rows.features.tolist() == [[1, 2], [3, 4]]
+    assert rows.numbers.tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_csv_quotes_blank_lines_and_line_ends(tmp_path: Path) -> None:
 def test_csv_names_the_line(tmp_path: Path, text: str, header: bool | None, message: str | None) -> None:
     path = csv(tmp_path, text)
     if message is None:
-        assert len(read(path).features)
+        assert len(read(path).numbers)
         return
     with pytest.raises(DataError, match=message):
         read(path, Dialect("," if header is not None else None, header))
@@ -192,7 +192,7 @@ def test_a_value_longer_than_any_number_is_named(tmp_path: Path) -> None:
 
 def test_a_decimal_comma_in_quotes_is_told_from_the_delimiter(tmp_path: Path) -> None:
     rows = read(csv(tmp_path, 'a,b,y\n"1,5","2,25",0\n"3,5","4,75",1\n'))
-    assert rows.features.tolist() == [[1.5, 2.25], [3.5, 4.75]]
+    assert rows.numbers.tolist() == [[1.5, 2.25], [3.5, 4.75]]
 
 
 def test_csv_counts_lines_over_blocks_and_line_ends_in_quotes(tmp_path: Path) -> None:

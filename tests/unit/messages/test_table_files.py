@@ -83,15 +83,65 @@ def test_tables_that_leave_a_doubt(tmp_path: Path) -> None:
     )
 
 
-def many_labels(directory: Path) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_file, "_MAX_CLASSES", 8)
-        return csv("".join(f"1,2,3,row {n}\n" for n in range(12)))(directory)
+def column(values: list[str], **keys: Any) -> Case:
+    """What is said of a column of a table of 24 rows, and of what these become."""
+    rows = [f"{values[n % len(values)]};{n % 7}.5;{n % 10}\n" for n in range(24)]
+
+    def case(directory: Path) -> object:
+        (directory / "data.csv").write_text("a;b;kind\n" + "".join(rows))
+        dataset = split(
+            definition(dataset={"format": "CSV", **keys, "source": {"features": "data.csv"}}),
+            *(directory,) * 2,
+        )
+        return "\n".join(dataset.columns)
+
+    return case
 
 
-def long_value(directory: Path) -> object:
-    (directory / "data.csv").write_text('"' + "x" * 140_000 + "\n")
-    return csv_layout.detect(directory / "data.csv", Dialect(), Limits())
+def warned(directory: Path) -> object:
+    (directory / "data.csv").write_text(ROWS)
+    dataset = {"format": "CSV", "source": {"features": "data.csv"}}
+    return "\n".join(split(definition(dataset=dataset), directory, directory).warnings)
+
+
+def test_columns_of_texts(tmp_path: Path) -> None:
+    says = {"category-columns": ["a"]}
+    check(
+        "columns",
+        {
+            "categories": column(["male", "female"]),
+            "a single category": column(["male"]),
+            "categories that may be the same": column(["Male", "male", "female"]),
+            "numbers that are categories": column(["3", "1", "2"], **says),
+            "names": column([f"Mr. {n}" for n in range(24)]),
+            "a number among texts": csv("a,b\n" + "male,1\nfemale,0\n" * 300 + "3,1\n"),
+            "classes that no row has": warned,
+            "a typing error among numbers": column(["1", "2", "three"]),
+            "two columns of texts": csv("".join(f"n{n},m{n},1.5,{n % 2}\n" for n in range(12))),
+            "too many": csv("a,b\n" + "".join(f"n{n},{n % 2}\n" for n in range(4100))),
+            "too many dates": csv(
+                "a,b\n"
+                + "".join(f"{1990 + n // 336}-{n // 28 % 12 + 1}-{n % 28 + 1},0\n" for n in range(4100))
+            ),
+            "the label": column(["male"], **{"category-columns": ["kind"]}),
+            "an ignored column": column(["male"], **says, **{"ignore-columns": ["a"]}),
+            "no value": column(["male", ""]),
+            "an empty column": column([""]),
+            "dates": column(["2020-01-03"]),
+            "percentages": column(["5 %"]),
+            "money": column(["$5.20"]),
+            "thousands": column(["1,234.5"]),
+            "a dash": column(["\u22125"]),
+            "an accountant's minus": column(["(5)", "5"]),
+            "units": column(["5 cm"]),
+            "hexadecimal": column(["0x1F"]),
+            "lists": column(["{1}", "3"]),
+            "a spreadsheet's error": csv("a,b\n" + "1.5,#DIV/0!\n" * 12, **{"label-column": "a"}),
+            "a spreadsheet's error that is no comment": csv(ROWS + "#N/A,1,2,3\n"),
+            "formulas": column(["=B1"]),
+        },
+        tmp_path,
+    )
 
 
 KINDS = {
@@ -141,11 +191,13 @@ def saved(values: np.ndarray) -> bytes:
 def test_new_rows(tmp_path: Path) -> None:
     named = Schema("CSV", 3, classes=(0, 1), width=4, names=("a", "b", "c", "kind"), label=3)
     bare = Schema("CSV", 3, classes=("cat", "dog"), width=5, label=3, ignored=(4,))
+    texts = Schema("CSV", 4, width=4, names=("a", "b", "c", "kind"), label=3, categories={0: ("x", "y")})
     pixels = Schema("NPZ", 3, kind="bytes", divisor=255)
     table = ROWS.encode()
     check(
         "new-rows",
         {
+            "an unknown category": read({"x.csv": b"a,b,c\n" + b"x,1,2\ny,1,2\nz,1,2\n"}, texts, "x.csv"),
             "a column is missing": read({"x.csv": b"a,b,x\n" + b"1,2,3\n" * 3}, named, "x.csv"),
             "a column is unknown": read({"x.csv": b"a,b,c,x\n" + b"1,2,3,4\n" * 3}, named, "x.csv"),
             "a name twice": read({"x.csv": b"a,a,b,c\n" + b"1,2,3,4\n" * 3}, named, "x.csv"),

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from support.datasets import save_npz
+from support.datasets import definition_text, save_npz
 from support.definitions import EXAMPLE
 from support.message_cases import Case, check
 
@@ -158,6 +158,14 @@ def test_commands_that_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (directory / "task.yaml").write_text(text)
         validate.validate(directory / "task.yaml", read_data=read_data)
 
+    def valid_table(directory: Path) -> None:
+        """Columns of categories, more than are shown, and classes that no row has."""
+        rows = [",".join(["ab"[row // 2 % 2]] * 14 + [f"{row}.5", str(row % 2)]) for row in range(20)]
+        (directory / "table.csv").write_text("\n".join(rows))
+        source = {"format": "CSV", "source": {"features": "table.csv"}}
+        (directory / "task.yaml").write_text(definition_text(dataset=source))
+        validate.validate(directory / "task.yaml", read_data=True)
+
     def rewarded(directory: Path) -> None:
         ledger = Ledger(directory / "ledger")
         for task, state in (("ab" * 32, "settled"), ("cd" * 32, "claimed")):
@@ -168,6 +176,7 @@ def test_commands_that_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "reading",
         {
             "validate": printed(lambda directory: valid(directory, read_data=True)),
+            "validate of categories": printed(valid_table),
             "validate --no-data": printed(lambda directory: valid(directory, read_data=False)),
             "validate of a task that asks nothing of nodes": printed(
                 lambda directory: valid(directory, read_data=False, asks=False)
