@@ -15,7 +15,8 @@ from mlnet.data.formats import csv_categories as categories
 from mlnet.data.formats import idx, npz
 from mlnet.data.formats.csv_columns import Choice, of_schema
 from mlnet.data.formats.csv_file import Wanted, first_values, read_rows
-from mlnet.data.formats.csv_layout import Layout, detect, is_missing
+from mlnet.data.formats.csv_layout import Layout, detect
+from mlnet.data.formats.csv_values import is_missing, is_number
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.segments import opened
 from mlnet.data.table import FloatArray, Limits, as_features, check_shape
@@ -162,6 +163,8 @@ def _read_csv(
     for attempt in (*unsaid, said):
         try:
             return _read_table(path, inputs, schema, attempt, limits)
+        except categories.UnknownCategory:
+            raise
         except DataError:
             pass
     return _read_table(path, inputs, schema, Dialect(), limits)
@@ -170,7 +173,8 @@ def _read_csv(
 def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect, limits: Limits) -> Rows:
     columns = schema if schema is not None and schema.format == "CSV" else Schema("CSV", inputs, width=inputs)
     names = tuple(columns.names[place] for place in columns.features) if columns.names else ()
-    layout = detect(path, dialect, limits, known=names, keys=OPTIONS)
+    counted = columns.dialect.header is not False
+    layout = detect(path, dialect, limits, known=names, counted=counted, keys=OPTIONS)
     choice = of_schema(path, layout, columns, "the model")
     if choice.label is not None and not (columns.names and layout.names):
         _require_labels(path, layout, choice, columns, limits)
@@ -179,7 +183,11 @@ def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect
     rows = read_rows(path, layout, Wanted(choice.features, categories=known), limits)
     found = scaling.stored(rows.numbers)
     numbers = scaling.scaled_alike(path, rows.numbers, found, schema, table=True)
-    return Rows(categories.encode(numbers, choice.features, rows.categories), choice.notes)
+    notes = choice.notes
+    if layout.names and not columns.names and all(map(is_number, layout.names)):
+        shown = ", ".join(layout.names[:3])
+        notes = (f"the line {shown}, ... is taken for names; --no-header says that it is a row", *notes)
+    return Rows(categories.encode(numbers, choice.features, rows.categories), notes)
 
 
 def _require_labels(path: Path, layout: Layout, choice: Choice, schema: Schema, limits: Limits) -> None:

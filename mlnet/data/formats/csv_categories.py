@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlnet.data.formats.csv_layout import KEYS, Layout, is_number
-from mlnet.data.formats.csv_spellings import spelling
+from mlnet.data.formats.csv_layout import Layout
+from mlnet.data.formats.csv_sample import KEYS
+from mlnet.data.formats.csv_values import is_number, spelling
 from mlnet.data.schema import MAX_CATEGORIES, Schema
 from mlnet.data.table import FloatArray
 from mlnet.errors import DataError

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlnet.data.formats.csv_categories import Coded, Collector
-from mlnet.data.formats.csv_layout import KEYS, NUMBER, SAMPLE_ROWS, Layout, is_missing, is_number, records
-from mlnet.data.formats.csv_spellings import spelling
+from mlnet.data.formats.csv_layout import Layout, records
+from mlnet.data.formats.csv_sample import KEYS, SAMPLE_ROWS
 from mlnet.data.formats.csv_text import Lines, text
+from mlnet.data.formats.csv_values import NUMBER, is_missing, is_number, spelling
 from mlnet.data.table import AnyArray, FloatArray, Limits, check_shape
 from mlnet.errors import DataError
 
@@ -274,6 +275,8 @@ def _explain(
                     f"{where}: {len(row)} values where the lines before have {layout.fields}; correct the"
                     f" line, or the setting {layout.keys}delimiter"
                 )
+            if len(row) > 1 and all(map(is_missing, row)):
+                return DataError(f"{where} holds no values; remove the line")
             for place in wanted.places:
                 if place in wanted.categories and not is_missing(row[place]):
                     continue

@@ -11,36 +11,24 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mlnet.data.formats.csv_text import Lines, text
+from mlnet.data.formats.csv_sample import KEYS, Sample, read_sample
+from mlnet.data.formats.csv_values import COMMA_NUMBER, NUMBER, is_missing, is_number
 from mlnet.data.schema import Dialect
 from mlnet.data.table import Limits
 from mlnet.errors import DataError
 
-SAMPLE_ROWS = 500
-_SAMPLE_CHARACTERS = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _SHOWN = {"\t": '"\\t"', " ": '" "'}
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
-_SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-_ARFF = re.compile(r"\s*@(relation|attribute|data)\b", re.IGNORECASE)
-_LIBSVM = re.compile(r"\S+(\s+\d+:\S+)+\s*")
-_CELL_ERROR = re.compile(r'"?(#(N/A|REF!|DIV/0!|VALUE!|NAME\?|NUM!|NULL!))', re.IGNORECASE)
-_MISSING = frozenset(
-    ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", "missing", "\\n", "<na>", "nat")
-)
 _PLAIN_NAME = re.compile(r"[^\W\d][\w .()/+-]*[\w)]|[^\W\d]")
 _YAML_WORDS = frozenset(("true", "false", "null", "yes", "no", "on", "off", "y", "n"))
 _UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"id|idx|index|row|rowid|row[ _]?(id|number|names?)|#", re.IGNORECASE)
-KEYS = "ml.dataset."
 _FEW = 5
 """Names 0, 1, 2, ... of so many columns are no row of values by chance."""
 _COUNTED = 10
@@ -95,30 +83,6 @@ class Layout:
         return name if _PLAIN_NAME.fullmatch(name) and name.lower() not in _YAML_WORDS else json.dumps(name)
 
 
-@dataclass
-class _Sample:
-    """The first lines of a table: numbers and texts of lines, comments apart."""
-
-    path: Path
-    lines: list[tuple[int, str]] = field(default_factory=list)
-    comments: list[str] = field(default_factory=list)
-    sep: str | None = None
-    comment: str = ""
-    known: tuple[str, ...] = ()
-    keys: str = KEYS
-
-
-def is_missing(value: str) -> bool:
-    """Whether a value stands for none."""
-    return value.strip().lower() in _MISSING
-
-
-def is_number(value: str, decimal: str = ".") -> bool:
-    """Whether a value is a finite decimal number."""
-    value = value.strip()
-    return bool(NUMBER.fullmatch(value) or (decimal == "," and _COMMA_NUMBER.fullmatch(value)))
-
-
 def records(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
     """The values of lines, of which a quoted value may hold several.
 
@@ -131,7 +95,13 @@ def records(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
 
 
 def detect(
-    path: Path, dialect: Dialect, limits: Limits, *, known: tuple[str, ...] = (), keys: str = KEYS
+    path: Path,
+    dialect: Dialect,
+    limits: Limits,
+    *,
+    known: tuple[str, ...] = (),
+    counted: bool = True,
+    keys: str = KEYS,
 ) -> Layout:
     """How a table stands in its file.
 
@@ -140,12 +110,13 @@ def detect(
         dialect: what is known already.
         limits: refused beyond these.
         known: names that columns should have, by which a header is told.
+        counted: whether a first line 0, 1, 2, ... may be names.
         keys: what the names of settings begin with, for error messages.
 
     Raises:
         DataError: it is no table, or leaves a doubt; the message names the key that settles it.
     """
-    sample = _read(path, dialect, limits, known, keys)
+    sample = read_sample(path, dialect, limits, known, keys)
     texts = [line for _, line in sample.lines]
     delimiter = _delimiter(sample, texts, dialect)
     # Values may be quoted over line ends, so that a cut sample may end within one.
@@ -160,20 +131,22 @@ def detect(
     widths = Counter(map(len, rows[1:] or rows))
     fields = max(widths, key=lambda width: (widths[width], width == len(rows[0])))
     decimal = _decimal(sample, rows[1:] or rows, delimiter, dialect)
+    sample.counted = counted
     has_names, names, why = _header(sample, rows, fields, decimal, delimiter, dialect)
     notes = [why] if why else []
     body = [row for row in (rows[1:] if has_names else rows) if len(row) == fields]
     width, row_names = fields, False
-    if fields > 1 and body and all(not row[-1].strip() for row in body) and _spare(names, fields):
-        width = fields - 1
+    if spare := _spare(names, body, fields):
+        width = fields - spare
         names = names and names[:width]
-        notes.append("each line ends with a delimiter: the empty last column is ignored")
+        empty = "the empty last column is" if spare == 1 else f"the {spare} empty last columns are"
+        notes.append(f"each line ends with a delimiter: {empty} ignored")
     elif names and len(names) == fields - 1:
         names, row_names = ("", *names), True
     if names is not None and len(names) != width:
         raise DataError(
-            f"{path}: line 1 names {len(names)} columns and the rows have {width}; correct the line, or the"
-            f" setting {keys}delimiter"
+            f"{path}: line {sample.lines[0][0]} names {len(names)} columns and the rows have {width}; correct"
+            f" the line, remove it if it is a title, or correct the setting {keys}delimiter"
         )
     kinds = tuple(_kind([row[place] for row in body], decimal) for place in range(width))
     layout = Layout(
@@ -181,74 +154,7 @@ def detect(
     )
     index, counting = _index(layout, body, row_names)
     notes = [*_dialect_notes(layout, sample, dialect), *notes]
-    return Layout(
-        **(layout.__dict__ | {"index": index, "counting": counting, "notes": tuple(notes), "keys": keys})
-    )
-
-
-def _read(path: Path, dialect: Dialect, limits: Limits, known: tuple[str, ...], keys: str) -> _Sample:
-    sample = _Sample(path, comment=dialect.comment or "", known=known, keys=keys)
-    with text(path, limits) as characters:
-        lines = Lines(characters, path, limits)
-        size = 0
-        for line in islice(lines, SAMPLE_ROWS):
-            size += len(line)
-            sample.lines.append((lines.number, line))
-            if size > _SAMPLE_CHARACTERS and len(sample.lines) > 2:
-                break
-    _refuse_other_texts(path, sample.lines)
-    if sample.lines and (found := _SEP.fullmatch(sample.lines[0][1])):
-        sample.sep = found[1]
-        del sample.lines[0]
-    _part_comments(sample, dialect)
-    return sample
-
-
-def _refuse_other_texts(path: Path, lines: list[tuple[int, str]]) -> None:
-    for number, line in lines:
-        if _ARFF.match(line):
-            raise DataError(
-                f"{path}, line {number}: {line.strip()[:40]!r} is ARFF, not CSV; remove the lines that begin"
-                " with @ and %, or save it as CSV"
-            )
-    if lines and all(_LIBSVM.fullmatch(line) for _, line in lines[:20]):
-        raise DataError(
-            f"{path} is in the format of libsvm (label index:value ...), not CSV; save it as NPZ, such as"
-            " with sklearn.datasets.load_svmlight_file and numpy.savez(..., features=x.toarray(), labels=y)"
-        )
-
-
-def _part_comments(sample: _Sample, dialect: Dialect) -> None:
-    """Take comments out. Without a setting they are told by lines that begin with # before the first row, or
-    by a first column of numbers, in which none can be a value."""
-    mark = dialect.comment
-    for number, line in sample.lines:
-        if found := _CELL_ERROR.match(line.lstrip()):
-            raise DataError(
-                f"{sample.path}, line {number} begins with {found[1]!r}, an error of a spreadsheet and no"
-                " comment; correct its cell, or remove the row"
-            )
-    if mark is None:
-        rest = [line for _, line in sample.lines if not line.lstrip().startswith("#")]
-        leading = bool(sample.lines) and sample.lines[0][1].lstrip().startswith("#")
-        numeric = [NUMBER.match(line.strip()) is not None for line in rest[1:]]
-        if (leading or len(rest) < len(sample.lines)) and (all(numeric) or not numeric):
-            mark = "#"
-        elif leading:
-            raise DataError(
-                f"{sample.path}, line {sample.lines[0][0]} begins with #: a comment, or values? Write"
-                f" {sample.keys}comment: '#' if it is one, or remove the line"
-            )
-    if not mark:
-        return
-    sample.comment = mark
-    kept = []
-    for number, line in sample.lines:
-        if not line.lstrip().startswith(mark):
-            kept.append((number, line))
-        elif not kept:
-            sample.comments.append(line.lstrip().removeprefix(mark).strip())
-    sample.lines = kept
+    return replace(layout, index=index, counting=counting, notes=tuple(notes), keys=keys)
 
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
@@ -271,7 +177,7 @@ def _fit(lines: Sequence[str], delimiter: str) -> tuple[bool, float, int]:
     return often == len(rows[1:] or rows) and width > 1, numbers / max(1, len(values)), width
 
 
-def _delimiter(sample: _Sample, lines: Sequence[str], dialect: Dialect) -> str:
+def _delimiter(sample: Sample, lines: Sequence[str], dialect: Dialect) -> str:
     fits = {delimiter: _fit(lines, delimiter) for delimiter in _DELIMITERS}
     best = max(_DELIMITERS, key=lambda one: (fits[one][0], fits[one][1] if fits[one][2] > 1 else -1.0))
     if fits[best][2] < 2:
@@ -288,18 +194,21 @@ def _delimiter(sample: _Sample, lines: Sequence[str], dialect: Dialect) -> str:
     return given
 
 
-def _decimal(sample: _Sample, rows: list[list[str]], delimiter: str, dialect: Dialect) -> str:
+def _decimal(sample: Sample, rows: list[list[str]], delimiter: str, dialect: Dialect) -> str:
     if dialect.decimal is not None:
         return dialect.decimal
-    commas = {v for row in rows for value in row if _COMMA_NUMBER.fullmatch(v := value.strip())}
+    commas = {v for row in rows for value in row if COMMA_NUMBER.fullmatch(v := value.strip())}
     if not commas:
         return "."
     points = any("." in value and NUMBER.fullmatch(value.strip()) for row in rows for value in row)
     if points or all(_THOUSANDS.fullmatch(value) for value in commas):
-        example = min(commas)
+        place, example = next(
+            (at, v) for row in rows for at, value in enumerate(row) if (v := value.strip()) in commas
+        )
+        number = next((number for number, line in sample.lines if example in line), 1)
         raise DataError(
-            f"{sample.path}: is the comma of {example!r} a decimal point? Write {sample.keys}decimal: ','"
-            " if so; commas between thousands are not read: remove them"
+            f"{sample.path}, line {number}, column {place}: is the comma of {example!r} a decimal point?"
+            f" Write {sample.keys}decimal: ',' if so; commas between thousands are not read: remove them"
         )
     return ","
 
@@ -323,13 +232,15 @@ def _clean(row: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(name.split()) for name in row)
 
 
-def _spare(names: tuple[str, ...] | None, fields: int) -> bool:
-    """Whether the last field can be one that only a delimiter at the end of the line makes."""
-    return names is None or len(names) == fields - 1 or (len(names) == fields and not names[-1])
+def _spare(names: tuple[str, ...] | None, body: list[list[str]], fields: int) -> int:
+    """Fields at the end that only delimiters make: they have no name, and in no row a value."""
+    named = 1 if names is None else max((at + 1 for at, name in enumerate(names) if name), default=1)
+    used = max((at + 1 for row in body for at, value in enumerate(row) if value.strip()), default=fields)
+    return max(0, fields - max(named, used))
 
 
 def _header(
-    sample: _Sample,
+    sample: Sample,
     rows: list[list[str]],
     fields: int,
     decimal: str,
@@ -341,6 +252,8 @@ def _header(
     if dialect.header is not None:
         return dialect.header, _clean(rows[0]) if dialect.header else None, ""
     verdict = _looks_like_names(rows, fields, decimal, sample.known)
+    if verdict is not False and not sample.counted and all(is_number(name, decimal) for name in rows[0]):
+        verdict = False
     if verdict is None:
         shown = delimiter.join(rows[0])[:60]
         raise DataError(
@@ -348,7 +261,8 @@ def _header(
             f" {sample.keys}header: true or false"
         )
     if verdict:
-        return True, _clean(rows[0]), f"line {number} looks like names"
+        counted = f": {', '.join(rows[0][:3])}, ..." if all(map(is_number, rows[0])) else ""
+        return True, _clean(rows[0]), f"line {number} looks like names{counted}"
     commented = (
         _clean(_rows([sample.comments[-1]], delimiter)[0]) if _rows(sample.comments[-1:], delimiter) else ()
     )
@@ -394,7 +308,7 @@ def _looks_like_names(
     return None if texts or start == 0 or (fractions and len(counted) > 2) else False
 
 
-def _skip(sample: _Sample, has_names: bool, delimiter: str) -> int:
+def _skip(sample: Sample, has_names: bool, delimiter: str) -> int:
     """Lines before the first row."""
     number = sample.lines[0][0]
     if not has_names:
@@ -428,9 +342,11 @@ def _index(layout: Layout, body: list[list[str]], row_names: bool) -> tuple[int 
     return None, counts
 
 
-def _dialect_notes(layout: Layout, sample: _Sample, dialect: Dialect) -> list[str]:
+def _dialect_notes(layout: Layout, sample: Sample, dialect: Dialect) -> list[str]:
     notes = []
-    if layout.delimiter != "," and dialect.delimiter is None:
+    if sample.sep is not None and dialect.delimiter is None:
+        notes.append(f"a line sep={sample.sep} above the table names the delimiter")
+    elif layout.delimiter != "," and dialect.delimiter is None:
         notes.append(f"values are separated by {_SHOWN.get(layout.delimiter, repr(layout.delimiter))}")
     if layout.decimal == "," and dialect.decimal is None:
         notes.append("decimal comma")

@@ -5,8 +5,11 @@ A file of another kind is refused by what it is, with what to do about it.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
+import re
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,12 @@ from mlnet.errors import DataError
 
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_TOLD_BY = 8
+"""Characters with a zero byte each before a text without a mark (BOM) is certainly UTF-16."""
+_WINDOWS = "cp1252"
+_CELL_ERROR = re.compile(r"#(N/A|REF!|DIV/0!|VALUE!|NAME\?|NUM!|NULL!)", re.IGNORECASE)
+"""Of a spreadsheet; it begins like a comment."""
+_END_OF_FILE = "\x1a"
 _UNPACK = "unpack it (gzip is the only compression that is read)"
 _AS_CSV = "save it as CSV"
 _FOREIGN = (
@@ -43,6 +52,8 @@ _FOREIGN = (
     (b"<!DOCTYPE", "a web page", "download the file itself"),
     (b"<html", "a web page", "download the file itself"),
     (b"<?xml", "an XML file", _AS_CSV),
+    (b"\xff\xfe\0\0", "UTF-32 text", "save it as UTF-8"),
+    (b"\0\0\xfe\xff", "UTF-32 text", "save it as UTF-8"),
     (b"{", "a JSON file", _AS_CSV),
     (b"[", "a JSON file", _AS_CSV),
 )
@@ -66,16 +77,67 @@ def text(path: Path, limits: Limits) -> Iterator[TextIO]:
                 start = unpacked.peek(32)[:32]
                 stream = unpacked
             refuse_foreign(path, start)
-            encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
-            with io.TextIOWrapper(stream, encoding=encoding, newline="") as characters:
+            with io.TextIOWrapper(stream, encoding=_encoding(start), newline="") as characters:
                 yield characters
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start} of a block); is it a table? If"
-            " so, save it as UTF-8"
-        ) from error
+        raise _undecodable(path, limits, error) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}; check the path and get it again") from error
+
+
+def _encoding(start: bytes) -> str:
+    """That of a text, by its first bytes."""
+    if start.startswith(_UTF16):
+        return "utf-16"
+    if len(start) >= 2 * _TOLD_BY:
+        for name, zeros, others in (
+            ("utf-16-le", start[1::2], start[::2]),
+            ("utf-16-be", start[::2], start[1::2]),
+        ):
+            if not any(zeros) and all(others):
+                return name
+    return "utf-8-sig"
+
+
+def _undecodable(path: Path, limits: Limits, error: UnicodeDecodeError) -> DataError:
+    """The error for the first byte of a file that is not of its encoding, found by reading it again."""
+    if error.encoding != "utf-8":
+        return DataError(f"{path} is not whole UTF-16 text ({error.reason}); save it again, as UTF-8")
+    with path.open("rb") as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        stream = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        number = 1
+        while line := stream.readline(limits.line_bytes):
+            try:
+                decoder.decode(line)
+            except UnicodeDecodeError as found:
+                return _foreign_byte(path, number, found.object[found.start], packed=packed)
+            number += line.endswith(b"\n")
+    return DataError(f"{path} ends within a character of UTF-8; get it again")
+
+
+def _foreign_byte(path: Path, number: int, byte: int, *, packed: bool) -> DataError:
+    where = f"{path}, line {number} holds the byte 0x{byte:02X}, which is not UTF-8"
+    try:
+        meant = bytes((byte,)).decode(_WINDOWS)
+    except UnicodeDecodeError:
+        return DataError(f"{where}, and no text of Windows either; is it a table? If so, save it as UTF-8")
+    name = shlex.quote(path.name)
+    source = (
+        f"zcat {name} | iconv -f {_WINDOWS} -t utf-8" if packed else f"iconv -f {_WINDOWS} -t utf-8 {name}"
+    )
+    return DataError(
+        f"{where}; in the Western European text of Windows it is {meant!r}. If that is meant, convert the"
+        f" file: {source} > utf8.csv"
+    )
+
+
+def is_comment(line: str, mark: str) -> bool:
+    """Whether a line is a comment that begins with the mark, and not with the error of a spreadsheet."""
+    start = line.lstrip()
+    return start.startswith(mark) and not _CELL_ERROR.match(start)
 
 
 def refuse_foreign(path: Path, start: bytes) -> None:
@@ -128,7 +190,7 @@ class Lines:
         while line := self._next():
             # A quoted value may hold line ends: what looks like a comment there is none.
             if not self._quoted and (
-                not line.strip(_BLANK) or (self._comment and line.lstrip().startswith(self._comment))
+                not line.strip(_BLANK) or (self._comment and is_comment(line, self._comment))
             ):
                 continue
             if line.count('"') % 2:
@@ -141,6 +203,8 @@ class Lines:
         line = self._characters.readline(most + 1)
         self.number += bool(line)
         self._left -= len(line)
+        if "\0" in line or _END_OF_FILE in line:
+            self._refuse_control(line)
         if len(line) > most:
             raise DataError(
                 f"{self.path}, line {self.number}: longer than {most} characters; is it a CSV file?"
@@ -150,3 +214,17 @@ class Lines:
                 f"{self.path} unpacks to more than {self._limits.source_bytes} bytes; use a smaller dataset"
             )
         return line
+
+    def _refuse_control(self, line: str) -> None:
+        where, name = f"{self.path}, line {self.number}", shlex.quote(self.path.name)
+        if "\0" in line:
+            raise DataError(
+                f"{where} holds a NUL byte: the file was damaged, as by a crash while it was written; get it"
+                " again, or remove the line"
+            )
+        if line.startswith(_END_OF_FILE):
+            raise DataError(
+                f"{where} begins with a Ctrl-Z (byte 0x1A), with which DOS ended texts; remove it: tr -d"
+                f" '\\032' < {name} > clean.csv"
+            )
+        raise DataError(f"{where} holds a Ctrl-Z (byte 0x1A), which is no text; correct the line")

@@ -17,7 +17,7 @@ from support.datasets import definition
 
 from mlnet.data import Dataset, rows, split
 from mlnet.data.formats.csv_categories import UnknownCategory
-from mlnet.data.formats.csv_spellings import spelling
+from mlnet.data.formats.csv_values import spelling
 from mlnet.data.schema import from_json
 from mlnet.errors import DataError
 

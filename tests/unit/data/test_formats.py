@@ -163,7 +163,7 @@ def test_csv_quotes_blank_lines_and_line_ends(tmp_path: Path) -> None:
         ("1,2\nnan,3\n", False, "line 2, column 0: 'nan'"),
         ("1,2\ninf,3\n", False, "line 2, column 0: 'inf' is not a finite number"),
         ("1,2\n1e39,3\n", False, "line 2, column 0: '1e39' is not a finite number of 32 bits"),
-        ("a\tb\n1\t2\n\t\n3\t4\n", None, "line 3, column 0 'a': '' is a missing value"),
+        ("a\tb\n1\t2\n\t\n3\t4\n", None, "line 3 holds no values; remove the line"),
         ("a,b\n1,x\n,y\n", None, "line 3, column 0 'a': '' is a missing value"),
         ("a,b,c\n1,2\n1,2\n", True, "line 1 names 3 columns and the rows have 2"),
         ("1,2\n1e39,3\n", False, "or scale the column down"),

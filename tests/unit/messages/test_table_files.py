@@ -43,6 +43,8 @@ def test_how_tables_are_understood(tmp_path: Path) -> None:
             "no names": csv(ROWS),
             "semicolons and decimal commas": csv(ROWS.replace(",", ";").replace(".", ",")),
             "a delimiter at the end of each line": csv(ROWS.replace("\n", ",\n")),
+            "Excel's sep": csv("sep=;\n" + ROWS.replace(",", ";")),
+            "several delimiters at the end of each line": csv(ROWS.replace("\n", ",,\n")),
             "comments": csv("# of a sensor\nROWS"),
             "a comment that names the columns": csv("# a,b,c,kind\nROWS"),
             "an index": csv(f",a,b,c,kind\n{numbered}"),
@@ -168,6 +170,27 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     check("no-tables", {kind: csv(start) for kind, start in KINDS.items()}, tmp_path)
 
 
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    table = f"a,b,c,kind\n{ROWS}"
+    latin = table.replace("a", "\u00e4", 1).encode("cp1252")
+    check(
+        "bytes",
+        {
+            "Windows' text": csv(latin),
+            "Windows' text, packed": csv(gzip.compress(latin)),
+            "no text": csv(table.encode() + b"\x81\n"),
+            "a character cut short": csv(table.encode() + b"\xc3"),
+            "half a character of UTF-16": csv(table.encode("utf-16")[:-1]),
+            "UTF-32": csv(table.encode("utf-32")),
+            "NUL": csv(table + "\0"),
+            "Ctrl-Z at the end": csv(table + "\x1a"),
+            "Ctrl-Z": csv(table.replace("1", "1\x1a", 1)),
+            "a row without values": csv(table + ",,,\n"),
+        },
+        tmp_path,
+    )
+
+
 def read(
     files: dict[str, bytes], known: Schema | None = None, name: str = "", dialect: Dialect | None = None
 ) -> Case:
@@ -197,6 +220,7 @@ def test_new_rows(tmp_path: Path) -> None:
     check(
         "new-rows",
         {
+            "numbers for names": read({"x.csv": b"0,1,2,3,4\n" + b"1.5,2,3,0,1\n" * 3}, bare, "x.csv"),
             "an unknown category": read({"x.csv": b"a,b,c\n" + b"x,1,2\ny,1,2\nz,1,2\n"}, texts, "x.csv"),
             "a column is missing": read({"x.csv": b"a,b,x\n" + b"1,2,3\n" * 3}, named, "x.csv"),
             "a column is unknown": read({"x.csv": b"a,b,c,x\n" + b"1,2,3,4\n" * 3}, named, "x.csv"),

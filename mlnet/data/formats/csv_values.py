@@ -1,9 +1,27 @@
-"""Values that mean a number or a date and are not written as a number: what they are, and what to write."""
+"""Values of a table: numbers, missing ones, and those that mean a number or a date and are written in
+another way."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+_MISSING = frozenset(
+    ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", "missing", "\\n", "<na>", "nat")
+)
+
+
+def is_missing(value: str) -> bool:
+    """Whether a value stands for none."""
+    return value.strip().lower() in _MISSING
+
+
+def is_number(value: str, decimal: str = ".") -> bool:
+    """Whether a value is a finite decimal number."""
+    value = value.strip()
+    return bool(NUMBER.fullmatch(value) or (decimal == "," and COMMA_NUMBER.fullmatch(value)))
 
 
 class Spelling(NamedTuple):
