@@ -4,7 +4,6 @@ of them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -19,11 +18,11 @@ from mlnet.data.formats.csv_layout import Layout, detect
 from mlnet.data.formats.csv_values import is_missing, is_number
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.segments import opened
+from mlnet.data.sources import files_in, holds_labels
 from mlnet.data.table import FloatArray, Limits, as_features, check_shape
 from mlnet.errors import DataError
 
 _ARCHIVES = (b"PK\3\4", b"\x93NUM")
-_MAX_FILES = 10_000
 OPTIONS = "--"
 """How the settings of a table are spelt where there is no definition."""
 
@@ -80,26 +79,13 @@ def read(
 
 
 def _files(path: Path) -> list[Path]:
+    """The files with rows: not those with nothing but labels beside them."""
     if not path.is_dir():
         return [path]
-    try:
-        names = sorted(islice(path.iterdir(), _MAX_FILES + 1))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-    files = [file for file in names if file.is_file() and not file.name.startswith(".")]
-    files = [file for file in files if not _holds_labels(file)]
-    if not files or len(names) > _MAX_FILES:
-        raise DataError(
-            f"{path} holds {len(files)} files with rows; give a directory that holds 1 to {_MAX_FILES}"
-        )
+    files = [file for file in files_in(path) if not holds_labels(file)]
+    if not files:
+        raise DataError(f"{path} holds files of labels only; give a directory that holds rows")
     return files
-
-
-def _holds_labels(path: Path) -> bool:
-    """Whether a file holds nothing but labels, beside another one with the features."""
-    if idx.is_idx(path):
-        return idx.holds_labels(path)
-    return _start(path)[:4] == _ARCHIVES[1] and npz.dimensions(path) == 1
 
 
 def _start(path: Path) -> bytes:

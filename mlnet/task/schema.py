@@ -62,6 +62,8 @@ class Payment(_Part, frozen=True):
 class Source(_Part, frozen=True, omit_defaults=True):
     """Where the dataset lies: paths relative to the definition's file, or http(s):// links.
 
+    A path may be that of a directory, whose files are read in the order of their names.
+
     Attributes:
         features: the only file of a CSV, and of an NPZ that holds ``features`` and ``labels``.
         labels: the second file, if there is one.
@@ -77,8 +79,7 @@ class Dataset(_Part, frozen=True, omit_defaults=True):
     Attributes:
         format: of the source files.
         sha256: plain SHA-256, hex, of the bytes of ``source.features`` followed by those of ``source.labels``
-        if that
-            is another file. Checked before the dataset is cut.
+            if that is another file; of directories, of all their files. Checked before the dataset is cut.
         training_set_size: share of the ten segments that trains, in tenths; the first of the voted order.
         test_set_size: share that the client holds back; the two sum to 1.
         source: the files.

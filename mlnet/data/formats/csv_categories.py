@@ -34,41 +34,41 @@ class Coded:
     Attributes:
         values: the categories, in the order of the inputs that they become.
         codes: int32 (rows,), places in ``values``.
-        lines: of the file, at which each category stands first.
+        places: file and line at which each category stands first.
     """
 
     values: tuple[str, ...]
     codes: NDArray[np.int32]
-    lines: tuple[int, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 @dataclass
 class _Column:
     number: dict[str, int] = field(default_factory=dict)
-    lines: list[int] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     codes: list[NDArray[np.int32]] = field(default_factory=list)
 
 
 class Collector:
-    """Takes the values of columns of categories, chunk by chunk.
+    """Takes the values of columns of categories, chunk by chunk, of one file or several.
 
     Args:
-        path: for error messages.
-        layout: likewise.
+        layout: for error messages.
         known: by place of a column, its categories; None where they are yet to be found.
     """
 
-    def __init__(self, path: Path, layout: Layout, known: Mapping[int, tuple[str, ...] | None]) -> None:
-        self._path, self._layout, self._known = path, layout, known
+    def __init__(self, layout: Layout, known: Mapping[int, tuple[str, ...] | None]) -> None:
+        self._layout, self._known = layout, known
         self._columns = {
             place: _Column({value: code for code, value in enumerate(values or ())})
             for place, values in known.items()
         }
 
-    def add(self, rows: Sequence[tuple[int, list[str]]]) -> None:
+    def add(self, path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
         """Take the columns of some rows, of which none lacks a value.
 
         Args:
+            path: the file.
             rows: the line at which each begins, and its values.
 
         Raises:
@@ -76,19 +76,19 @@ class Collector:
         """
         for place, column in self._columns.items():
             find = self._code if self._known[place] is None else self._known_code
-            codes = [find(place, column, line, row[place].strip()) for line, row in rows]
+            codes = [find(place, column, (path, line), row[place].strip()) for line, row in rows]
             column.codes.append(np.array(codes, dtype=np.int32))
 
-    def _code(self, place: int, column: _Column, line: int, value: str) -> int:
+    def _code(self, place: int, column: _Column, at: tuple[Path, int], value: str) -> int:
         code = column.number.get(value)
         if code is None:
             code = column.number[value] = len(column.number)
-            column.lines.append(line)
+            column.places.append(f"{at[0]}, line {at[1]}")
             if code >= MAX_CATEGORIES:
-                raise self._too_many(place, line, value)
+                raise self._too_many(place, column.places[-1], value)
         return code
 
-    def _too_many(self, place: int, line: int, value: str) -> DataError:
+    def _too_many(self, place: int, where: str, value: str) -> DataError:
         layout = self._layout
         what = (
             f"{value[:40]!r} is one of more than {MAX_CATEGORIES} different texts: names or free text? If so,"
@@ -96,16 +96,16 @@ class Collector:
         if kind := spelling(value):
             what = f"{value[:40]!r} {kind.problem}; {kind.fix}, or"
         fix = f"leave the column out with {KEYS}ignore-columns: [{layout.key(place)}]"
-        return DataError(f"{self._path}, line {line}, {layout.shown(place)}: {what} {fix}")
+        return DataError(f"{where}, {layout.shown(place)}: {what} {fix}")
 
-    def _known_code(self, place: int, column: _Column, line: int, value: str) -> int:
+    def _known_code(self, place: int, column: _Column, at: tuple[Path, int], value: str) -> int:
         code = column.number.get(value)
         if code is None:
             code = column.number.get(plain(value))
         if code is None:
             known = self._known[place] or ()
             raise UnknownCategory(
-                f"{self._path}, line {line}, {self._layout.shown(place)}: {value[:40]!r} is none of the"
+                f"{at[0]}, line {at[1]}, {self._layout.shown(place)}: {value[:40]!r} is none of the"
                 f" categories that the model was trained on ({listed(known)}); correct the value, or leave"
                 " the row out"
             )
@@ -124,11 +124,13 @@ class Collector:
         numbers = all(is_number(value, self._layout.decimal) for value in found)
         # 2 and 2.0 are the same number, and whatever writes a table may change one to the other.
         names = [plain(value) if numbers else value for value in found]
-        order = {name: min(column.lines[at] for at, one in enumerate(names) if one == name) for name in names}
-        values = sorted(order, key=_as_number if numbers else str)
-        place_of = {name: code for code, name in enumerate(values)}
-        mapped = np.array([place_of[name] for name in names], dtype=np.int32)
-        return Coded(tuple(values), mapped[codes], tuple(order[name] for name in values))
+        first: dict[str, str] = {}
+        for name, where in zip(names, column.places, strict=True):
+            first.setdefault(name, where)
+        values = sorted(first, key=_as_number if numbers else str)
+        code_of = {name: code for code, name in enumerate(values)}
+        mapped = np.array([code_of[name] for name in names], dtype=np.int32)
+        return Coded(tuple(values), mapped[codes], tuple(first[name] for name in values))
 
 
 class UnknownCategory(DataError):
@@ -154,13 +156,12 @@ def listed(values: Sequence[str]) -> str:
 
 
 def require_certain(
-    path: Path, layout: Layout, coded: Mapping[int, Coded], said: Iterable[int], ignored: Sequence[int]
+    layout: Layout, coded: Mapping[int, Coded], said: Iterable[int], ignored: Sequence[int]
 ) -> None:
     """Refuse columns of texts that may be something else than categories.
 
     Args:
-        path: the file.
-        layout: how it stands there.
+        layout: of the table.
         coded: the columns that were read as categories.
         said: places of those which are categories by the definition.
         ignored: places of columns that are left out already.
@@ -179,33 +180,33 @@ def require_certain(
     others = [layout.shown(place) for place in sorted(doubts) if place != first]
     without = ", ".join(layout.key(place) for place in sorted((*ignored, *doubts)))
     more = f" ({', '.join(others[:_SHOWN])} likewise)" if others else ""
-    line, what, before, after = doubts[first]
+    where, what, before, after = doubts[first]
     raise DataError(
-        f"{path}, line {line}, {layout.shown(first)}: {what}{before}leave the column out with"
+        f"{where}, {layout.shown(first)}: {what}{before}leave the column out with"
         f" {KEYS}ignore-columns: [{without}]{more}{after}"
     )
 
 
-def _doubt(layout: Layout, place: int, column: Coded) -> tuple[int, str, str, str] | None:
-    """Line, finding, and what else to do before and after leaving the column out, where its texts are not
+def _doubt(layout: Layout, place: int, column: Coded) -> tuple[str, str, str, str] | None:
+    """Place, finding, and what else to do before and after leaving the column out, where its texts are not
     certainly categories."""
     first = int(column.codes[0])
-    line, example = column.lines[first], repr(column.values[first][:40])
+    where, example = column.places[first], repr(column.values[first][:40])
     spelt = [spelling(value) for value in column.values]
     if (kind := spelt[first]) is not None and all(one is not None and one.certain for one in spelt):
-        return line, f"{example} {kind.problem}", f"; {kind.fix}, or ", ""
+        return where, f"{example} {kind.problem}", f"; {kind.fix}, or ", ""
     numbers = [at for at, value in enumerate(column.values) if is_number(value, layout.decimal)]
     texts = [at for at in range(len(column.values)) if at not in numbers]
     declare = f", or write {KEYS}category-columns: [{layout.key(place)}] if each text is a category"
     if numbers and texts:
         at = numbers[0]
         what = f"{column.values[at][:40]!r} is a number among texts such as {column.values[texts[0]][:40]!r}"
-        return column.lines[at], what, "; correct it if all should be alike, or ", declare
+        return column.places[at], what, "; correct it if all should be alike, or ", declare
     rows, count = len(column.codes), len(column.values)
     if count <= min(_FEW, max(2, rows // _ROWS_EACH)):
         return None
     what = f"{example} is one of {count} different texts in {rows} rows: names or free text?"
-    return line, what, " If so, ", declare
+    return where, what, " If so, ", declare
 
 
 def notes(layout: Layout, coded: Mapping[int, Coded]) -> list[str]:

@@ -76,7 +76,9 @@ class _TextLabel(Exception):
     """The column of labels holds a text, which the first rows did not show."""
 
 
-def read_rows(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> CsvRows:
+def read_rows(
+    path: Path, layout: Layout, wanted: Wanted, limits: Limits, collector: Collector | None = None
+) -> CsvRows:
     """Read some columns of a CSV file.
 
     Args:
@@ -84,6 +86,7 @@ def read_rows(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> Csv
         layout: how to read it.
         wanted: which columns.
         limits: refused beyond these.
+        collector: takes the categories, if they are those of other files, too.
 
     Raises:
         DataError: names the line and column of the first value that is missing, no finite number, or none of
@@ -97,7 +100,9 @@ def read_rows(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> Csv
             return _read_whole(path, layout, wanted, limits)
     except _TextLabel:
         pass
-    return _read_parts(path, layout, wanted, limits)
+    own = collector or Collector(layout, wanted.categories)
+    rows = _read_parts(path, layout, wanted, limits, own)
+    return rows if collector else replace(rows, categories=own.coded())
 
 
 def line_of(path: Path, layout: Layout, row: int, limits: Limits) -> int:
@@ -140,17 +145,16 @@ def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> C
     return CsvRows(_joined(path, blocks), np.concatenate(labels) if label is not None else None)
 
 
-def _read_parts(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> CsvRows:
+def _read_parts(path: Path, layout: Layout, wanted: Wanted, limits: Limits, collector: Collector) -> CsvRows:
     """The way for tables in which some columns are texts or not wanted."""
     blocks: list[FloatArray] = []
     labels: list[str] = []
     seen: dict[str, str] = {}
     label, numbers = wanted.label, wanted.numbers
-    collector = Collector(path, layout, wanted.categories)
     rows = 0
     with text(path, limits) as characters:
-        found = _numbered(Lines(characters, path, limits, layout.comment, layout.skip), layout)
-        while chunk := list(islice(found, _BLOCK_ROWS)):
+        lines = _numbered(Lines(characters, path, limits, layout.comment, layout.skip), layout)
+        while chunk := list(islice(lines, _BLOCK_ROWS)):
             try:
                 block = _chunk_numbers(chunk, layout, numbers)
             except (ValueError, IndexError) as error:
@@ -159,14 +163,14 @@ def _read_parts(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> C
             texts = [row[place] for _, row in chunk for place in wanted.categories]
             if not np.isfinite(block).all() or any(map(is_missing, values)) or any(map(is_missing, texts)):
                 raise _explain(path, layout, wanted, limits, "a value is missing", parts=True)
-            collector.add(chunk)
+            collector.add(path, chunk)
             labels.extend(seen.setdefault(value, value) for value in values)
             if len(seen) > _MAX_CLASSES and wanted.texts:
                 raise DataError(f"{path}: {layout.shown(label or 0)} holds more than {_MAX_CLASSES} labels")
             rows += len(block)
             check_shape(str(path), (rows, max(1, len(wanted.features))), 4, limits)
             blocks.append(block)
-    found = CsvRows(_joined(path, blocks), None, collector.coded())
+    found = CsvRows(_joined(path, blocks), None)
     if label is None:
         return found
     if wanted.texts:

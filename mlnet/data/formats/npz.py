@@ -48,6 +48,12 @@ def read_array(path: Path, name: str, limits: Limits, *, alone: bool) -> AnyArra
                 return _read_npy(cast("BinaryIO", stream), f"{path}[{name}]", member.file_size, limits)
 
 
+def is_array(path: Path) -> bool:
+    """Whether a file begins like a .npy file."""
+    with _errors(path), path.open("rb") as file:
+        return file.read(len(_NPY_MAGIC)) == _NPY_MAGIC
+
+
 def dimensions(path: Path) -> int:
     """Of the array in a .npy file.
 

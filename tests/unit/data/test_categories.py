@@ -108,7 +108,8 @@ def test_an_unknown_category_is_told_whatever_the_definition_says_of_the_file(tm
 
 def test_numbers_are_categories_where_the_definition_says_so(tmp_path: Path) -> None:
     text = lines(repeated(["10", "9", "8.0"]), NUMBERS, repeated(["2", "4", "5more"]), LABELS)
-    dataset = cut(tmp_path, text, **{"category-columns": ["sex", 2]})
+    keys: dict[str, Any] = {"category-columns": ["sex", 2]}
+    dataset = cut(tmp_path, text, **keys)
     assert dataset.schema.categories == {0: ("8", "9", "10"), 2: ("2", "4", "5more")}
     (tmp_path / "new.csv").write_text("sex,x,island\n8,1,5more\n10.0,1,2\n")
     found = rows.read(tmp_path / "new.csv", dataset.inputs, dataset.schema)
@@ -169,7 +170,8 @@ def test_all_doubtful_columns_are_named_at_once_and_what_was_ignored_stays_so(tm
     listed = re.search(r"ignore-columns: (\[.*?\])", str(error.value))
     assert listed is not None
     assert listed[1] == '[0, name, "note, long"]'
-    assert cut(tmp_path, text, **{"ignore-columns": [0, "name", "note, long"]}).inputs == 1
+    keys: dict[str, Any] = {"ignore-columns": [0, "name", "note, long"]}
+    assert cut(tmp_path, text, **keys).inputs == 1
 
 
 def test_a_number_late_in_a_column_of_texts_is_named(tmp_path: Path) -> None:
@@ -255,8 +257,8 @@ def test_any_table_is_encoded_as_its_training_was(
     for values in body:
         inputs: list[float] = []
         for value, (text, words) in zip(values, columns, strict=False):
-            inputs += [float(word == value) for word in sorted(words)] if text else [np.float32(value)]
-        expected.append((*map(float, inputs), float(np.float32(values[-2])), float(values[-1])))
+            inputs += [float(word == value) for word in sorted(words)] if text else [float(np.float32(value))]
+        expected.append((*inputs, float(np.float32(values[-2])), float(values[-1])))
     assert trained_on(dataset) == sorted(expected)
     found = rows.read(directory / "data.csv", dataset.inputs, dataset.schema)
     assert [tuple(row) for row in found.features.tolist()] == [row[:-1] for row in expected]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import struct
 from pathlib import Path
@@ -202,7 +203,7 @@ def test_segments_are_not_cut_where_there_is_no_room(tmp_path: Path, monkeypatch
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("step", ["_verify", "_read", "_cut"])
+@pytest.mark.parametrize("step", ["verified", "read", "_cut"])
 @pytest.mark.parametrize("change", ["written", "replaced", "removed", "cut short"])
 def test_a_dataset_that_changes_while_it_is_read(
     step: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -226,6 +227,30 @@ def test_a_dataset_that_changes_while_it_is_read(
 
     monkeypatch.setattr(dataset, step, changed)
     with pytest.raises(DataError, match="changed while it was read; wait until whatever writes it has ended"):
+        split(definition(**three_classes(path)), tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("step", ["read", "_cut"])
+@pytest.mark.parametrize("rewritten", [True, False])
+def test_a_dataset_whose_size_and_time_are_set_back(
+    step: str, rewritten: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told from one that has got another name or owner, by its content."""
+    path = save_npz(tmp_path / "data.npz", 57)
+    real = getattr(dataset, step)
+
+    def touched(*rest: object, **options: object) -> object:
+        before = path.stat()
+        if rewritten:
+            path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return real(*rest, **options)
+
+    monkeypatch.setattr(dataset, step, touched)
+    if not rewritten:
+        assert split(definition(**three_classes(path)), tmp_path, tmp_path).rows == 57
+        return
+    with pytest.raises(DataError, match="changed while it was read"):
         split(definition(**three_classes(path)), tmp_path, tmp_path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +165,104 @@ def test_an_error_of_a_spreadsheet_is_no_comment(tmp_path: Path) -> None:
     text = "# of a sensor\n" + table() + table(header="") * 30 + "#N/A,1,1\n"
     with pytest.raises(DataError, match=f"line {2 + 31 * ROWS + 1}, column 0 'length': '#N/A' is a missing"):
         cut(tmp_path, text)
+
+
+def folder(directory: Path, files: dict[str, str]) -> Path:
+    (directory / "parts").mkdir()
+    for name, content in files.items():
+        (directory / "parts" / name).write_text(content)
+    return directory / "parts"
+
+
+def cut_folder(directory: Path, kind: str = "CSV", labels: str | None = None, **keys: Any) -> Dataset:
+    layers = [{"id": 1, "type": "Dense", "nodes": 2, "activation": "Linear"}]
+    source = {"features": "parts"} | ({"labels": labels} if labels else {})
+    dataset = {"format": kind, "source": source, **keys}
+    return split(definition(dataset=dataset, layers=layers), directory, directory)
+
+
+def test_a_directory_of_tables_is_one_dataset(tmp_path: Path) -> None:
+    body = [f"{['x', 'y', 'z'][row // 10]},{row}.5,{row % 2}\n" for row in range(30)]
+    files = {f"part-{at}": "sort,size,kind\n" + "".join(body[at * 10 : at * 10 + 10]) for at in range(3)}
+    whole = "".join(files.values()).encode()
+    parts = folder(tmp_path, {**files, ".hidden": "no table"})
+    dataset = cut_folder(tmp_path, sha256=hashlib.sha256(whole).hexdigest())
+    assert (dataset.rows, dataset.inputs) == (30, 4)
+    assert dataset.notes[0] == "3 files"
+    assert dataset.columns == ("column 0 'sort': 3 categories: x, y, z, as 3 inputs",)
+    found = rows.read(parts, dataset.inputs, dataset.schema).features
+    assert found[:, 3].tolist() == [row + 0.5 for row in range(30)]
+    assert found[:, :3].argmax(axis=1).tolist() == [row // 10 for row in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"a": table(), "b": table(header="width,length,kind")},
+            "b has the columns width, length, kind, and a the",
+        ),
+        ({"a": table(), "b": "1,2\n3,4\n"}, "b has 2 columns without names, and a the columns length"),
+        (
+            {"a": table(), "b": table() + "x,1,1\n"},
+            "b, line 26, column 0 'length': 'x' is not a finite number",
+        ),
+        ({"a": table(), "b": table(header="").replace("1\n", "7\n")}, "b has 3 columns without names"),
+        ({"a": table(), "b": table() + "1,1,7\n"}, "the label in line 26 of b is 7"),
+        (
+            {"a": "c,d,y\n" + "p,1.5,0\n" * 12, "b": "c,d,y\n4,2.5,1\n"},
+            "b, line 2, column 0 'c': '4' is a number",
+        ),
+        ({}, "holds 0 files"),
+    ],
+)
+def test_files_that_do_not_go_together(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    folder(tmp_path, files)
+    with pytest.raises(DataError, match=message):
+        cut_folder(tmp_path)
+
+
+def test_a_directory_of_directories(tmp_path: Path) -> None:
+    (folder(tmp_path, {}) / "cats").mkdir()
+    with pytest.raises(
+        DataError, match=r"holds directories \(cats\), which are not read; give a directory that"
+    ):
+        cut_folder(tmp_path)
+
+
+def idx(values: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def test_a_directory_of_pairs(tmp_path: Path) -> None:
+    parts = folder(tmp_path, {})
+    images = np.arange(96, dtype=np.uint8).reshape(24, 2, 2)
+    labels = np.arange(24, dtype=np.uint8) % 2
+    for name, some in (("t10k", slice(0, 10)), ("train", slice(10, 24))):
+        (parts / f"{name}-images").write_bytes(idx(images[some]))
+        (parts / f"{name}-labels").write_bytes(idx(labels[some]))
+    dataset = cut_folder(tmp_path, "MNIST", "parts")
+    assert (dataset.rows, dataset.inputs, dataset.schema.kind) == (24, 4, "bytes")
+    found = np.concatenate([load_file(part.path)["features"] for part in dataset.segments])
+    assert sorted(np.round(found[:, 0] * 255).tolist()) == images[:, 0, 0].tolist()
+    (parts / "train-labels").write_bytes(idx(labels[:3]))
+    with pytest.raises(DataError, match="train-images has 14 rows of features and train-labels 3 labels"):
+        cut_folder(tmp_path, "MNIST", "parts")
+    (parts / "train-labels").unlink()
+    with pytest.raises(
+        DataError, match="2 files of features and 1 of labels; there must be one of labels for"
+    ):
+        cut_folder(tmp_path, "MNIST", "parts")
+
+
+def test_a_directory_of_archives(tmp_path: Path) -> None:
+    parts = folder(tmp_path, {})
+    for name in ("a", "b"):
+        np.savez(parts / f"{name}.npz", features=VALUES[:, :2], labels=VALUES[:, 2])
+    dataset = cut_folder(tmp_path, "NPZ")
+    assert (dataset.rows, dataset.inputs) == (2 * ROWS, 2)
+    np.savez(parts / "c.npz", features=VALUES[:, :1], labels=VALUES[:, 2])
+    with pytest.raises(
+        DataError, match=r"c.npz holds an array of float32 and shape \(24, 1\), and a.npz one of"
+    ):
+        cut_folder(tmp_path, "NPZ")

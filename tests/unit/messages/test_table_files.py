@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,46 @@ def test_columns_of_texts(tmp_path: Path) -> None:
     )
 
 
+def folder(files: dict[str, bytes], kind: str = "CSV", **keys: Any) -> Case:
+    """What is said of a dataset that is a directory."""
+
+    def case(directory: Path) -> object:
+        (directory / "parts").mkdir()
+        for name, content in files.items():
+            path = directory / "parts" / name
+            path.mkdir() if content == DIRECTORY else path.write_bytes(content)
+        source = {"features": "parts"} | ({"labels": "parts"} if kind == "MNIST" else {})
+        wanted = definition(dataset={"format": kind, "source": source, **keys})
+        return "\n".join(split(wanted, directory, directory, SMALL).notes)
+
+    return case
+
+
+def test_directories(tmp_path: Path) -> None:
+    table = f"a,b,c,kind\n{ROWS}".encode()
+    one, other = (saved(np.ones((12, width)), np.arange(12)) for width in (2, 3))
+    images = b"\0\0\x08\3\0\0\0\2\0\0\0\1\0\0\0\1ab"
+    targets = b"\0\0\x08\1\0\0\0\1\1"
+    check(
+        "directories",
+        {
+            "tables": folder({"a.csv": table, "b.csv": table}),
+            "other names": folder({"a.csv": table, "b.csv": table.replace(b"c,kind", b"d,kind")}),
+            "no names": folder({"a.csv": table, "b.csv": ROWS.encode()}),
+            "a label in one of them": folder({"a.csv": table, "b.csv": table + b"1,2,3,99\n"}),
+            "nothing": folder({}),
+            "a device": csv(ROWS, source={"features": "/dev/null"}),
+            "directories": folder({"cats": DIRECTORY, "dogs": DIRECTORY}),
+            "other arrays": folder({"a.npz": one, "b.npz": other}, "NPZ"),
+            "pairs of other lengths": folder({"a": images, "b": targets, "c": images, "d": targets}, "MNIST"),
+            "a file without its labels": folder({"a": images, "b": targets, "c": images}, "MNIST"),
+            "labels alone": read({"labels": targets}),
+        },
+        tmp_path,
+    )
+
+
+DIRECTORY = b"a directory"
 KINDS = {
     "Parquet": b"PAR1",
     "Zip": b"PK\3\4",
@@ -203,11 +244,9 @@ def read(
     return case
 
 
-def saved(values: np.ndarray) -> bytes:
-    import io
-
+def saved(values: np.ndarray, targets: np.ndarray | None = None) -> bytes:
     file = io.BytesIO()
-    np.savez(file, features=values)
+    np.savez(file, features=values, **({} if targets is None else {"labels": targets}))
     return file.getvalue()
 
 
@@ -220,7 +259,7 @@ def test_new_rows(tmp_path: Path) -> None:
     check(
         "new-rows",
         {
-            "numbers for names": read({"x.csv": b"0,1,2,3,4\n" + b"1.5,2,3,0,1\n" * 3}, bare, "x.csv"),
+            "numbers for names": read({"x.csv": b"0,1,2,3,4\n" + b"1.5,2,3,cat,1\n" * 3}, bare, "x.csv"),
             "an unknown category": read({"x.csv": b"a,b,c\n" + b"x,1,2\ny,1,2\nz,1,2\n"}, texts, "x.csv"),
             "a column is missing": read({"x.csv": b"a,b,x\n" + b"1,2,3\n" * 3}, named, "x.csv"),
             "a column is unknown": read({"x.csv": b"a,b,c,x\n" + b"1,2,3,4\n" * 3}, named, "x.csv"),

@@ -1,0 +1,247 @@
+"""The files of a task's dataset: found by its definition, downloaded, hashed, watched while they are
+read."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from mlnet.data.fetching import time_limit
+from mlnet.data.formats import idx, npz
+from mlnet.data.http import Interrupter, download
+from mlnet.data.table import Limits
+from mlnet.errors import DataError, HashMismatch, MlnetError
+from mlnet.util import files
+
+if TYPE_CHECKING:
+    from mlnet.task.schema import Dataset as DatasetDefinition
+
+_HASH_BLOCK = 1 << 20
+_MAX_FILES = 10_000
+_SHOWN = 8
+FIX = "free some space, or choose another --data-dir"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Local files of a dataset.
+
+    Attributes:
+        features: a file, or those of a directory in the order of their names.
+        labels: as many, if the labels have files of their own.
+        directories: in which they were listed.
+    """
+
+    features: tuple[Path, ...]
+    labels: tuple[Path, ...] = ()
+    directories: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, in the order in which they are hashed."""
+        return (*self.features, *self.labels)
+
+
+@contextmanager
+def opened(dataset: DatasetDefinition, base_dir: Path, out_dir: Path, limits: Limits) -> Iterator[Sources]:
+    """The files that a definition names; downloads last as long as the context.
+
+    Raises:
+        DataError: one cannot be reached, or they do not go together.
+        StorageError: there is no room for a download.
+    """
+    source = dataset.source
+    with ExitStack() as stack:
+        features = _local(source.features, base_dir, out_dir, limits, stack)
+        labels = features
+        if source.labels is not None and source.labels != source.features:
+            labels = _local(source.labels, base_dir, out_dir, limits, stack)
+        yield _listed(dataset, features, labels, limits)
+
+
+def _listed(dataset: DatasetDefinition, features: Path, labels: Path, limits: Limits) -> Sources:
+    directories = tuple(path for path in dict.fromkeys((features, labels)) if path.is_dir())
+    rows = files_in(features)
+    targets: tuple[Path, ...] = ()
+    if features != labels:
+        targets = files_in(labels)
+    elif dataset.format != "CSV" and features.is_dir():
+        targets = tuple(path for path in rows if holds_labels(path))
+        rows = tuple(path for path in rows if path not in targets)
+    for path in (*rows, *targets):
+        if not path.is_file() or path.stat().st_size > limits.source_bytes:
+            raise DataError(f"dataset {path} is not a file of at most {limits.source_bytes} bytes")
+    if targets and len(targets) != len(rows):
+        raise DataError(
+            f"dataset {features}: {len(rows)} files of features and {len(targets)} of labels; there must be"
+            " one of labels for each of features, in the same order of their names"
+        )
+    return Sources(rows, targets, directories)
+
+
+def files_in(path: Path) -> tuple[Path, ...]:
+    """The path itself, or the files of a directory in the order of their names, without hidden ones.
+
+    Raises:
+        DataError: there is none, there are too many, or there are directories among them.
+    """
+    if not path.is_dir():
+        return (path,)
+    try:
+        names = sorted(islice(path.iterdir(), _MAX_FILES + 1))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+    found = tuple(file for file in names if not file.name.startswith("."))
+    if inner := [file.name for file in found if file.is_dir()]:
+        shown = ", ".join(inner[:_SHOWN]) + (", ..." if len(inner) > _SHOWN else "")
+        raise DataError(
+            f"{path} holds directories ({shown}), which are not read; give a directory that holds files of"
+            " one format, or save the rows as one NPZ file"
+        )
+    if not found or len(names) > _MAX_FILES:
+        raise DataError(
+            f"{path} holds {len(found)} files; give a directory that holds 1 to {_MAX_FILES} files with rows"
+        )
+    return found
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether an IDX or NPY file holds nothing but labels, beside another one with the features."""
+    if idx.is_idx(path):
+        return idx.holds_labels(path)
+    return npz.is_array(path) and npz.dimensions(path) == 1
+
+
+def _local(source: str, base_dir: Path, out_dir: Path, limits: Limits, stack: ExitStack) -> Path:
+    scheme = urlsplit(source).scheme if "://" in source else ""
+    if scheme in ("http", "https"):
+        file = stack.enter_context(
+            tempfile.NamedTemporaryFile(dir=out_dir, prefix=".source-")  # noqa: SIM115 - the stack closes it
+        )
+
+        def write(chunk: bytes) -> None:
+            # Within a download, an OSError would be taken for one of the link.
+            with files.written_to(out_dir, FIX):
+                file.write(chunk)
+
+        # The user's own definition names this link, so it may lead to the user's own network.
+        download(
+            source,
+            write,
+            max_bytes=limits.source_bytes,
+            seconds=time_limit(limits.source_bytes),
+            allow_private=True,
+            interrupter=Interrupter(),
+        )
+        with files.written_to(out_dir, FIX):
+            file.flush()
+        return Path(file.name)
+    if scheme == "file":
+        source = unquote(urlsplit(source).path)
+    elif scheme:
+        raise DataError(f"{source}: datasets are read from paths, file://, http:// and https:// only")
+    path = base_dir / source
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"dataset {path} cannot be reached: {error}; paths are relative to the definition"
+        ) from error
+    return path
+
+
+def verified(dataset: DatasetDefinition, sources: Sources) -> str:
+    """SHA-256 of all files, one after the other, hex.
+
+    Raises:
+        DataError: one cannot be read.
+        HashMismatch: it is not the one that the definition gives.
+    """
+    found = _digest(sources)
+    if dataset.sha256 is not None and dataset.sha256 != found:
+        raise HashMismatch(
+            f"dataset {dataset.source.features} has the SHA-256 {found} and ml.dataset.sha256 says"
+            f" {dataset.sha256};"
+            " get the right file or correct the key"
+        )
+    return found
+
+
+def _digest(sources: Sources) -> str:
+    digest = hashlib.sha256()
+    for path in sources.files:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_HASH_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise DataError(
+                f"dataset {path} cannot be read: {error.strerror}; check its permissions"
+            ) from error
+    return digest.hexdigest()
+
+
+@dataclass
+class Seen:
+    """Files as they were before they were read.
+
+    Attributes:
+        states: of each file, and of each directory in which they were listed.
+        sha256: of the files, once it is known.
+    """
+
+    states: Mapping[Path, tuple[int, ...] | None]
+    sha256: str = ""
+
+
+@contextmanager
+def unchanged(sources: Sources) -> Iterator[Seen]:
+    """Nobody writes to these files within the context: else their hash is not that of what was read.
+
+    What is read from a file that changes may be wrong in any way, so that the change is told in place of it.
+
+    Raises:
+        DataError: somebody does.
+    """
+    seen = Seen({path: _state(path) for path in (*sources.files, *sources.directories)})
+    try:
+        yield seen
+    except MlnetError as error:
+        _require_unchanged(sources, seen, error)
+        raise
+    _require_unchanged(sources, seen, None)
+
+
+def _require_unchanged(sources: Sources, seen: Seen, cause: MlnetError | None) -> None:
+    touched = False
+    for path, before in seen.states.items():
+        now = _state(path)
+        if now is None or before is None or now[:-1] != before[:-1]:
+            raise DataError(
+                f"dataset {path} changed while it was read; wait until whatever writes it has ended, and try"
+                " again"
+            ) from cause
+        touched = touched or now != before
+    # A new name or another owner changes the last time alone; so does a writer that sets back the others.
+    if touched and seen.sha256 and _digest(sources) != seen.sha256:
+        raise DataError(
+            f"dataset {sources.files[0]} changed while it was read; wait until whatever writes it has"
+            " ended, and try again"
+        ) from cause
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What is another after a write, and after another file has taken the place; last what a new name for
+    the file changes, too."""
+    try:
+        now = path.stat()
+    except OSError:
+        return None
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
