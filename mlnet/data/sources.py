@@ -87,7 +87,7 @@ def _listed(dataset: DatasetDefinition, features: Path, labels: Path, limits: Li
 
 
 def files_in(path: Path) -> tuple[Path, ...]:
-    """The path itself, or the files of a directory in the order of their names, without hidden ones.
+    """The path itself, or the files of a directory in the order of their names, without those that begin with . or _.
 
     Raises:
         DataError: there is none, there are too many, or there are directories among them.
@@ -98,7 +98,8 @@ def files_in(path: Path) -> tuple[Path, ...]:
         names = sorted(islice(path.iterdir(), _MAX_FILES + 1))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-    found = tuple(file for file in names if not file.name.startswith("."))
+    # Such as the _SUCCESS and .crc beside the parts that Spark writes.
+    found = tuple(file for file in names if not file.name.startswith((".", "_")))
     if inner := [file.name for file in found if file.is_dir()]:
         shown = ", ".join(inner[:_SHOWN]) + (", ..." if len(inner) > _SHOWN else "")
         raise DataError(

@@ -185,7 +185,7 @@ def test_a_directory_of_tables_is_one_dataset(tmp_path: Path) -> None:
     body = [f"{['x', 'y', 'z'][row // 10]},{row}.5,{row % 2}\n" for row in range(30)]
     files = {f"part-{at}": "sort,size,kind\n" + "".join(body[at * 10 : at * 10 + 10]) for at in range(3)}
     whole = "".join(files.values()).encode()
-    parts = folder(tmp_path, {**files, ".hidden": "no table"})
+    parts = folder(tmp_path, {**files, ".hidden": "no table", "_SUCCESS": ""})
     dataset = cut_folder(tmp_path, sha256=hashlib.sha256(whole).hexdigest())
     assert (dataset.rows, dataset.inputs) == (30, 4)
     assert dataset.notes[0] == "3 files"
