@@ -114,7 +114,13 @@ def unused_classes(labels: NDArray[np.int64], classes: Sequence[ClassName]) -> I
     """What to tell people of classes that no row has; ``labels`` are numbers of classes."""
     rows = np.bincount(labels, minlength=len(classes))
     missing = [str(classes[number]) for number in np.flatnonzero(rows == 0).tolist()]
-    if missing:
+    if missing and len(missing) + 1 == len(classes):
+        only = classes[int(np.argmax(rows))]
+        yield (
+            f"ml.dataset.label-column: every row has the label {only}, so that there is nothing to learn; is"
+            " it the right column?"
+        )
+    elif missing:
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         found = len(classes) - len(missing)
         yield (

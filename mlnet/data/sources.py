@@ -87,7 +87,8 @@ def _listed(dataset: DatasetDefinition, features: Path, labels: Path, limits: Li
 
 
 def files_in(path: Path) -> tuple[Path, ...]:
-    """The path itself, or the files of a directory in the order of their names, without those that begin with . or _.
+    """The path itself, or the files of a directory in the order of their names, but for those that begin
+    with . or _.
 
     Raises:
         DataError: there is none, there are too many, or there are directories among them.

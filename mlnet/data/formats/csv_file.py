@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlnet.data.formats.csv_categories import Coded, Collector
-from mlnet.data.formats.csv_layout import Layout, records
+from mlnet.data.formats.csv_layout import Layout, clean, records
 from mlnet.data.formats.csv_sample import KEYS, SAMPLE_ROWS
 from mlnet.data.formats.csv_text import Lines, text
 from mlnet.data.formats.csv_values import NUMBER, is_missing, is_number, spelling
@@ -127,7 +127,8 @@ def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> C
     order, label = list(wanted.features), wanted.label
     rows = 0
     with text(path, limits) as characters:
-        for lines in _blocks(Lines(characters, path, limits, layout.comment, layout.skip)):
+        source = Lines(characters, path, limits, layout.comment, layout.skip)
+        for lines in _blocks(source):
             try:
                 values = _numbers(_plain(lines, layout), layout.delimiter)
             except ValueError as error:
@@ -142,6 +143,8 @@ def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> C
             if label is not None:
                 labels.append(values[:, label].copy())
             blocks.append(block if order == list(range(layout.fields)) else block[:, order])
+        if source.quoted:
+            raise _open_quote(path, source.number)
     return CsvRows(_joined(path, blocks), np.concatenate(labels) if label is not None else None)
 
 
@@ -190,7 +193,7 @@ def _chunk_numbers(
         ValueError: a value is none, or a row is too long or too short.
         IndexError: a row is too short.
     """
-    if any(len(row) != layout.fields for _, row in chunk):
+    if any(len(row) != layout.fields or _repeats_names(row, layout) for _, row in chunk):
         raise ValueError("rows of different length")
     if not places:
         return np.zeros((len(chunk), 0), dtype=np.float32)
@@ -200,6 +203,12 @@ def _chunk_numbers(
         raise ValueError("a value is missing")
     with np.errstate(over="ignore"):
         return _numbers(_plain(lines, layout), "\t").astype(np.float32)
+
+
+def _repeats_names(row: Sequence[str], layout: Layout) -> bool:
+    """Whether a row is the line of names once more, as where files were joined."""
+    names = layout.names
+    return names is not None and row[-1] in (names[-1], "") and clean(row)[: layout.width] == names
 
 
 def _numbers(lines: Sequence[str], delimiter: str) -> NDArray[np.float64]:
@@ -243,23 +252,50 @@ class _Starts:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self.first = 0
+        self.texts: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
             self.first = self.first or self._lines.number
+            self.texts.append(line)
             yield line
+
+    def next_record(self) -> tuple[int, list[str]]:
+        """Number of the first line of the record, and its lines; the next one begins."""
+        found = self.first, self.texts
+        self.first, self.texts = 0, []
+        return found
 
 
 def _numbered(lines: Lines, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """The records and the lines at which they begin."""
     starts = _Starts(lines)
+    number, texts = 0, [""]
     try:
         for row in records(starts, layout.delimiter):
-            number, starts.first = starts.first, 0
+            number, texts = starts.next_record()
             if row:
                 yield number, row
+        if texts[0].count('"') and _unclosed(texts, layout.delimiter):
+            raise _open_quote(lines.path, number)
     except csv.Error as error:
         raise DataError(f"{lines.path}, line {starts.first or lines.number}: {error}") from error
+
+
+def _open_quote(path: Path, number: int) -> DataError:
+    return DataError(
+        f"{path}, line {number}: a quotation mark is not closed, so that the lines below belong to its text;"
+        " close it, or double it if it is part of the text"
+    )
+
+
+def _unclosed(texts: Sequence[str], delimiter: str) -> bool:
+    """Whether the last record of a table ends within quotation marks."""
+    try:
+        list(csv.reader(texts, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True))
+    except csv.Error as error:
+        return "unexpected" in str(error)
+    return False
 
 
 def _explain(
@@ -274,6 +310,10 @@ def _explain(
         lines = Lines(characters, path, limits, layout.comment, layout.skip)
         for index, (number, row) in enumerate(_numbered(lines, layout)):
             where = f"{path}, line {number}"
+            if _repeats_names(row, layout):
+                return DataError(f"{where} repeats the names of the columns; remove the line")
+            if len(row) != layout.fields and any("\n" in value or "\r" in value for value in row):
+                return _open_quote(path, number)
             if len(row) != layout.fields:
                 return DataError(
                     f"{where}: {len(row)} values where the lines before have {layout.fields}; correct the"
@@ -285,6 +325,8 @@ def _explain(
                 if place in wanted.categories and not is_missing(row[place]):
                     continue
                 if problem := _problem(row[place], layout.decimal):
+                    if "\n" in row[place].strip():
+                        return _open_quote(path, number)
                     fix = _fix(row, place, layout, wanted, first=index == 0)
                     if place == wanted.label and wanted.texts and not is_missing(row[place]):
                         if parts:
@@ -322,6 +364,8 @@ def _fix(row: list[str], place: int, layout: Layout, wanted: Wanted, *, first: b
     write = kind.fix if kind else "write numbers only"
     if layout.keys != KEYS or place == wanted.label:
         return write
+    if first and layout.names and numbers * 2 < len(row):
+        return f"{write}; remove the line if it belongs to the names, such as one of units"
     name = layout.key(place)
     ways = f"{write}, or leave the column out with {KEYS}ignore-columns: [{name}]"
     if kind and kind.certain:

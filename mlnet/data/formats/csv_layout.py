@@ -227,7 +227,7 @@ def _infinite(value: str) -> bool:
     return value.strip().lstrip("+-").lower() in ("inf", "infinity")
 
 
-def _clean(row: Sequence[str]) -> tuple[str, ...]:
+def clean(row: Sequence[str]) -> tuple[str, ...]:
     """Names without line ends and outer blanks."""
     return tuple(" ".join(name.split()) for name in row)
 
@@ -250,7 +250,7 @@ def _header(
     """Whether the first row names the columns, the names, and what to tell people."""
     number = sample.lines[0][0]
     if dialect.header is not None:
-        return dialect.header, _clean(rows[0]) if dialect.header else None, ""
+        return dialect.header, clean(rows[0]) if dialect.header else None, ""
     verdict = _looks_like_names(rows, fields, decimal, sample.known)
     if verdict is not False and not sample.counted and all(is_number(name, decimal) for name in rows[0]):
         verdict = False
@@ -262,9 +262,9 @@ def _header(
         )
     if verdict:
         counted = f": {', '.join(rows[0][:3])}, ..." if all(map(is_number, rows[0])) else ""
-        return True, _clean(rows[0]), f"line {number} looks like names{counted}"
+        return True, clean(rows[0]), f"line {number} looks like names{counted}"
     commented = (
-        _clean(_rows([sample.comments[-1]], delimiter)[0]) if _rows(sample.comments[-1:], delimiter) else ()
+        clean(_rows([sample.comments[-1]], delimiter)[0]) if _rows(sample.comments[-1:], delimiter) else ()
     )
     if len(commented) == fields > 1 and not any(is_number(n) or is_missing(n) for n in commented):
         return False, commented, "the comment above the first row looks like names"
@@ -275,7 +275,10 @@ def _looks_like_names(
     rows: list[list[str]], fields: int, decimal: str, known: tuple[str, ...]
 ) -> bool | None:
     first, rest = rows[0], [row for row in rows[1:] if len(row) == fields]
-    if known and set(known) <= set(_clean(first)):
+    if not any(is_number(value, decimal) for value in first):
+        # Files that were joined repeat the names, which makes no column of numbers one of texts.
+        rest = [row for row in rest if row != first] or rest
+    if known and set(known) <= set(clean(first)):
         return True
     if not rest:
         return not any(is_number(value, decimal) for value in first)
@@ -291,6 +294,7 @@ def _looks_like_names(
         if numeric:
             return True
         # All columns are texts: a category stands in later rows again, and a name does not.
+        rest = [row for row in rows[1:] if len(row) == fields]
         columns = [{row[place].strip() for row in rest} for place in range(fields)]
         again = [value.strip() in columns[min(at + shift, fields - 1)] for at, value in enumerate(first)]
         return None if any(again) and not all(again) else not any(again)

@@ -130,7 +130,7 @@ def _foreign_byte(path: Path, number: int, byte: int, *, packed: bool) -> DataEr
     )
     return DataError(
         f"{where}; in the Western European text of Windows it is {meant!r}. If that is meant, convert the"
-        f" file: {source} > utf8.csv"
+        f" file: {source} > utf8.csv; if not, put the file's own encoding for {_WINDOWS}"
     )
 
 
@@ -168,6 +168,7 @@ class Lines:
     Attributes:
         path: for error messages.
         number: of the line that was returned last, from 1.
+        quoted: the lines so far hold an odd number of quotation marks.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class Lines:
         self.path = path
         self._limits = limits
         self._comment = comment
-        self._quoted = False
+        self.quoted = False
         self._left = limits.source_bytes
         self.number = 0
         for _ in range(skip):
@@ -189,12 +190,12 @@ class Lines:
     def __next__(self) -> str:
         while line := self._next():
             # A quoted value may hold line ends: what looks like a comment there is none.
-            if not self._quoted and (
+            if not self.quoted and (
                 not line.strip(_BLANK) or (self._comment and is_comment(line, self._comment))
             ):
                 continue
             if line.count('"') % 2:
-                self._quoted = not self._quoted
+                self.quoted = not self.quoted
             return line
         raise StopIteration
 

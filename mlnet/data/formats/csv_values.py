@@ -44,8 +44,10 @@ _MONTH = (
     r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
     r"|dec(ember)?)\.?"
 )
+_DAY = r"(mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?\.?"
 _DATES = "|".join(
     (
+        r"\d{4}[-/\s]?Q[1-4]",
         r"(1\d|20)\d\d[-/.](0?[1-9]|1[0-2])([-/.]\d{1,2})?",
         r"\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})",
         rf"\d{{1,2}}[-\s.]*{_MONTH}([-\s,]*(\d{{4}}|\d{{2}}))?",
@@ -56,7 +58,7 @@ _DATES = "|".join(
 _MONEY = r"([$\u20ac\u00a3\u00a5\u20b9]|\b(USD|EUR|GBP|CHF|JPY|INR)\b)"
 _GROUPED = (
     r"\d{1,3}(,\d{3})+(\.\d*)?|\d{1,3}(,\d{2})+,\d{3}(\.\d*)?|\d{1,3}(\.\d{3})+,\d*|\d{1,3}(\.\d{3}){2,}"
-    r"|\d{1,3}(['\u2019\u00a0\u202f ]\d{3})+([.,]\d*)?"
+    r"|\d{1,3}(['_\u2019\u00a0\u202f ]\d{3})+([.,]\d*)?"
 )
 _UNIT = r"(\u00b0\s*[CFK]|[munkcd]?m|[\u00b5mk]?g|[mc]?l|[num]s|min|[kMG]?Hz|[kMGT]i?B|k?Wh?|mph|km/h)"
 _PLAIN = r"\d+([.,]\d*)?|[.,]\d+"
@@ -69,7 +71,7 @@ _DATE = Spelling(
     "write numbers, such as the days since a first day, or year, month and day as columns of their own",
 )
 _KINDS: tuple[tuple[re.Pattern[str], Spelling], ...] = (
-    (re.compile(rf"({_DATES})([T\s,]+{_TIME})?{_ZONE}|{_TIME}{_ZONE}", re.IGNORECASE), _DATE),
+    (re.compile(rf"({_DAY},?\s*)?({_DATES})([T\s,]+{_TIME})?{_ZONE}|{_TIME}{_ZONE}", re.IGNORECASE), _DATE),
     (
         re.compile(rf"{_SIGN}\s*{_NUMBER}\s*%"),
         Spelling("is a percentage", "write the number alone, without the percent sign"),
@@ -96,6 +98,18 @@ _KINDS: tuple[tuple[re.Pattern[str], Spelling], ...] = (
     (
         re.compile(rf"{_SIGN}{_NUMBER}(\s*{_UNIT}|\s+[^\W\d]{{1,4}}[23\u00b2\u00b3]?(/[^\W\d]{{1,3}})?)"),
         Spelling("is a number with a unit", "write the number alone"),
+    ),
+    (
+        re.compile(rf"(?=.*[^\x00-\x7f]){_SIGN}{_NUMBER}"),
+        Spelling("is a number in other digits than 0 to 9", "write these"),
+    ),
+    (
+        re.compile(rf"{_SIGN}\d+\.?\d*[dD][-+]?\d+"),
+        Spelling("is a number of Fortran", "write E in place of D"),
+    ),
+    (
+        re.compile(rf"{_SIGN}\d+\.\d*[fFdDlL]"),
+        Spelling("is a number of a programming language", "write it without the letter"),
     ),
     (
         re.compile(r"0[xX][0-9a-fA-F]+"),

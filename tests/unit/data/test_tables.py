@@ -123,6 +123,29 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "a Ctrl-Z within": (table().replace("2.5", "2.\x1a5", 1), "line 4 holds a Ctrl-Z"),
     "a row of delimiters": (table() + ",,\n", "line 26 holds no values; remove the line"),
     "a row cut short": (table() + "1.5,2", "line 26: 2 values where the lines before have 3"),
+    "names above joined files": (
+        table() + table(),
+        "line 26 repeats the names of the columns; remove the line",
+    ),
+    "joined tables of texts": (
+        ("sort,size,kind\n" + "".join(f"{'xy'[row % 2]},{row}.5,{row % 2}\n" for row in range(ROWS))) * 2,
+        "line 26 repeats the names of the columns",
+    ),
+    "units below the names": (
+        table().replace(NAMES, f"{NAMES}\ncm,cm,-"),
+        "line 2, .*remove the line if it belongs to the names, such as one of units",
+    ),
+    "an open quotation mark": (table().replace("\n2.5", '\n"2.5'), "line 4: a quotation mark is not closed"),
+    "an open quotation mark in the last column": (
+        "kind,sort\n"
+        + "".join(f"{row % 2},{'abc'[row % 3] if row != 12 else chr(34)}\n" for row in range(ROWS)),
+        "line 14: a quotation mark is not closed, so that the lines below belong to its text; close it",
+    ),
+    "an open quotation mark in the last line": (
+        table() + '1.5,1.5,"1',
+        "line 26: a quotation mark is not closed",
+    ),
+    "a number of Fortran": (table().replace("2.5", "2.5D+01"), "'2.5D\\+01' is a number of Fortran; write E"),
     "a sum": (table() + "Total,7,1\n", "line 26, column 0 'length': 'Total' is not a finite number"),
     "a title": (
         "Results\n" + table(),
@@ -155,8 +178,9 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_certain_is_refused_in_a_line(tmp_path: Path, name: str) -> None:
     content, message = REFUSED[name]
+    keys: dict[str, Any] = {"label-column": "kind"} if "column" in name else {}
     with pytest.raises(DataError, match=message) as error:
-        cut(tmp_path, content)
+        cut(tmp_path, content, **keys)
     assert "\n" not in str(error.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -101,10 +101,15 @@ def column(values: list[str], **keys: Any) -> Case:
     return case
 
 
-def warned(directory: Path) -> object:
-    (directory / "data.csv").write_text(ROWS)
-    dataset = {"format": "CSV", "source": {"features": "data.csv"}}
-    return "\n".join(split(definition(dataset=dataset), directory, directory).warnings)
+def warned(content: str) -> Case:
+    """Of what a table that is accepted warns."""
+
+    def case(directory: Path) -> object:
+        (directory / "data.csv").write_text(content)
+        dataset = {"format": "CSV", "source": {"features": "data.csv"}}
+        return "\n".join(split(definition(dataset=dataset), directory, directory).warnings)
+
+    return case
 
 
 def test_columns_of_texts(tmp_path: Path) -> None:
@@ -118,7 +123,7 @@ def test_columns_of_texts(tmp_path: Path) -> None:
             "numbers that are categories": column(["3", "1", "2"], **says),
             "names": column([f"Mr. {n}" for n in range(24)]),
             "a number among texts": csv("a,b\n" + "male,1\nfemale,0\n" * 300 + "3,1\n"),
-            "classes that no row has": warned,
+            "classes that no row has": warned(ROWS),
             "a typing error among numbers": column(["1", "2", "three"]),
             "two columns of texts": csv("".join(f"n{n},m{n},1.5,{n % 2}\n" for n in range(12))),
             "too many": csv("a,b\n" + "".join(f"n{n},{n % 2}\n" for n in range(4100))),
@@ -137,6 +142,13 @@ def test_columns_of_texts(tmp_path: Path) -> None:
             "a dash": column(["\u22125"]),
             "an accountant's minus": column(["(5)", "5"]),
             "units": column(["5 cm"]),
+            "other digits": column(["\u0661\u0662"]),
+            "Fortran": column(["1.5D+02"]),
+            "a programming language": column(["1.5f"]),
+            "names twice": csv(f"a,b,c,kind\n{ROWS}a,b,c,kind\n"),
+            "units below the names": csv(f"a,b,c,kind\ncm,cm,g,-\n{ROWS}"),
+            "an open quotation mark": csv(f'{ROWS}"1,2,3,4\n'),
+            "one label": warned("1.5,2,0\n" * 12),
             "hexadecimal": column(["0x1F"]),
             "lists": column(["{1}", "3"]),
             "a spreadsheet's error": csv("a,b\n" + "1.5,#DIV/0!\n" * 12, **{"label-column": "a"}),
@@ -246,7 +258,8 @@ def read(
 
 def saved(values: np.ndarray, targets: np.ndarray | None = None) -> bytes:
     file = io.BytesIO()
-    np.savez(file, features=values, **({} if targets is None else {"labels": targets}))
+    arrays = {"features": values} | ({} if targets is None else {"labels": targets})
+    np.savez(file, **cast(Any, arrays))
     return file.getvalue()
 
 
