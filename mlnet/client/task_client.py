@@ -171,6 +171,8 @@ class TaskClient:
         with files.written_to(self._state.task(task), "free some space, or choose another --data-dir"):
             directory = self._state.prepared(task)
         dataset = await _split(definition, base, directory)
+        for warning in dataset.warnings:
+            self._notice(f"warning: {warning}")
         size = definition.ml.model.parameter_count(dataset.inputs) * PARAMETER_BYTES + MODEL_HEADER_BYTES
         with files.written_to(directory, "free some space, or choose another --data-dir"):
             files.require_room(directory, size, "the model takes", "choose another --data-dir")
