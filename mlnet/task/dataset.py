@@ -180,8 +180,13 @@ def _names(dataset: Section, key: str, most: int) -> tuple[str | int, ...] | Non
     """A list of texts and whole numbers, each once; None where there is none."""
     if key not in dataset:
         return None
-    if dataset.value(key) == [] and key != "classes":
+    alone = dataset.value(key)
+    if alone == [] and key != "classes":
         return ()
+    if isinstance(alone, str | int) and not isinstance(alone, bool) and key != "classes":
+        fix = "write it in square brackets: a list of columns"
+        dataset.wrong(key, f"found {describe(alone)}", fix, [alone])
+        return (alone,)
     found: list[str | int] = []
     for path, value in dataset.items(key, most):
         if isinstance(value, bool) or not isinstance(value, int | str):

@@ -50,6 +50,7 @@ MISTAKES: dict[str, list[tuple[str, object]]] = {
     "a header one level down": [("ml.dataset.source.header", True)],
     "labels for a CSV": [("ml.dataset.format", "CSV"), ("ml.dataset.source.labels", "l.csv")],
     "MNIST without labels": [("ml.dataset.format", "MNIST")],
+    "a column that is no list": [("ml.dataset.format", "CSV"), ("ml.dataset.category-columns", "sex")],
     "a delimiter of two characters": [("ml.dataset.format", "CSV"), ("ml.dataset.delimiter", ";;")],
     "a label column that is neither name nor number": [
         ("ml.dataset.format", "CSV"),

@@ -216,6 +216,14 @@ def test_a_share_is_what_its_author_computed_in_binary(share: str) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["ignore-columns", "category-columns"])
+@pytest.mark.parametrize("column", ["sex", "3"])
+def test_a_column_alone_is_a_list_of_one(key: str, column: str) -> None:
+    mended = diagnosis.mend(changed(("format: NPZ", f"format: CSV\n    {key}: {column}")))
+    assert mended.left == ()
+    assert f"{key}: [{column}]" in mended.text
+
+
 def test_a_payment_is_what_its_author_computed_in_binary() -> None:
     text = changed(("amount: 100", f"amount: {0.1 + 0.2!r}"))
     assert definition.load(text).payment_micro == 300_000
