@@ -150,6 +150,9 @@ def _read_csv(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, c
         categories={place: column.values for place, column in coded.items()},
         dialect=dialect,
     )
+    # Each category takes a column of its own.
+    rows = sum(len(part.numbers) for part in parts)
+    check_shape(str(paths[0]), (rows, categories.width(schema)), 4, limits)
     starts = list(accumulate((len(part.numbers) for part in parts), initial=0))
 
     def where(row: int) -> str:

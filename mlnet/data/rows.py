@@ -169,6 +169,7 @@ def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect
     rows = read_rows(path, layout, Wanted(choice.features, categories=known), limits)
     found = scaling.stored(rows.numbers)
     numbers = scaling.scaled_alike(path, rows.numbers, found, schema, table=True)
+    check_shape(str(path), (len(numbers), inputs), 4, limits)
     notes = choice.notes
     if layout.names and not columns.names and all(map(is_number, layout.names)):
         shown = ", ".join(layout.names[:3])

@@ -19,6 +19,7 @@ from mlnet.data import Dataset, rows, split
 from mlnet.data.formats.csv_categories import UnknownCategory
 from mlnet.data.formats.csv_values import spelling
 from mlnet.data.schema import from_json
+from mlnet.data.table import Limits
 from mlnet.errors import DataError
 
 ROWS = 40
@@ -26,11 +27,13 @@ HEADER = "sex,x,island,y"
 SEXES, ISLANDS = ["male", "female"], ["Torgersen", "Biscoe", "Dream"]
 
 
-def cut(directory: Path, text: str, outputs: int = 2, **keys: Any) -> Dataset:
+def cut(
+    directory: Path, text: str, outputs: int = 2, *, limits: Limits | None = None, **keys: Any
+) -> Dataset:
     (directory / "data.csv").write_text(text, encoding="utf-8", newline="")
     layers = [{"id": 1, "type": "Dense", "nodes": outputs, "activation": "Linear"}]
     dataset = {"format": "CSV", "source": {"features": "data.csv"}, **keys}
-    return split(definition(dataset=dataset, layers=layers), directory, directory)
+    return split(definition(dataset=dataset, layers=layers), directory, directory, limits)
 
 
 def trained_on(dataset: Dataset) -> list[tuple[float, ...]]:
@@ -179,6 +182,11 @@ def test_a_number_late_in_a_column_of_texts_is_named(tmp_path: Path) -> None:
     text = lines(column, repeated(["1.5", "2.5"], 620), repeated(ISLANDS, 620), repeated(["0", "1"], 620))
     with pytest.raises(DataError, match="line 602, column 0 'sex': '7' is a number among texts such as"):
         cut(tmp_path, text)
+
+
+def test_categories_are_counted_before_memory_is_taken_for_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="40 rows of 6 values are more than 1073741824 x 5"):
+        cut(tmp_path, PENGUINS, limits=Limits(columns=5))
 
 
 @pytest.mark.parametrize(
