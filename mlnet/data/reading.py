@@ -20,7 +20,7 @@ from mlnet.data.formats.csv_layout import Layout, detect
 from mlnet.data.labels import Where
 from mlnet.data.schema import Dialect, Kind, Schema
 from mlnet.data.sources import Sources
-from mlnet.data.table import AnyArray, Limits, check_shape
+from mlnet.data.table import AnyArray, FloatArray, Limits, check_shape
 from mlnet.errors import DataError
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def _read_csv(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, c
         ignored=choice.ignored,
         categories={place: column.values for place, column in coded.items()},
         dialect=dialect,
+        counted=layout.names is None and _counts(parts[0].numbers[0], wanted.numbers),
     )
     # Each category takes a column of its own.
     rows = sum(len(part.numbers) for part in parts)
@@ -165,6 +166,11 @@ def _read_csv(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, c
     notes = (*several, *layout.notes, *choice.notes)
     columns = tuple(categories.notes(layout, coded))
     return Read(numbers, _labels(parts), scaling.kind(numbers), schema, where, notes, coded, columns)
+
+
+def _counts(row: FloatArray, places: Sequence[int]) -> bool:
+    """Whether a row is 0, 1, 2, ..., with or without what stands in columns that are no features."""
+    return row.tolist() in (list(range(len(row))), list(places))
 
 
 def _layouts(paths: Sequence[Path], dialect: Dialect, limits: Limits) -> list[Layout]:

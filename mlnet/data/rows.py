@@ -159,8 +159,7 @@ def _read_csv(
 def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect, limits: Limits) -> Rows:
     columns = schema if schema is not None and schema.format == "CSV" else Schema("CSV", inputs, width=inputs)
     names = tuple(columns.names[place] for place in columns.features) if columns.names else ()
-    counted = columns.dialect.header is not False
-    layout = detect(path, dialect, limits, known=names, counted=counted, keys=OPTIONS)
+    layout = detect(path, dialect, limits, known=names, counted=not columns.counted, keys=OPTIONS)
     choice = of_schema(path, layout, columns, "the model")
     if choice.label is not None and not (columns.names and layout.names):
         _require_labels(path, layout, choice, columns, limits)

@@ -58,6 +58,7 @@ class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         ignored: CSV only: places of columns that are neither feature nor label.
         categories: CSV only: by place of a column of texts, its categories in the order of the inputs.
         dialect: CSV only: what the definition said of the file.
+        counted: CSV only: its first row is 0, 1, 2, ..., which would be taken for names elsewhere.
         version: of this description.
     """
 
@@ -72,6 +73,7 @@ class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     ignored: tuple[Position, ...] = ()
     categories: dict[Position, tuple[str, ...]] = {}
     dialect: Dialect = Dialect()
+    counted: bool = False
     version: Literal[1] = 1
 
     @property

@@ -151,7 +151,8 @@ def test_validate_says_what_the_example_amounts_to(run: Run) -> None:
     assert (code, err) == (0, "")
     facts = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
     assert facts["parameters"].strip() == "17,226"
-    assert "1,797 rows of 64 features" in facts["dataset"]
+    assert "1,797 rows" in facts["dataset"]
+    assert facts["inputs"].strip() == "64 of the model: 64 numbers"
     assert "8 train" in facts["segments"]
     assert "2 to 64 nodes" in facts["cluster"]
     assert out.splitlines()[-1] == "valid"

@@ -47,13 +47,13 @@ def test_all_errors_are_listed_with_line_path_and_fix(run: Run, file: Path) -> N
     assert (code, out) == (TaskError.exit_code, "")
     assert err.splitlines() == [
         f"mlnet-node: error: {file} has 4 errors",
-        '  line 46: ml.optimizer.epochs: found the text "12"',
+        '  line 48: ml.optimizer.epochs: found the text "12"',
         "      --> write 12, without quotes or point",
-        '  line 60: ml.model.hidden-units[0].activation: found the text "relu"',
+        '  line 62: ml.model.hidden-units[0].activation: found the text "relu"',
         "      --> write ReLU",
-        '  line 64: ml.model.hidden-units[1].activation: found the text "relu"',
+        '  line 66: ml.model.hidden-units[1].activation: found the text "relu"',
         "      --> write ReLU",
-        "  line 78: cluster.max-nodes: 1 is too small",
+        "  line 80: cluster.max-nodes: 1 is too small",
         "      -> 2 to 1024 are accepted",
         f"mlnet-node validate --fix '{file}' corrects 3 of them, those marked -->",
     ]
@@ -97,7 +97,7 @@ def test_fix_lists_what_is_left_to_do_by_hand(run: Run, file: Path) -> None:
     assert "corrected: 3 errors" in out
     assert (
         err
-        == f"mlnet-node: error: {file}: line 78: cluster.max-nodes: 1 is too small (2 to 1024 are accepted)\n"
+        == f"mlnet-node: error: {file}: line 80: cluster.max-nodes: 1 is too small (2 to 1024 are accepted)\n"
     )
     assert "activation: ReLU" in file.read_text()
 
@@ -182,11 +182,11 @@ def test_a_library_caller_gets_the_errors_and_the_file(file: Path) -> None:
         definition.load_file(file)
     assert caught.value.file == str(file)
     assert [(error.line, error.path, error.fix, error.certain) for error in caught.value.errors] == [
-        (46, "ml.optimizer.epochs", "write 12, without quotes or point", True),
-        (60, "ml.model.hidden-units[0].activation", "write ReLU", True),
-        (64, "ml.model.hidden-units[1].activation", "write ReLU", True),
+        (48, "ml.optimizer.epochs", "write 12, without quotes or point", True),
+        (62, "ml.model.hidden-units[0].activation", "write ReLU", True),
+        (66, "ml.model.hidden-units[1].activation", "write ReLU", True),
     ]
-    assert str(caught.value).startswith("3 errors: line 46: ml.optimizer.epochs: ")
+    assert str(caught.value).startswith("3 errors: line 48: ml.optimizer.epochs: ")
 
 
 def test_submit_tells_of_a_wrong_definition_before_it_looks_for_peers(run: Run, file: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_training_without_names_finds_them_in_new_rows(tmp_path: Path) -> None
     ("content", "message"),
     [
         (b"1,2,3\n4,5,6\n", "rows of 3 values; the model takes 4 features"),
-        (b"\xff\xfe\xfd", "is not UTF-8 text"),
+        (b"\xff\xfe\xfd", "is not whole UTF-16 text"),
         (b"", "holds no rows"),
         (b"PK\3\4 broken", "cannot be read as NPZ"),
         (struct.pack("<Q", 2) + b"{}", "holds no tensor 'features'"),
