@@ -169,7 +169,11 @@ def _read_parts(path: Path, layout: Layout, wanted: Wanted, limits: Limits, coll
             collector.add(path, chunk)
             labels.extend(seen.setdefault(value, value) for value in values)
             if len(seen) > _MAX_CLASSES and wanted.texts:
-                raise DataError(f"{path}: {layout.shown(label or 0)} holds more than {_MAX_CLASSES} labels")
+                raise DataError(
+                    f"{path}: {layout.shown(label or 0)} holds more than {_MAX_CLASSES} different labels; is"
+                    f" it the column of labels ({layout.keys}label-column)? Numbers to be predicted need the"
+                    " loss MSE"
+                )
             rows += len(block)
             check_shape(str(path), (rows, max(1, len(wanted.features))), 4, limits)
             blocks.append(block)

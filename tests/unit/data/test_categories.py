@@ -185,7 +185,7 @@ def test_a_number_late_in_a_column_of_texts_is_named(tmp_path: Path) -> None:
 
 
 def test_categories_are_counted_before_memory_is_taken_for_them(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="40 rows of 6 values are more than 1073741824 x 5"):
+    with pytest.raises(DataError, match="40 rows of 6 values are more than 1073741824 rows of 5 values"):
         cut(tmp_path, PENGUINS, limits=Limits(columns=5))
 
 

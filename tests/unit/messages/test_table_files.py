@@ -199,6 +199,19 @@ def test_directories(tmp_path: Path) -> None:
 
 
 DIRECTORY = b"a directory"
+
+
+def many_labels(directory: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_file, "_MAX_CLASSES", 8)
+        return csv("".join(f"1,2,3,row {n}\n" for n in range(12)))(directory)
+
+
+def long_value(directory: Path) -> object:
+    (directory / "data.csv").write_text('"' + "x" * 140_000 + "\n")
+    return csv_layout.detect(directory / "data.csv", Dialect(), Limits())
+
+
 KINDS = {
     "Parquet": b"PAR1",
     "Zip": b"PK\3\4",

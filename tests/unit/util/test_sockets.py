@@ -99,7 +99,9 @@ def test_a_place_that_does_not_serve_is_named_and_another_one_taken(
 
 def test_without_any_place_the_error_says_what_to_set(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take(monkeypatch, base / "missing")
-    with pytest.raises(ConfigError, match=r"missing: No such file or directory.*let XDG_RUNTIME_DIR name another"):
+    with pytest.raises(
+        ConfigError, match=r"missing: No such file or directory.*let XDG_RUNTIME_DIR name another"
+    ):
         sockets.Directory()
     directory = sockets.Directory(last=base)
     assert directory.path.parent == base
