@@ -68,7 +68,8 @@ Output = Annotated[
 WaitingPeriod = Annotated[
     str | None,
     typer.Option(
-        help="Time to wait for nodes, such as 90s. Default: cluster.waiting-period of the definition."
+        help="Time to wait for nodes, such as 90s, and before that for a peer to answer at all (at least "
+        "15 s). Default: cluster.waiting-period of the definition."
     ),
 ]
 Patience = Annotated[

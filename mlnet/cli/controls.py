@@ -60,13 +60,13 @@ class Controls:
     Attributes:
         submission: the task, once it is announced.
         interrupted: whether the user has given up.
-        doing: what is under way while there is no task to ask.
+        doing: says what is under way while there is no task to ask.
     """
 
     def __init__(self, say: Callable[[str], object], leave: Callable[[], object]) -> None:
         self.interrupted = False
         self.submission: Submission | None = None
-        self.doing = ""
+        self.doing: Callable[[], str] = lambda: ""
         self._say = say
         self._leave = leave
         self._asked_until = 0.0
@@ -105,7 +105,7 @@ class Controls:
         """What the task waits for, and what the user may do."""
         submission = self.submission
         if submission is None:
-            return self.doing
+            return self.doing()
         machine = submission.machine
         if machine.ended:
             return "leaves the network"

@@ -273,7 +273,7 @@ async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls
         display.begin(
             f"Starting {count(nodes, 'node')}", f"each a process, with its files below {network.directory}"
         )
-        controls.doing = "waits for the nodes to listen"
+        controls.doing = lambda: "waits for the nodes to listen"
         loading = asyncio.to_thread(import_module, "mlnet.cli.submit")
         await asyncio.gather(network.start(nodes), loading)
         seconds = time.monotonic() - began

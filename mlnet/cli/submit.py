@@ -46,9 +46,9 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
             said.add(text)
             display.say(text, "yellow")
 
-    controls.doing = "looks for the peers"
-    async with task_client.connected(options, shown, notice, resume=job.resume) as connected:
-        controls.doing = "cuts the dataset into segments"
+    # Looked for while the dataset is cut, and waited for when that has gone well.
+    async with task_client.connected(options, shown, notice, resume=job.resume, waits=False) as connected:
+        controls.doing = connected.doing
         if job.resume is None:
             submission = await connected.submit(
                 job.file, output=job.output, waiting_period=job.waiting_period, observe=observe

@@ -7,6 +7,7 @@ async with mlnet.connected(ClientOptions(data_dir, WireOptions(peers=(address,))
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from mlnet import data
+from mlnet.cli.wording import duration
 from mlnet.client import outputs
 from mlnet.client.stored import STORED, Stored, find_unfinished, read_stored, write_stored
 from mlnet.client.submission import Observer, Submission, ignore
@@ -32,7 +34,7 @@ from mlnet.task import definition as task_definition
 from mlnet.util import clock, files, yaml12
 
 CONNECT_SECONDS = 15.0
-"""How long a client waits for the first of the peers that it was given."""
+"""How long a client waits at least for the first of the peers that it was given."""
 PARAMETER_BYTES = 4
 MODEL_HEADER_BYTES = 64 << 10
 Traffic = Callable[[bool, str, Message], None]
@@ -72,6 +74,7 @@ class TaskClient:
         self._notice = notice
         self._unreachable: dict[str, str] = {}
         self._rivals_over: asyncio.TimerHandle | None = None
+        self._meeting_until = 0
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
         self._rivals = Rivals(self.wire.seal.peer_id)
 
@@ -90,8 +93,11 @@ class TaskClient:
         if self._waits:
             await self.meet()
 
-    async def meet(self) -> None:
+    async def meet(self, seconds: float = CONNECT_SECONDS) -> None:
         """Wait for a peer, if any were given.
+
+        Args:
+            seconds: how long.
 
         Raises:
             PeerUnreachable: none of them answered.
@@ -100,14 +106,25 @@ class TaskClient:
         if not peers or self.wire.network.connected_peers():
             return
         self._peered.clear()
+        self._meeting_until = clock.now() + int(1000 * seconds)
+        if self._unreachable:
+            self._notice(f"waits for a peer to answer, for at most {duration(seconds)}")
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._peered.wait()
         except TimeoutError:
             reasons = "; ".join(self._unreachable.values()) or f"nothing came from {', '.join(peers)}"
             raise PeerUnreachable(
-                f"no peer answered within {CONNECT_SECONDS:.0f} s ({reasons}); is a node running there?"
+                f"no peer answered within {duration(seconds)} ({reasons}); is a node running there?"
             ) from None
+        finally:
+            self._meeting_until = 0
+
+    def doing(self) -> str:
+        """What is under way before a task is announced, for people."""
+        if left := self._meeting_until and self._meeting_until - clock.now():
+            return f"waits for a peer to answer; {duration(left / 1000)} left"
+        return "cuts the dataset into segments"
 
     async def stop(self) -> None:
         """Leave the network; tasks that are under way can be resumed later."""
@@ -126,7 +143,7 @@ class TaskClient:
         created: int | None = None,
         observe: Observer = ignore,
     ) -> Submission:
-        """Announce a task.
+        """Announce a task, once one of the peers given answers: it is waited for as long as for nodes.
 
         Args:
             file: the task definition; paths in it are relative to it.
@@ -141,35 +158,44 @@ class TaskClient:
             DataError: the dataset is.
             ConfigError: ``output`` is no place for a model.
             StorageError: it cannot be written, or there is no room for the segments or the model.
-            PeerUnreachable: nobody is there any more to hear of the task.
+            PeerUnreachable: nobody is there to hear of the task.
         """
         text = read_definition(file, waiting_period)
         definition = task_definition.load(text)
-        created = self._network_time() if created is None else created
-        peers = estimate(len(self.wire.network.known_peers()), definition.cluster.max_nodes)
-        body = NewMlTask(text, self.wire.addresses(), created, peers)
-        announcement = self.wire.seal.seal(body, sent=created)
-        task = announcement.task
-        folder = outputs.absolute(output or Path(f"mlnet-{task[:12]}"))
+        draft = task = f"draft-{secrets.token_hex(8)}"
+        folder = outputs.absolute(output or Path(f"mlnet-{draft}"))
         self._check_output(folder)
         try:
-            stored = await self._prepare(task, definition, file.parent, folder)
-            await self.meet()
+            dataset = await self._prepare(draft, definition, file.parent, folder)
+            await self.meet(max(CONNECT_SECONDS, definition.cluster.waiting_period_ms / 1000))
+            announcement = self._sealed(text, definition, created)
+            task = announcement.task
+            folder = folder if output else outputs.absolute(Path(f"mlnet-{task[:12]}"))
+            stored = self._keep(draft, task, dataset, folder)
             submission = self._submission(announcement, definition, stored, observe)
             submission.announce()
         except (MlnetError, asyncio.CancelledError):
             self._submissions.pop(task, None)
+            self._state.discard(draft)
             self._state.discard(task)
             raise
         self._share_with_others()
         return submission
 
+    def _sealed(self, text: str, definition: task_definition.TaskDefinition, created: int | None) -> Message:
+        """The announcement, which names the task: made when it is sent, since nodes look at its age."""
+        created = self._network_time() if created is None else created
+        peers = estimate(len(self.wire.network.known_peers()), definition.cluster.max_nodes)
+        body = NewMlTask(text, self.wire.addresses(), created, peers)
+        return self.wire.seal.seal(body, sent=created)
+
     async def _prepare(
-        self, task: str, definition: task_definition.TaskDefinition, base: Path, folder: Path
-    ) -> Stored:
-        """Cut the dataset; make sure that there is room for the model, here and where the user wants it."""
-        with files.written_to(self._state.task(task), "free some space, or choose another --data-dir"):
-            directory = self._state.prepared(task)
+        self, draft: str, definition: task_definition.TaskDefinition, base: Path, folder: Path
+    ) -> data.Dataset:
+        """Cut the dataset, into a directory that has the task's name later; make sure that there is room for
+        the model, here and where the user wants it."""
+        with files.written_to(self._state.task(draft), "free some space, or choose another --data-dir"):
+            directory = self._state.prepared(draft)
         dataset = await _split(definition, base, directory)
         for warning in dataset.warnings:
             self._notice(f"warning: {warning}")
@@ -177,15 +203,22 @@ class TaskClient:
         with files.written_to(directory, "free some space, or choose another --data-dir"):
             files.require_room(directory, size, "the model takes", "choose another --data-dir")
             outputs.check(folder, private=self._state.directory, size=size)
-            stored = Stored(
-                tuple(SegmentInfo(part.digest, part.size, part.rows) for part in dataset.segments),
-                tuple(part.path.name for part in dataset.segments),
-                dataset.inputs,
-                dataset.outputs,
-                str(folder),
-                self._options.wire.peers,
-                dataset.schema,
-            )
+        return dataset
+
+    def _keep(self, draft: str, task: str, dataset: data.Dataset, folder: Path) -> Stored:
+        """Keep what a later process needs to take the task up."""
+        stored = Stored(
+            tuple(SegmentInfo(part.digest, part.size, part.rows) for part in dataset.segments),
+            tuple(part.path.name for part in dataset.segments),
+            dataset.inputs,
+            dataset.outputs,
+            str(folder),
+            self._options.wire.peers,
+            dataset.schema,
+        )
+        directory = self._state.task(task)
+        with files.written_to(directory, "free some space, or choose another --data-dir"):
+            self._state.rename(draft, task)
             write_stored(directory, stored)
         return stored
 
@@ -263,7 +296,9 @@ class TaskClient:
 
     def _on_unreachable(self, peer: str, why: str) -> None:
         self._unreachable[peer] = why
-        self._notice(f"peer {peer} does not answer: {why}; trying on")
+        left = self._meeting_until and max(0, self._meeting_until - clock.now())
+        bound = f" for at most {duration(left / 1000)}" if left else ""
+        self._notice(f"peer {peer} does not answer: {why}; trying on{bound}")
 
     def _network_time(self) -> int:
         """What most clocks show: nodes go by them, and answer a client whose own is off all the same."""
@@ -310,6 +345,7 @@ async def connected(
     notice: Notice = lambda text: None,
     *,
     resume: str | None = None,
+    waits: bool = True,
 ) -> AsyncIterator[TaskClient]:
     """Be a client on the network for as long as the context lasts.
 
@@ -319,6 +355,7 @@ async def connected(
         notice: takes a line of text for people.
         resume: beginning of the id of a task that is to be taken up: its peers are dialled where none are
             given, and not waited for, since a model that is here already can be delivered without them.
+        waits: for the first peer at once, and not only in :meth:`TaskClient.submit`.
 
     Raises:
         ConfigError: the data directory, or an address to listen on, cannot be used.
@@ -329,7 +366,7 @@ async def connected(
             stored = read_stored(state, find_unfinished(state, resume))
             wire = replace(options.wire, peers=stored.peers if stored is not None else ())
             options = replace(options, wire=wire)
-        client = TaskClient(options, state, traffic, notice, waits=resume is None)
+        client = TaskClient(options, state, traffic, notice, waits=waits and resume is None)
         try:
             await client.start()
             yield client

@@ -61,6 +61,15 @@ class State:
             files.sync_directory(self.tasks)
         return path
 
+    def rename(self, draft: str, task: str) -> None:
+        """Give the directory that was prepared for a task its name.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        os.replace(self.tasks / draft, self.tasks / task)  # noqa: PTH105 - one name for each call to the disk
+        files.sync_directory(self.tasks)
+
     def journal(self, task: str) -> Path:
         """The journal of a task."""
         return self.task(task) / "journal"

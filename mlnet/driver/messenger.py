@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +146,7 @@ class Wire:
                     self._send(command, peer)
         elif isinstance(command, Publish):
             self._handlers.on_traffic(False, "all", command.message)
-            self.network.publish(command.message.envelope)
+            self._await(self.network.publish(command.message.envelope))
         elif isinstance(command, Introduce):
             for peer, addresses in command.addresses.items():
                 self.network.add_addresses(peer, addresses)
@@ -163,11 +163,16 @@ class Wire:
             via=command.via,
             gossip_fallback=command.gossip,
         )
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
+        self._await((sending,))
+
+    def _await(self, sendings: Iterable[asyncio.Future[bool]]) -> None:
+        for sending in sendings:
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
 
     async def drain(self, timeout: float) -> None:
-        """Wait until all that was sent is acknowledged or given up, for at most so many seconds."""
+        """Wait until all that was sent, gossip to neighbours included, is acknowledged or given up, for at
+        most so many seconds."""
         if self._sending:
             await asyncio.wait(self._sending, timeout=timeout)
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from mlnet.identity.envelope import Envelope
 from mlnet.net.metric import Metric, single
 from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.net.types import Limits
+
+Sent = TypeVar("Sent", covariant=True)
+"""What tells of an envelope that was sent to one peer."""
 
 
 def _key(envelope: Envelope) -> bytes:
@@ -22,13 +26,13 @@ def _key(envelope: Envelope) -> bytes:
     return hashlib.sha256(envelope.signature.rjust(64, b"\0") + envelope.yaml.encode()).digest()
 
 
-class Gossip:
+class Gossip(Generic[Sent]):
     """Passes envelopes on.
 
     Args:
         limits: hops, rates and memory.
         targets: the peers that get gossip now.
-        forward: ``(envelope, peer, hops)`` sends one.
+        forward: ``(envelope, peer, hops)`` sends one; :meth:`publish` returns what it returns.
         clock: seconds.
     """
 
@@ -36,7 +40,7 @@ class Gossip:
         self,
         limits: Limits,
         targets: Callable[[], Sequence[str]],
-        forward: Callable[[Envelope, str, int], None],
+        forward: Callable[[Envelope, str, int], Sent],
         clock: Clock,
     ) -> None:
         self._limits, self._targets, self._forward = limits, targets, forward
@@ -62,11 +66,11 @@ class Gossip:
             self._seen.popitem(last=False)
         return True
 
-    def publish(self, envelope: Envelope) -> None:
+    def publish(self, envelope: Envelope) -> Sequence[Sent]:
         """Send an envelope of our own, also when it was seen before: its sender may want it to reach peers
         that came later."""
         self._is_new(_key(envelope))
-        self._pass_on(envelope, "", self._limits.hops)
+        return self._pass_on(envelope, "", self._limits.hops)
 
     def admits(self, envelope: Envelope, source: str) -> bool:
         """Whether an envelope of a neighbour is worth opening: it is new, and the neighbour did not bring
@@ -95,7 +99,5 @@ class Gossip:
             self._pass_on(envelope, source, min(hops, self._limits.hops) - 1)
         return True
 
-    def _pass_on(self, envelope: Envelope, source: str, hops: int) -> None:
-        for peer in self._targets():
-            if peer != source:
-                self._forward(envelope, peer, hops)
+    def _pass_on(self, envelope: Envelope, source: str, hops: int) -> Sequence[Sent]:
+        return [self._forward(envelope, peer, hops) for peer in self._targets() if peer != source]

@@ -270,16 +270,18 @@ class Network:
         publish = self.publish if gossip_fallback else None
         return self._deliveries.send(envelope, to, timeout, via, publish)
 
-    def publish(self, envelope: Envelope) -> None:
+    def publish(self, envelope: Envelope) -> Sequence[asyncio.Future[bool]]:
         """Gossip an envelope: every node of a connected network gets it once. Our ``on_envelope`` is not
         called.
+
+        Returns:
+            For each neighbour a future like that of :meth:`send`.
 
         Raises:
             LocalProtocolError: the envelope is larger than 1 MiB.
         """
         self._check(envelope)
-        if self._running:
-            self._gossip.publish(envelope)
+        return self._gossip.publish(envelope) if self._running else []
 
     def _check(self, envelope: Envelope) -> None:
         size = envelope.size

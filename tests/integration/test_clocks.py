@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -51,14 +53,30 @@ async def test_a_task_of_a_client_and_a_node_whose_clocks_are_hours_off() -> Non
         assert " h behind this machine's" in net.nodes[0].log.read_text()
 
 
-async def test_submit_says_at_once_what_an_address_answers() -> None:
+async def test_submit_says_at_once_what_an_address_answers_and_waits_for_a_node_to_start_there() -> None:
     async with mission(0) as net:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
-            peer = Identity(bytes(32)).peer_id
-            address = f"/ip4/127.0.0.1/tcp/{taken.getsockname()[1]}/p2p/{peer}"
-            status, _, err = await net.run("submit", str(net.definition(max_nodes=3)), "--peer", address)
-    assert status == 21
-    said = err.index("refused; nothing listens there")
-    assert said < err.index("no peer answered within")
-    assert "refused" in err[err.index("no peer answered within") :]
+            where = f"/ip4/127.0.0.1/tcp/{taken.getsockname()[1]}"
+            node = Identity.load_or_create(net.base / "node" / "identity.key")
+            file = str(net.definition(max_nodes=3))
+            client = await net.spawn("submit", file, "--peer", f"{where}/p2p/{node.peer_id}")
+            await until(client, "refused; nothing listens there")
+            await until(client, "waits for a peer to answer, for at most 1:00")
+        started = await net.start_one(data_dir=net.base / "node", listen=where)
+        await until(client, "1  Gather")
+        client.send_signal(signal.SIGINT)  # so early that the node has not answered, and may not have heard
+        await client.communicate()
+        assert client.returncode == 130
+        assert "over, cancelled" in started.log.read_text()
+
+
+async def until(process: asyncio.subprocess.Process, words: str) -> None:
+    """Read what it says until it has said that."""
+    assert process.stderr is not None
+    said = b""
+    async with asyncio.timeout(60):
+        while words not in said.decode():
+            line = await process.stderr.readline()
+            assert line, said.decode()
+            said += line

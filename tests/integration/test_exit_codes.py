@@ -127,7 +127,7 @@ async def test_no_peer_answers(net: Mission) -> None:
         closed.bind(("127.0.0.1", 0))
         address = f"/ip4/127.0.0.1/tcp/{closed.getsockname()[1]}"
         peer = f"{address}/p2p/{STRANGER}"
-        status, _, err = await net.run("submit", str(EXAMPLE), "--peer", peer)
+        status, _, err = await net.run("submit", str(EXAMPLE), "--peer", peer, "--waiting-period", "5s")
     assert status == errors.PeerUnreachable.exit_code, err
     assert address in one_line(err)
 

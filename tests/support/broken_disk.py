@@ -184,12 +184,10 @@ class LocalNetwork:
         future.get_loop().call_soon(self._deliver, envelope, peer, future)
         return future
 
-    def publish(self, envelope: Envelope) -> None:
-        self.hub.note(envelope)
-        for peer in self.connected_peers():
-            asyncio.get_running_loop().call_soon(self._deliver, envelope, peer, None)
+    def publish(self, envelope: Envelope) -> list[asyncio.Future[bool]]:
+        return [self.send(envelope, peer) for peer in self.connected_peers()]
 
-    def _deliver(self, envelope: Envelope, peer: str, future: asyncio.Future[bool] | None) -> None:
+    def _deliver(self, envelope: Envelope, peer: str, future: asyncio.Future[bool]) -> None:
         receiver = self.hub.parties.get(peer)
         if receiver is not None:
             try:
@@ -197,7 +195,7 @@ class LocalNetwork:
                 receiver._handlers.on_envelope(opened, self.peer_id, False)
             except Exception as error:  # noqa: BLE001 - judged by the test
                 self.hub.errors.append(error)
-        if future is not None and not future.done():
+        if not future.done():
             future.set_result(receiver is not None)
 
     async def fetch_blob(self, peer: str, digest: str, *, sink: Callable[[bytes], None], **_: Any) -> int:

@@ -17,6 +17,8 @@ from mlnet.net.types import Limits
 logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
+LONELY_RETRY_SECONDS = 5.0
+"""While no peer at all is connected: whoever waits for the first one waits at the terminal."""
 MAX_DIALS = 4
 """Dials of the maintenance at a time."""
 
@@ -109,7 +111,8 @@ class Dialer:
                 self._told[peer] = error.why
                 self._on_unreachable(peer, error.why)
             count = self._failures.get(peer, (0, 0.0))[0] + 1
-            pause = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LAST_RETRY_SECONDS)
+            last = LAST_RETRY_SECONDS if len(self._neighbours) else LONELY_RETRY_SECONDS
+            pause = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), last)
             until = asyncio.get_running_loop().time() + pause * self._random.uniform(0.75, 1.25)
             self._failures[peer] = (count, until)
             while len(self._failures) > self._limits.known_peers:

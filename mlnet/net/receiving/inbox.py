@@ -103,7 +103,7 @@ class Inbox:
         own: str,
         handlers: Handlers,
         limits: Limits,
-        gossip: Gossip,
+        gossip: Gossip[object],
         relay: Callable[[Envelope, str, float], asyncio.Future[Outcome] | None],
         score: Callable[[str, float], None],
         clock: Clock,

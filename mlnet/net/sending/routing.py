@@ -39,7 +39,7 @@ class Deliveries:
         to: str,
         timeout: float,
         via: Sequence[str],
-        publish: Callable[[Envelope], None] | None,
+        publish: Callable[[Envelope], object] | None,
     ) -> asyncio.Future[bool]:
         """Deliver an envelope by :func:`deliver`, or, where there is but one way, without a task of its own.
 
@@ -81,9 +81,11 @@ class Deliveries:
             return None
         return self._channels.put(envelope, to, seconds, Route(relayed=True))
 
-    def gossip(self, envelope: Envelope, peer: str, hops: int) -> None:
-        """Pass gossip on to a neighbour; nobody is told what became of it."""
-        self._channels.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), None)
+    def gossip(self, envelope: Envelope, peer: str, hops: int) -> asyncio.Future[bool]:
+        """Pass gossip on to a neighbour; the future is like that of :meth:`send`."""
+        result = Sending(asyncio.get_running_loop(), _is_accepted)
+        self._channels.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), result)
+        return result
 
 
 async def deliver(
@@ -94,7 +96,7 @@ async def deliver(
     *,
     timeout: float,
     via: Sequence[str],
-    publish: Callable[[Envelope], None] | None,
+    publish: Callable[[Envelope], object] | None,
 ) -> bool:
     """Deliver an envelope within ``timeout`` seconds.
 

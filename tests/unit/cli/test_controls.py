@@ -166,7 +166,7 @@ def test_enter_does_nothing_later() -> None:
 
 def test_the_footer_tells_what_the_user_may_do() -> None:
     hand = Hand(None)
-    hand.controls.doing = "looks for the peers"
+    hand.controls.doing = lambda: "looks for the peers"
     assert hand.controls.now() == "looks for the peers"
     hand.controls.submission = cast("Submission", Task())
     assert hand.controls.now() == "waits for nodes; 0.0 s left, Enter ends the wait"

@@ -50,4 +50,4 @@ async def test_a_wrong_definition_is_found_before_anything_is_started(tmp_path: 
     controls = Controls(lambda _: None, lambda: None)
     with pytest.raises(TaskError):
         await demonstrate(Job(file), 5, Display(), controls)
-    assert controls.doing == ""
+    assert controls.doing() == ""

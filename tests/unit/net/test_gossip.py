@@ -24,7 +24,7 @@ class Clock:
 
 
 def receive(
-    node: Gossip, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]
+    node: Gossip[None], envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]
 ) -> bool:
     return node.admits(envelope, source) and node.receive(envelope, source, hops, handle)
 
@@ -39,7 +39,7 @@ class Overlay:
         self.clock = Clock()
         self.nodes = {name: self._node(name, edges[name], limits or Limits()) for name in edges}
 
-    def _node(self, name: str, peers: list[str], limits: Limits) -> Gossip:
+    def _node(self, name: str, peers: list[str], limits: Limits) -> Gossip[None]:
         def forward(envelope: Envelope, peer: str, hops: int) -> None:
             self.queue.append((name, peer, envelope, hops))
 
