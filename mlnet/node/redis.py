@@ -188,7 +188,7 @@ class TaskRedis:
         if peer == self._wire.network.peer_id:
             if self._server is None:
                 raise StoreError("this node has no Redis server")
-            return self._server.gate_path("store")
+            return self._server.gate_way("store")
         return await self._forward(peer, "store")
 
     async def _forward(self, peer: str, purpose: str) -> Path:

@@ -232,7 +232,7 @@ class NodeServer:
                 self.wire,
                 self._options,
                 self._state.task(task),
-                self._state.runtime / task[:8],
+                lambda: self._state.runtime / task[:8],
                 lambda event: self._dispatch(task, event),
             )
         return self._runs[task]

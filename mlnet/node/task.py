@@ -43,7 +43,7 @@ class NodeTask:
         wire: the node's.
         options: of the operator.
         directory: for segments and the model.
-        runtime: for sockets.
+        runtime: names the directory for sockets, which is another one once somebody has removed it.
         tell: takes the events that effects end in.
     """
 
@@ -55,15 +55,15 @@ class NodeTask:
         wire: Wire,
         options: NodeOptions,
         directory: Path,
-        runtime: Path,
+        runtime: Callable[[], Path],
         tell: Callable[[Event], None],
     ) -> None:
         self.task = task
         self.client = client
         self._wire, self._options = wire, options
-        self._runtime = runtime
+        self._place, self._runtime = runtime, runtime()
         self._tell = tell
-        self._redis = TaskRedis(task, client, wire, options, runtime)
+        self._redis = TaskRedis(task, client, wire, options, self._runtime)
         self._training = TaskTraining(
             task, client, definition, wire, self._redis, options, directory, runtime, tell
         )
@@ -115,6 +115,7 @@ class NodeTask:
         await asyncio.gather(*jobs, return_exceptions=True)
         try:
             async with AsyncExitStack() as ends:  # all of them, whichever fails, from the last to the first
+                ends.callback(lambda: shutil.rmtree(self._place(), ignore_errors=True))
                 ends.callback(shutil.rmtree, self._runtime, ignore_errors=True)
                 ends.callback(self._training.drop_segments)
                 ends.push_async_callback(self._redis.stop)

@@ -25,6 +25,7 @@ from mlnet.training import gloo_tunnel, partition
 from mlnet.training.ipc import Finished, Progress, Scored, Segment, TrainJob
 from mlnet.training.process import Trainer
 from mlnet.util import files
+from mlnet.util.sockets import Way
 
 
 class TaskTraining:
@@ -38,7 +39,7 @@ class TaskTraining:
         redis: where the trainers meet.
         options: of the operator.
         directory: for segments and the model.
-        runtime: for sockets.
+        runtime: names the directory for sockets.
         tell: takes the events on the way.
     """
 
@@ -51,7 +52,7 @@ class TaskTraining:
         redis: TaskRedis,
         options: NodeOptions,
         directory: Path,
-        runtime: Path,
+        runtime: Callable[[], Path],
         tell: Callable[[Event], None],
     ) -> None:
         self._task, self._client, self._definition = task, client, definition
@@ -61,6 +62,7 @@ class TaskTraining:
         self._trainer: Trainer | None = None
         self._members: frozenset[str] = frozenset()
         self._gloo_tunnels: GlooTunnelServer | None = None
+        self._ways: list[Way] = []
         self._blobs: dict[str, Path] = {}
         self._model: Path | None = None
 
@@ -155,6 +157,7 @@ class TaskTraining:
             Segment(str(paths[index]) if index in paths else None, segment.hash, segment.rows)
             for index, segment in enumerate(plan.segments)
         )
+        pair = (plan.master, plan.slave)
         return TrainJob(
             definition=task_definition.to_plain(self._definition),
             seed=plan.digest,
@@ -163,8 +166,8 @@ class TaskTraining:
             segments=segments,
             inputs=plan.inputs,
             host=gloo_tunnel.listening(self._task, attempt, rank, plan.hosts),
-            gloo_tunnel=str(await self._open_gloo_tunnels(attempt, plan.nodes)),
-            endpoints=tuple([str(await self._redis.endpoint(peer)) for peer in (plan.master, plan.slave)]),
+            gloo_tunnel=self._kept(await self._open_gloo_tunnels(attempt, plan.nodes)),
+            endpoints=tuple([self._kept(await self._redis.endpoint(peer)) for peer in pair]),
             task=self._task,
             attempt=attempt,
             output=str(self._directory / MODEL),
@@ -177,12 +180,22 @@ class TaskTraining:
     async def _open_gloo_tunnels(self, attempt: int, nodes: Sequence[str]) -> Path:
         """Where the trainer asks for ways to members that are reached by way of the tunnel."""
         await self._close_gloo_tunnels()
-        control = self._runtime / f"d{attempt}"
+        place = self._runtime()
+        place.mkdir(mode=0o700, exist_ok=True)
+        control = place / f"d{attempt}"
         self._gloo_tunnels = GlooTunnelServer(self._wire.network, control, self._task, attempt, nodes)
         self._gloo_tunnels.start()
         return control
 
+    def _kept(self, path: Path) -> str:
+        """A socket's address for the trainer, which may connect after somebody has removed its directory."""
+        way = Way(path)
+        self._ways.append(way)
+        return way.for_children
+
     async def _close_gloo_tunnels(self) -> None:
+        while self._ways:
+            self._ways.pop().close()
         gloo_tunnels, self._gloo_tunnels = self._gloo_tunnels, None
         if gloo_tunnels is not None:
             await gloo_tunnels.stop()

@@ -218,13 +218,20 @@ class Way:
             descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             address = f"/proc/self/fd/{descriptor}"
             try:
-                leads = os.path.samestat(os.stat(address), path.lstat())  # noqa: PTH116 - a string is wanted
+                led = os.stat(address)  # noqa: PTH116 - a string is wanted
+                # The path may itself be the address of a way, whose file is none of a socket.
+                leads = stat.S_ISSOCK(led.st_mode) and os.path.samestat(led, path.lstat())
             except OSError:
                 leads = False
             if leads:
                 self.address, self._descriptor = address, descriptor
             else:
                 os.close(descriptor)
+
+    @property
+    def for_children(self) -> str:
+        """The address for another process of this user, while this one lives."""
+        return self.address.replace("/proc/self/", f"/proc/{os.getpid()}/", 1)
 
     def close(self) -> None:
         """Let go of the socket; nobody may use the address after this."""

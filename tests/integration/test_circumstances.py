@@ -74,6 +74,7 @@ class Surroundings:
         home: below which lies what the row makes.
         environment: what the row sets, over that of this process.
         while_running: done before the client starts.
+        in_training: done when the client has said that training begins; None for nothing.
         after: told what the nodes wrote to standard error.
         streams: of the client, for a shell, such as ``<&-``.
         prefix: of both commands.
@@ -83,6 +84,7 @@ class Surroundings:
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
     while_running: Callable[[], object] = lambda: None
+    in_training: Callable[[], object] | None = None
     after: Callable[[str], object] = lambda logs: None
     streams: str = ""
     prefix: tuple[str, ...] = ()
@@ -174,6 +176,13 @@ def removed_sockets(it: Surroundings) -> None:
     it.while_running = remove
 
 
+def removed_in_training(it: Surroundings) -> None:
+    """When the trainers are about to look for the sockets of their nodes."""
+    runtime = it.make("xdg_runtime_dir")
+    it.environment["XDG_RUNTIME_DIR"] = str(runtime)
+    it.in_training = lambda: shutil.rmtree(runtime)
+
+
 def symbolic_links(it: Surroundings) -> None:
     (it.base / "target").mkdir()
     it.home = it.base / "link"
@@ -190,7 +199,14 @@ def no_user(it: Surroundings) -> None:
 
 
 COMBINED: dict[str, tuple[Row, ...]] = {
-    "odd": (odd_paths, foreign_variables, shadowing_modules, closed_input, latin_letters),
+    "odd": (
+        odd_paths,
+        foreign_variables,
+        shadowing_modules,
+        closed_input,
+        latin_letters,
+        removed_in_training,
+    ),
     "long": (long_paths, missing_runtime, full_error, no_letters),
     "removed": (removed_runtime, closed_error),
 }
@@ -209,6 +225,7 @@ ALONE: dict[str, tuple[Row, ...]] = {
         closed_error,
         removed_runtime,
         removed_sockets,
+        removed_in_training,
         symbolic_links,
         no_user,
     )
@@ -259,6 +276,15 @@ async def start(it: Surroundings, stack: contextlib.AsyncExitStack, *peers: str)
     raise AssertionError(f"a node did not start: {log.read_text()}")
 
 
+async def until_training(client: asyncio.subprocess.Process) -> str:
+    """What the client says until it says that training begins, or to its end."""
+    assert client.stderr is not None
+    said = ""
+    while "6  Training" not in said and (line := await client.stderr.readline()):
+        said += line.decode(errors="replace")
+    return said
+
+
 async def killed(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.kill()
@@ -301,7 +327,10 @@ async def test_nodes_start_train_and_end(row: str, base: Path) -> None:
         )
         stack.push_async_callback(killed, client)
         async with asyncio.timeout(SECONDS):
-            said = (await client.communicate())[1].decode(errors="replace")
+            said = await until_training(client) if it.in_training else ""
+            if it.in_training:
+                it.in_training()
+            said += (await client.communicate())[1].decode(errors="replace")
         logs = [node.log.read_text() for node in (one, two)]
         assert client.returncode == 0, (said, *logs)
         for node in (one, two):

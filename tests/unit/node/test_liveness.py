@@ -79,7 +79,8 @@ async def test_a_child_that_dies_is_told_until_the_training_looks_after_it(
         heard.set()
 
     wire: Any = SimpleNamespace(network=SimpleNamespace(peer_id="me"))
-    run = NodeTask("ab" * 32, "client", definition(), wire, NodeOptions(tmp_path), tmp_path, tmp_path, tell)
+    place = (tmp_path, lambda: tmp_path)
+    run = NodeTask("ab" * 32, "client", definition(), wire, NodeOptions(tmp_path), *place, tell)
     run._start(failing(error), run._watches)
     await heard.wait()
     assert told == [Restarted(f"the node cannot go on: {words}")]
@@ -94,8 +95,9 @@ async def test_a_node_looks_for_room_before_it_downloads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody: Any = None
+    place = (tmp_path, lambda: tmp_path)
     training = TaskTraining(
-        "ab" * 32, "client", definition(), nobody, nobody, NodeOptions(tmp_path), tmp_path, tmp_path, print
+        "ab" * 32, "client", definition(), nobody, nobody, NodeOptions(tmp_path), *place, print
     )
     plan: Any = SimpleNamespace(segments=[SegmentInfo("cd" * 32, 1 << 20, 10)] * 10, nodes=["me"])
     monkeypatch.setattr(files, "free", lambda _: 1 << 20)

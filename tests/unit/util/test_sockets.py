@@ -159,6 +159,9 @@ def test_a_way_outlives_the_name(base: Path) -> None:
         way = sockets.Way(base / "it")
         shutil.rmtree(base)
         caller.connect(way.address)
+        child = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        for one in (way, sockets.Way(Path(way.address))):
+            subprocess.run([sys.executable, "-c", child, one.for_children], check=True)
         way.close()
 
 
