@@ -331,7 +331,7 @@ async def test_nodes_start_train_and_end(row: str, base: Path) -> None:
             if it.in_training:
                 it.in_training()
             said += (await client.communicate())[1].decode(errors="replace")
-        logs = [node.log.read_text() for node in (one, two)]
+        logs = [node.log.read_text(errors="replace") for node in (one, two)]
         assert client.returncode == 0, (said, *logs)
         for node in (one, two):
             node.process.send_signal(signal.SIGTERM)
