@@ -76,7 +76,8 @@ class NodeLog:
                 named = (f"{role} {'this node' if peer == self._me else short(peer)}" for role, peer in pair)
                 return f"Redis {', '.join(named)}"
             case "unanswered":
-                busy = f", for about {duration(data['busy'] / 1000)} more" if data["busy"] else ""
+                how = "at most" if data["at_most"] else "about"
+                busy = f", for {how} {duration(data['busy'] / 1000)} more" if data["busy"] else ""
                 return f"not answered: {data['reason']}{busy}"
             case "note":
                 return f"{short(data['peer'])} says: {data['reason']}"

@@ -19,7 +19,7 @@ from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.answering import EIGHTHS, eighth
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
 from mlnet.protocol.machine import Seal
-from mlnet.protocol.member.machine import Member
+from mlnet.protocol.member.machine import Member, Occupied
 from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, TaskFailed
 from mlnet.task import definition as task_definition
 from mlnet.task.definition import TaskDefinition
@@ -104,10 +104,10 @@ class Node:
         """Whether every place for a task is taken."""
         return self.closing or sum(not member.idle for member in self.members.values()) >= self.terms.tasks
 
-    def free_in(self, now: int) -> int:
-        """ms until a place for a task is free, as far as this node can tell; 0 when it cannot."""
-        waits = [member.free_in(now) for member in self.members.values() if not member.idle]
-        return min(filter(None, waits), default=0)
+    def occupied(self, now: int) -> Occupied:
+        """For how long from now on no place for a task is free, as far as this node can tell."""
+        tasks = [member.occupied(now) for member in self.members.values() if not member.idle]
+        return min((task for task in tasks if task.ms), default=tasks[0] if tasks else Occupied())
 
     def open_tasks(self, now: int) -> list[Message]:
         """Announcements that a newcomer may still answer."""
@@ -242,7 +242,7 @@ class Node:
         if len(self.pending) >= MAX_PENDING or of_client >= MAX_PENDING_OF_CLIENT:
             whose = "of this client" if of_client >= MAX_PENDING_OF_CLIENT else "in all"
             full = f"too many tasks wait for this node already ({whose})"
-            return self._decline(message, TaskFailed(full, "TooFewNodes", self.free_in(now)), now)
+            return self._decline(message, self._no_place(full, now), now)
         return self._keep(message, body, definition, now)
 
     def _keep(self, message: Message, body: NewMlTask, definition: TaskDefinition, now: int) -> list[Step]:
@@ -267,11 +267,15 @@ class Node:
         return [*self._busy(pending, now), Step(message.task, None, now, [SetTimer(ANSWER, until)])]
 
     def _busy(self, pending: Pending, now: int) -> list[Step]:
-        left, tasks = self.free_in(now), self.terms.tasks
+        occupied, tasks = self.occupied(now), self.terms.tasks
         taken = "another task" if tasks == 1 else f"{tasks} other tasks"
-        unknown = "" if left else "; it does not know yet for how long"
-        words = f"busy with {taken} (it takes {tasks} at a time: --tasks){unknown}"
-        return self._decline(pending.message, TaskFailed(words, "TooFewNodes", left), now)
+        unknown = "" if occupied.ms else "; it does not know yet for how long"
+        words = f"busy with {taken} (it takes {tasks} at a time: --tasks){occupied.stage}{unknown}"
+        return self._decline(pending.message, self._no_place(words, now), now)
+
+    def _no_place(self, reason: str, now: int) -> TaskFailed:
+        occupied = self.occupied(now)
+        return TaskFailed(reason, "TooFewNodes", occupied.ms, occupied.at_most)
 
     def _decline(self, message: Message, reason: TaskFailed, now: int) -> list[Step]:
         """Say why there is no answer: to the operator, and to the client if it is a neighbour, since notes
@@ -288,7 +292,7 @@ class Node:
         assert isinstance(message.body, NewMlTask)
         note = self.seal.seal(reason, task=message.task, attempt=0, sent=message.body.created)
         send = Send((message.sender,), note, now + self.deadlines.grace, neighbours_only=True)
-        return [Step(message.task, None, now, [send, _unanswered(reason.reason, reason.busy)])]
+        return [Step(message.task, None, now, [send, _unanswered(reason.reason, reason)])]
 
     def _take_pending(self, now: int) -> list[Step]:
         steps: list[Step] = []
@@ -322,8 +326,9 @@ class Node:
             self.ended.popitem(last=False)
 
 
-def _unanswered(reason: str, busy: int = 0) -> Report:
-    return Report("unanswered", {"reason": reason, "busy": busy})
+def _unanswered(reason: str, word: TaskFailed | None = None) -> Report:
+    busy, at_most = (word.busy, word.at_most) if word is not None else (0, False)
+    return Report("unanswered", {"reason": reason, "busy": busy, "at_most": at_most})
 
 
 def _misdated(age: int) -> str:

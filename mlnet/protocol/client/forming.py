@@ -89,8 +89,10 @@ def why(client: Client, peer: str) -> str:
     """What is known of why a node does not take part."""
     if peer in client.dropped:
         return client.dropped[peer]
-    left = client.busy.get(peer, 0) - client.now
-    return client.notes[peer] + (f", for about {_span(left)} more" if left > 0 else "")
+    until, at_most = client.busy.get(peer, (0, False))
+    left = until - client.now
+    how = "at most" if at_most else "about"
+    return client.notes[peer] + (f", for {how} {_span(left)} more" if left > 0 else "")
 
 
 def _nodes(peers: Sequence[str]) -> str:

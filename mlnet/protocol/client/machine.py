@@ -89,7 +89,7 @@ class Client(Machine):
         answers: INIT_CLUSTER by peer, first come first.
         dropped: peers that were left out of later attempts, and why.
         notes: what nodes said of why they do not, or no longer, take part.
-        busy: until when (ms) nodes said that they are.
+        busy: until when (ms) nodes said that they are, and whether that is the latest.
         others: clients that gather nodes at the same time.
         cluster: the current attempt; None while gathering.
         bound: digest of the decision that the task is bound to.
@@ -116,7 +116,7 @@ class Client(Machine):
         self.answers: dict[str, Message] = {}
         self.dropped: dict[str, str] = {}
         self.notes: dict[str, str] = {}
-        self.busy: dict[str, int] = {}
+        self.busy: dict[str, tuple[int, bool]] = {}
         self.others = 0
         self.complained: set[str] = set()
         self.hurried = False
@@ -277,7 +277,7 @@ class Client(Machine):
             if len(self.notes) < forming.MAX_ANSWERS:
                 self.notes[peer] = body.reason
                 if body.busy:
-                    self.busy[peer] = self.now + body.busy
+                    self.busy[peer] = (self.now + body.busy, body.at_most)
                 self.report("note", peer=peer, reason=forming.why(self, peer))
             return
         if message.attempt == 0 and body.code == "TooFewNodes":

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol.commands import (
@@ -71,6 +71,21 @@ NOT_FOR_NODES = frozenset({"INIT_CLUSTER", "TRAINING_COMPLETED"})
 """Types that only the client reads."""
 
 
+class Occupied(NamedTuple):
+    """For how long a task takes a place of a node.
+
+    Attributes:
+        ms: as far as the node can tell; 0 where it cannot.
+        at_most: whether the task may let go of the place earlier, and then takes it for longer if it trains;
+            else ``ms`` is an estimate.
+        stage: what the task is at, for people.
+    """
+
+    ms: int = 0
+    at_most: bool = False
+    stage: str = ""
+
+
 class Member(Machine):
     """One node in one task. The first event must be the NEW_ML_TASK.
 
@@ -118,12 +133,15 @@ class Member(Machine):
         """Whether this node is free for another task."""
         return self.phase in (Phase.OFFERING, Phase.ENDED)
 
-    def free_in(self, now: int) -> int:
-        """ms until this node is free again, as far as it can tell; 0 when it cannot."""
+    def occupied(self, now: int) -> Occupied:
+        """For how long from now on this task takes a place."""
         began, first, step, steps = self.pace
         if self.phase is Phase.TRAINING and step > first:
-            return max(1, (steps - step) * (self.now - began) // (step - first) - (now - self.now))
-        return max(1, self.deadline - now) if self.cluster is None else 0
+            return Occupied(max(1, (steps - step) * (self.now - began) // (step - first) - (now - self.now)))
+        if self.cluster is None:
+            return Occupied(max(1, self.deadline - now), True, ", which still gathers nodes")
+        forms = self.phase in UNBOUND or self.phase in (Phase.BALLOTS, Phase.LINKS)
+        return Occupied(stage=", which is about to train" if forms else "")
 
     @property
     def attempted(self) -> Cluster:

@@ -300,11 +300,14 @@ class TaskFailed(Body, frozen=True):
         reason: for people.
         code: which kind of failure, for programs: a class name of :mod:`mlnet.errors`.
         busy: of a node that has no place free: ms until it has, as it estimates; 0 when it does not know.
+        at_most: whether ``busy`` is a bound, not an estimate: that of the time in which the other task may
+            still gather nodes.
     """
 
     reason: Reason
     code: Text = "TaskFailed"
     busy: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    at_most: bool = False
 
 
 class CancelTask(Body, frozen=True):
