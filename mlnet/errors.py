@@ -35,9 +35,15 @@ from dataclasses import dataclass
 
 
 class MlnetError(Exception):
-    """Base of all errors that mlnet raises on purpose."""
+    """Base of all errors that mlnet raises on purpose.
+
+    Its text can be sent and written whatever it names: a path that is not UTF-8 is shown with escapes.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return super().__str__().encode(errors="backslashreplace").decode()
 
 
 class ConfigError(MlnetError):

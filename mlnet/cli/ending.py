@@ -8,13 +8,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-import msgspec
-
 from mlnet.cli import console
 from mlnet.cli.controls import Controls, Interrupted, Job, controlled
 from mlnet.cli.display import Display
 from mlnet.client.result import Result
 from mlnet.errors import MlnetError, TaskCancelled
+from mlnet.util import local_json
 from mlnet.util.wording import clean
 
 __all__ = ["Command", "Controls", "Job", "Result", "carry_out", "document"]
@@ -53,7 +52,7 @@ def carry_out(command: Command, *, json: bool) -> int:
 def _print(result: Result) -> None:
     """Write the document to standard output; the exit code tells of the task, not of that."""
     try:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        sys.stdout.buffer.write(local_json.encode(result, indent=2) + b"\n")
         sys.stdout.flush()
     except OSError as error:
         console.lost_output(error)

@@ -14,7 +14,7 @@ from mlnet.client.result import ModelFile, Result
 from mlnet.client.stored import STORED
 from mlnet.data.modelfile import MODEL
 from mlnet.errors import ConfigError, MlnetError, StorageError
-from mlnet.util import files
+from mlnet.util import files, local_json
 
 RESULT = "result.json"
 KEPT = "; the model is kept at "
@@ -142,7 +142,7 @@ class _Beside(msgspec.Struct):
 def _schema_beside(model: Path) -> data.Schema | None:
     """The schema that a client keeps in the directory of a task."""
     try:
-        return msgspec.json.decode((model.parent / STORED).read_bytes(), type=_Beside).schema
+        return local_json.decode((model.parent / STORED).read_bytes(), _Beside).schema
     except (OSError, msgspec.MsgspecError):
         return None  # the model without it is still the model
 
@@ -156,7 +156,7 @@ def _is_free(folder: Path, task: str) -> bool:
     if RESULT not in names:
         return True
     try:
-        return msgspec.json.decode((folder / RESULT).read_bytes(), type=Result).task == task
+        return local_json.decode((folder / RESULT).read_bytes(), Result).task == task
     except (OSError, msgspec.MsgspecError):
         return False
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from mlnet import errors
-from mlnet.util import files
+from mlnet.util import files, local_json
 
 
 class Accuracy(msgspec.Struct, frozen=True):
@@ -95,4 +95,4 @@ class Result(msgspec.Struct, frozen=True):
         Raises:
             OSError: it is not written.
         """
-        files.replace(path, msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n", 0o644)
+        files.replace(path, local_json.encode(self, indent=2) + b"\n", 0o644)

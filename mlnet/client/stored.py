@@ -10,7 +10,7 @@ from mlnet import data
 from mlnet.driver.data_dir import State
 from mlnet.errors import ConfigError
 from mlnet.protocol.wire.messages import SegmentInfo
-from mlnet.util import files
+from mlnet.util import files, local_json
 
 STORED = "dataset.json"
 """In the directory of a client's task."""
@@ -30,13 +30,13 @@ class Stored(msgspec.Struct, frozen=True):
 
 def write_stored(directory: Path, stored: Stored) -> None:
     """Keep it in the directory of its task. OSError where it cannot be written."""
-    files.replace(directory / STORED, msgspec.json.encode(stored))
+    files.replace(directory / STORED, local_json.encode(stored))
 
 
 def read_stored(state: State, task: str) -> Stored | None:
     """What is kept of a task beside its journal; None where it cannot be read."""
     try:
-        return msgspec.json.decode((state.task(task) / STORED).read_bytes(), type=Stored)
+        return local_json.decode((state.task(task) / STORED).read_bytes(), Stored)
     except (OSError, msgspec.MsgspecError):
         return None
 

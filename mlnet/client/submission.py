@@ -197,7 +197,11 @@ class Submission:
         Raises:
             StorageError: this process cannot go on; the task can be taken up by a later one.
         """
-        end = await asyncio.shield(self._ended)
+        try:
+            end = await asyncio.shield(self._ended)
+        except MlnetError:
+            await self._wire.drain(FAREWELL_SECONDS)
+            raise
         await self._wire.drain(FAREWELL_SECONDS)
         await self._stop_jobs()
         self._timers.close()
@@ -270,7 +274,12 @@ class Submission:
         return [*self.machine.last_word(ends[0].reason or problem), *ends]
 
     def _suspend(self, problem: str) -> None:
-        """End this process's part, and not the task."""
+        """End this process's part, and not the task; unless what a later one needs is gone."""
+        if not self._state.journal(self.task).exists():
+            for command in self.machine.last_word(problem):
+                self._do(command)
+            self._leave(StorageError(f"{problem}; the task is given up: its files were removed"))
+            return
         self._leave(StorageError(f"{problem}; the task can be taken up again: {self.resume_command}"))
 
     def _leave(self, error: Exception) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from mlnet import data
-from mlnet.cli.wording import duration
 from mlnet.client import outputs
 from mlnet.client.stored import STORED, Stored, find_unfinished, read_stored, write_stored
 from mlnet.client.submission import Observer, Submission, ignore
@@ -32,6 +31,7 @@ from mlnet.protocol.decisions.answering import estimate
 from mlnet.protocol.wire.messages import Message, NewMlTask, SegmentInfo
 from mlnet.task import definition as task_definition
 from mlnet.util import clock, files, yaml12
+from mlnet.util.wording import duration
 
 CONNECT_SECONDS = 15.0
 """How long a client waits at least for the first of the peers that it was given."""

@@ -22,6 +22,20 @@ def check(options: NodeOptions) -> None:
         StorageError: the data directory has no room.
     """
     check_ports(options.redis_ports)
+    free = check_room(options)
+    if free < options.disk:
+        logger.warning(
+            "%s has %d MiB free, less than the %d MiB that tasks may take: free some space, or give --disk",
+            *(options.data_dir, free >> 20, options.disk >> 20),
+        )
+
+
+def check_room(options: NodeOptions) -> int:
+    """Bytes that are free in the data directory; asked again before each task is answered.
+
+    Raises:
+        StorageError: there is no room for any task.
+    """
     with files.written_to(options.data_dir, "choose another with --data-dir"):
         free = files.free(options.data_dir)
     if free < LEAST_DISK:
@@ -29,11 +43,7 @@ def check(options: NodeOptions) -> None:
             f"{options.data_dir} has {free >> 20} MiB free, but a node needs at least"
             f" {LEAST_DISK >> 20} MiB; free some space, or choose another with --data-dir"
         )
-    if free < options.disk:
-        logger.warning(
-            "%s has %d MiB free, less than the %d MiB that tasks may take: free some space, or give --disk",
-            *(options.data_dir, free >> 20, options.disk >> 20),
-        )
+    return free
 
 
 def check_ports(ports: tuple[int, int] | None) -> None:

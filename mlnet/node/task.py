@@ -15,6 +15,7 @@ from mlnet.driver.options import NodeOptions
 from mlnet.errors import LocalProtocolError, MlnetError
 from mlnet.net import addresses
 from mlnet.net.types import DialBack
+from mlnet.node import offer
 from mlnet.node.redis import TaskRedis
 from mlnet.node.training import TaskTraining
 from mlnet.protocol.commands import (
@@ -178,6 +179,7 @@ class NodeTask:
         self._tell(Restarted(f"internal error of this node: {type(error).__name__}: {error}"))
 
     async def _prepare_redis(self) -> None:
+        offer.check_room(self._options)
         try:
             self._runtime.mkdir(mode=0o700, exist_ok=True)
             # torch leaves directories in TMPDIR; in this one they go with the task.

@@ -10,6 +10,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from mlnet.util import local_json
+
 MAX_LINE = 1 << 20
 """Bytes of a line in either direction."""
 
@@ -178,18 +180,16 @@ class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):
 
 Event: TypeAlias = Ready | Progress | Finished | Scored | Failed
 
-encode = msgspec.json.Encoder().encode
-_plans: msgspec.json.Decoder[Plan] = msgspec.json.Decoder(Plan)
-_events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+encode = local_json.encode
 
 
 def decode_plan(line: bytes) -> Plan:
     """The job in a line; raises msgspec.DecodeError."""
-    job: Plan = _plans.decode(line)
+    job: Plan = local_json.decode(line, Plan)  # type: ignore[arg-type]
     return job
 
 
 def decode_event(line: bytes) -> Event:
     """The event in a line; raises msgspec.DecodeError."""
-    event: Event = _events.decode(line)
+    event: Event = local_json.decode(line, Event)  # type: ignore[arg-type]
     return event

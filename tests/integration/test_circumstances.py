@@ -117,6 +117,13 @@ def foreign_variables(it: Surroundings) -> None:
     it.environment |= FOREIGN
 
 
+def no_text_paths(it: Surroundings) -> None:
+    """Bytes that are not UTF-8."""
+    it.home = it.base / os.fsdecode(b"n\xff\xfe")
+    for variable in ("XDG_RUNTIME_DIR", "TMPDIR", "HOME"):
+        it.environment[variable] = str(it.make(variable.lower()))
+
+
 def shadowing_modules(it: Surroundings) -> None:
     for name in SHADOWS:
         (it.make("work") / f"{name}.py").write_text(f"raise SystemExit('{name} of the current directory')")
@@ -208,12 +215,13 @@ COMBINED: dict[str, tuple[Row, ...]] = {
         removed_in_training,
     ),
     "long": (long_paths, missing_runtime, full_error, no_letters),
-    "removed": (removed_runtime, closed_error),
+    "removed": (no_text_paths, removed_runtime, closed_error),
 }
 ALONE: dict[str, tuple[Row, ...]] = {
     row.__name__: (row,)
     for row in (
         odd_paths,
+        no_text_paths,
         foreign_variables,
         shadowing_modules,
         closed_input,
