@@ -20,7 +20,7 @@ from mlnet.errors import ConfigError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.events import AnyEvent, Event, Received
 from mlnet.protocol.wire.messages import Message, Signed
-from mlnet.util import files
+from mlnet.util import files, local_json
 
 
 class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,7 +57,7 @@ class Journal:
             record = _Record(now, envelope=Signed.of(event.message.envelope))
         else:
             record = _Record(now, event=event)  # type: ignore[arg-type]
-        line = msgspec.json.encode(record)
+        line = local_json.encode(record)
         record_line = b"%08x %s\n" % (zlib.crc32(line), line)
         self._size = files.append(self._file, record_line, self._size, durable=durable)
 
@@ -89,7 +89,7 @@ def replay(path: Path, open_: Callable[[Envelope], Message]) -> Iterator[tuple[i
         try:
             if int(checksum, 16) != zlib.crc32(payload):
                 raise ValueError("checksum")
-            record = msgspec.json.decode(payload, type=_Record)
+            record = local_json.decode(payload, _Record)
         except (ValueError, msgspec.MsgspecError) as error:
             raise ConfigError(
                 f"{path}, line {number}: the journal is damaged; move the file away to give the task up"
