@@ -15,7 +15,11 @@ from support.definitions import Draft
 from support.message_cases import Case, check
 
 from mlnet.client import stored
+from mlnet.client.task_client import TaskClient
 from mlnet.driver import data_dir, journal
+from mlnet.driver.messenger import WireOptions
+from mlnet.driver.options import ClientOptions
+from mlnet.errors import PeerUnreachable
 from mlnet.identity.envelope import Envelope
 from mlnet.identity.keys import Identity
 from mlnet.net import addresses, dialback
@@ -30,6 +34,7 @@ from mlnet.store.ping import ping as ping_server
 from mlnet.store.server import RedisServer
 from mlnet.training import architecture, evaluation, model
 from mlnet.training.process import Trainer
+from mlnet.util import clock
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -127,6 +132,42 @@ def test_dial_back(tmp_path: Path) -> None:
             "the connection is closed": dialled(b""),
             "nothing is answered": awaited(unanswered),
             "a port that is not for everybody": awaited(low),
+        },
+        tmp_path,
+    )
+
+
+def met(*why: str) -> Case:
+    """What a client says that waits for its peer in vain, of which it has heard this."""
+
+    async def waited(directory: Path) -> str:
+        lines: list[str] = []
+        options = ClientOptions(directory, WireOptions(peers=(f"/ip4/192.0.2.7/tcp/4001/p2p/{PEER}",)))
+        with data_dir.opened(directory) as state:
+            client = TaskClient(options, state, lambda *_: None, lines.append)
+            lines.append(client.doing())
+            for reason in why[:1]:
+                client._on_unreachable(PEER, reason)
+            meeting = asyncio.ensure_future(client.meet(0.01))
+            await asyncio.sleep(0)
+            client._meeting_until = clock.now() + 89_999
+            lines.append(client.doing())
+            for reason in why[1:]:
+                client._on_unreachable(PEER, reason)
+            with pytest.raises(PeerUnreachable) as error:
+                await meeting
+        return "\n".join((*lines, str(error.value)))
+
+    return awaited(waited)
+
+
+def test_meeting(tmp_path: Path) -> None:
+    refused = "/ip4/192.0.2.7/tcp/4001: refused; nothing listens there"
+    check(
+        "meeting",
+        {
+            "refused, then no route": met(refused, "/ip4/192.0.2.7/tcp/4001: no route"),
+            "nothing was heard": met(),
         },
         tmp_path,
     )
