@@ -93,11 +93,11 @@ class TaskClient:
         if self._waits:
             await self.meet()
 
-    async def meet(self, seconds: float = CONNECT_SECONDS) -> None:
+    async def meet(self, seconds: float = 0.0) -> None:
         """Wait for a peer, if any were given.
 
         Args:
-            seconds: how long.
+            seconds: how long, and for :data:`CONNECT_SECONDS` at least.
 
         Raises:
             PeerUnreachable: none of them answered.
@@ -105,6 +105,7 @@ class TaskClient:
         peers = self._options.wire.peers
         if not peers or self.wire.network.connected_peers():
             return
+        seconds = max(CONNECT_SECONDS, seconds)
         self._peered.clear()
         self._meeting_until = clock.now() + int(1000 * seconds)
         if self._unreachable:
@@ -167,7 +168,7 @@ class TaskClient:
         self._check_output(folder)
         try:
             dataset = await self._prepare(draft, definition, file.parent, folder)
-            await self.meet(max(CONNECT_SECONDS, definition.cluster.waiting_period_ms / 1000))
+            await self.meet(definition.cluster.waiting_period_ms / 1000)
             announcement = self._sealed(text, definition, created)
             task = announcement.task
             folder = folder if output else outputs.absolute(Path(f"mlnet-{task[:12]}"))

@@ -103,6 +103,7 @@ def submitted(act: Callable[[Submission, World], object], *, removed: bool = Tru
         wire = Has(carry=carried, drain=drained, seal=world.parties[peer].seal)
         machine, state = world.client(peer), party(directory)
         made = Submission(machine, cast(Any, wire), state, {}, directory / "out", None, lambda _: None)
+        state.prepared(made.task).joinpath("journal").touch()
         made._book = cast(Any, FullDisk(removed))
         act(made, world)
         return (await asyncio.wait_for(made.result(), 5)).reason
@@ -317,7 +318,14 @@ async def not_released(directory: Path) -> None:
         raise FULL
 
     ended = Has(drop_segments=lambda: None, stop=stopped)
-    run = Has(task=TASK, _jobs=set(), _runtime=directory / "run", _training=ended, _redis=ended)
+    run = Has(
+        task=TASK,
+        _jobs=set(),
+        _runtime=directory / "run",
+        _place=lambda: directory,
+        _training=ended,
+        _redis=ended,
+    )
     await task.NodeTask.release(cast(Any, run))
 
 

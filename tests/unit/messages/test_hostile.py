@@ -256,6 +256,7 @@ def test_nodes_that_do_not_answer(tmp_path: Path) -> None:
         {
             "busy": announced("client", "other"),
             "busy with two": announced("client", "other", "third", tasks=2),
+            "busy and about to train": announced("client", "other", later=10),
             "busy in training": announced("client", "other", later=11),
             "an old announcement": announced("client", created=START - 3 * hour),
             "an announcement of tomorrow": announced("client", created=START + 24 * hour),

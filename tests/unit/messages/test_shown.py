@@ -128,7 +128,7 @@ def test_tasks_under_way(tmp_path: Path) -> None:
             patch.setattr(demo, "local_network", network)
             with pytest.raises(MlnetError):
                 asyncio.run(demo.demonstrate(Job(directory / "task.yaml"), 3, display, hand))
-        return f"{stream.getvalue()}(the client {hand.doing})"
+        return f"{stream.getvalue()}(the client {hand.doing()})"
 
     def listening(directory: Path) -> object:
         """A node that prints the line with which others join it."""
@@ -155,14 +155,13 @@ def test_tasks_under_way(tmp_path: Path) -> None:
             return "over"
 
         async def announce(*_: object, **__: object) -> object:
-            doing.append(hand.doing)
+            doing.append(hand.doing())
             machine = Has(definition=Draft.example().read(), phase=Has(value="gathering"))
             return Has(task="ab" * 32, machine=machine, result=ended)
 
         @asynccontextmanager
         async def connected(*_: object, **__: object) -> AsyncIterator[object]:
-            doing.append(hand.doing)
-            yield Has(submit=announce)
+            yield Has(submit=announce, doing=lambda: "cuts the dataset into segments")
 
         with PATCHES.context() as patch, Display(stream, width=110) as display:
             patch.setattr(task_client, "connected", connected)
