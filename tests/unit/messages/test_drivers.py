@@ -124,6 +124,10 @@ def test_a_client_whose_disk_is_full(tmp_path: Path) -> None:
         world.run(until=lambda: made.machine.phase is Stage.TRAINING)
         made.hurry()
 
+    def loses_its_files(made: Submission, world: World) -> None:
+        made._state.discard(made.task)
+        trains(made, world)
+
     def ends(made: Submission, _: World) -> None:
         made._do(End("failed", "training failed: out of memory", "TrainingError"))
 
@@ -136,6 +140,7 @@ def test_a_client_whose_disk_is_full(tmp_path: Path) -> None:
             "before the announcement": submitted(announces),
             "while nodes answer": submitted(gathers),
             "in training": submitted(trains),
+            "in training, and its files are gone": submitted(loses_its_files),
             "a journal that stays": submitted(ends, removed=False),
             "no member has the model": awaited(nobody),
         },
