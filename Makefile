@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PINNED := $(if $(CONSTRAINTS),--constraints $(CONSTRAINTS) --build-constraints $(CONSTRAINTS))
 INSTALL = $(UV) pip install --python $(BIN)/python $(PINNED) --resolution $(RESOLUTION)
-BUILD_INPUTS := pyproject.toml setup.py $(CONSTRAINTS) $(wildcard ext/*.pyx ext/*.h)
+BUILD_INPUTS := pyproject.toml setup.py $(CONSTRAINTS) $(wildcard $(addprefix ext/,session/*.[ch] session/*.pyx kernels/*.h kernels/*/*.[ch] kernels/*/*.pyx))
+SESSION_SOURCES := $(filter-out ext/session/session.c,$(wildcard ext/session/*.c))
 export MLNET_EXTENSIONS ?= require
 # The tests and the demonstration start many processes; none of them should compile anew what another has imported.
 export PYTHONDONTWRITEBYTECODE :=
@@ -74,8 +75,8 @@ soak: $(VENV)/.developer
 
 fuzz-session:
 	@mkdir -p build
-	gcc -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-function -fsanitize=address,undefined -fno-sanitize-recover=all \
-		-Iext tests/fuzz/session.c -pthread -o build/fuzz-session
+	gcc -std=gnu11 -O1 -g -Wall -Wextra -fsanitize=address,undefined -fno-sanitize-recover=all -Wl,--wrap=clock_gettime \
+		-Iext/session tests/fuzz/session.c $(SESSION_SOURCES) -pthread -o build/fuzz-session
 	build/fuzz-session 1000000 $(ARGS)
 
 lint: $(VENV)/.developer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -17,34 +18,27 @@ if MODE not in {"auto", "require", "skip"}:
     raise SystemExit(f"MLNET_EXTENSIONS={MODE!r}: write auto, require or skip")
 
 
-def extension(name: str, *headers: str, package: str = "mlnet.kernels") -> Extension:
+def extension(name: str, folder: str) -> Extension:
+    """Everything in ext/FOLDER, as the module NAME, except a C file that Cython may have left there."""
+    home = Path("ext", folder)
+    module = home.name
+    written = sorted(str(path) for path in home.glob("*.c") if path.stem != module)
     return Extension(
-        f"{package}._{name}",
-        [f"ext/{name}.pyx"],
-        include_dirs=["ext"],
-        depends=[f"ext/{header}" for header in headers],
-        extra_compile_args=["-O3", "-Wall", "-Wextra", "-pthread"],
+        name,
+        [str(home / f"{module}.pyx"), *written],
+        include_dirs=[str(home)],
+        depends=sorted(str(path) for path in home.glob("*.h")),
+        # What the files of an extension share concerns nobody else; hidden, it is called without a table.
+        extra_compile_args=["-O3", "-Wall", "-Wextra", "-pthread", "-fvisibility=hidden"],
         optional=MODE == "auto",
     )
 
 
-EXTENSIONS = [
-    extension("borda", "borda.h"),
-    extension("pingmatrix", "pingmatrix.h", "pingmatrix_avx2.h"),
-    extension("segmenthash", "segmentfile.h", "sha256.h"),
-    extension("signatures"),
-]
+KERNELS = ("borda", "pingmatrix", "segmenthash", "signatures")
+EXTENSIONS = [extension(f"mlnet.kernels._{name}", f"kernels/{name}") for name in KERNELS]
 # It stands on epoll and eventfd. Elsewhere mlnet.net.muxer.yamux does the same in Python.
 if sys.platform == "linux":
-    parts = (
-        "session_aead.h",
-        "session_reactor.h",
-        "session_receive.h",
-        "session_send.h",
-        "session_state.h",
-        "session_stream.h",
-    )
-    EXTENSIONS.append(extension("session", "session.h", *parts, package="mlnet.net.muxer"))
+    EXTENSIONS.append(extension("mlnet.net.muxer._session", "session"))
 
 setup(
     options={"build_ext": {"cython_c_in_temp": True}},

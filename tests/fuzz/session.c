@@ -1,26 +1,31 @@
-/* Feeds frames of all kinds to native sessions, most of them against some rule, and does to their streams what users
- * do; checks the books after each step. Meant for AddressSanitizer and UndefinedBehaviorSanitizer: `make fuzz-session`.
+/* Feeds frames of all kinds to native sessions, many of which violate yamux, and does to their streams what users do;
+ * checks every count and limit after each step. Meant for AddressSanitizer and UndefinedBehaviorSanitizer: `make
+ * fuzz-session`.
  *
  *     session FRAMES [SEED]
  *
- * The clock is ours and jumps, and a constant stands for the tag of a message: what is to be found lies behind it. */
-#define _GNU_SOURCE
-#include <stdint.h>
+ * The clock is ours and jumps. A constant stands for the tag of a message: with a real one, no damaged message would
+ * ever reach the code that is to be tested. */
+#include "internal.h"
+
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
-#include <time.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static int64_t fake_now = 1000000000;
 
-static int fake_clock(clockid_t clock, struct timespec *t) {
+/* The linker puts it in the place of clock_gettime (--wrap). */
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t) {
     (void)clock;
     t->tv_sec = fake_now / 1000000000;
     t->tv_nsec = fake_now % 1000000000;
     return 0;
 }
-
-#define clock_gettime fake_clock
-#include "session.h"
-#undef clock_gettime
 
 enum { SESSIONS = 4, LOCALS = 64, BIGGEST = 70000 };
 
@@ -60,7 +65,7 @@ typedef struct {
     int peer;         /* the other end of its connection */
     uint32_t left;    /* payload that the last frame has promised and that was not sent */
     int reads;        /* whether the peer reads what we send */
-    int behaves;      /* whether it keeps the rules */
+    int behaves;      /* whether it follows the specification */
 } fuzzed_t;
 
 typedef struct {
@@ -132,7 +137,9 @@ static void send_message(fuzzed_t *f, const uint8_t *plain, size_t size) {
 }
 
 static const uint32_t odd_streams[] = {0, 1, 2, 3, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff};
-static const uint32_t odd_lengths[] = {0, 1, 0xffff, 0x10000, INITIAL_WINDOW, INITIAL_WINDOW + 1, 0x7fffffff, 0xffffffff};
+static const uint32_t odd_lengths[] = {
+    0, 1, 0xffff, 0x10000, INITIAL_WINDOW, INITIAL_WINDOW + 1, 0x7fffffff, 0xffffffff,
+};
 
 /* One that is open, or NULL. */
 static stream_t *some_stream(const session_t *s) {
@@ -143,7 +150,7 @@ static stream_t *some_stream(const session_t *s) {
     return NULL;
 }
 
-/* A header that keeps the rules, or mostly; how much payload belongs to it. */
+/* A header that follows the specification, or mostly; how much payload belongs to it. */
 static uint32_t make_header(const session_t *s, uint8_t *out, int behaves, uint32_t longest) {
     stream_t *t = some_stream(s);
     int type = below(3) ? YAMUX_DATA : YAMUX_WINDOW, flags = 0;
@@ -158,7 +165,8 @@ static uint32_t make_header(const session_t *s, uint8_t *out, int behaves, uint3
     if (type == YAMUX_DATA) {
         int64_t window = t ? t->receive_window : INITIAL_WINDOW;
         window /= 4;                      /* more may be on its way */
-        if ((int64_t)length > window || (t && t->receive_closed)) length = t && t->receive_closed ? 0 : (uint32_t)window;
+        if (t && t->receive_closed) length = 0;
+        else if ((int64_t)length > window) length = (uint32_t)window;
     }
     if (behaves) {
         if (type == YAMUX_WINDOW && (length += t ? 0 : 1) && t && t->send_window > 4000000) length = 0;
@@ -187,7 +195,8 @@ static void send_frame(fuzzed_t *f) {
     const session_t *s = session_find(r, f->id);
     int many = !below(50), count = many ? 100 : 1 + (int)below(4);
     while (s && count-- && !f->left && size < 40000) {
-        uint32_t length = make_header(s, plain + size, f->behaves, many ? 200 : 66000), cut = 1 + below(many ? 200 : 20000), n = length < cut ? length : cut;
+        uint32_t length = make_header(s, plain + size, f->behaves, many ? 200 : 66000);
+        uint32_t cut = 1 + below(many ? 200 : 20000), n = length < cut ? length : cut;
         size += HEADER_BYTES;
         memcpy(plain + size, payload, n);
         size += n;
@@ -235,16 +244,16 @@ static void use_local(local_t *l) {
     }
 }
 
-static void take_news(void) {
-    news_t news[8];
-    int n = reactor_take(r, news, 8);
+static void take_events(void) {
+    event_t events[8];
+    int n = reactor_take(r, events, 8);
     for (int i = 0; i < n; i++) {
-        if (news[i].kind == NEWS_STREAM) keep_local(news[i].session, news[i].stream, news[i].fd);
-        if (news[i].kind != NEWS_SESSION_ENDED) continue;
-        CHECK(news[i].reason > 0 && news[i].reason < 16);
-        reasons[news[i].reason]++;
+        if (events[i].kind == EVENT_STREAM) keep_local(events[i].session, events[i].stream, events[i].fd);
+        if (events[i].kind != EVENT_SESSION_ENDED) continue;
+        CHECK(events[i].reason > 0 && events[i].reason < 16);
+        reasons[events[i].reason]++;
         for (int k = 0; k < SESSIONS; k++)
-            if (sessions[k].id == news[i].session) {
+            if (sessions[k].id == events[i].session) {
                 close(sessions[k].peer);
                 sessions[k].id = 0;
             }
@@ -261,16 +270,16 @@ static void check_session(const session_t *s) {
             CHECK(t->receive_window >= 0 && t->window <= r->limits.max_window);
             CHECK(!t->vector_count && !t->flushing);
             *(t->inbound ? &inbound : &outbound) += 1;
-            waiting += t->waiting;
+            waiting += t->in_backlog;
             queued += t->queued;
         }
-    CHECK(inbound == s->inbound && outbound == s->outbound && waiting == s->waiting && queued == s->queued);
+    CHECK(inbound == s->inbound && outbound == s->outbound && waiting == s->backlog && queued == s->queued);
     CHECK(inbound <= r->limits.max_streams && outbound <= r->limits.max_streams);
     CHECK(queued <= r->limits.session_memory);
     CHECK(s->plain_size <= PLAIN_MAX && s->sealed_size <= s->sealed_capacity && s->sealed_offset <= s->sealed_size);
 }
 
-static void check_books(void) {
+static void check_counts(void) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < r->slot_count; i++)
         if (r->slots[i]) {
@@ -298,7 +307,7 @@ static void step(void) {
     case 3:
         if (l->fd >= 0) use_local(l);
         break;
-    case 4: take_news(); break;
+    case 4: take_events(); break;
     case 5:
         if (!below(4) && l->fd >= 0) stream_abort(r, l->session, l->stream);
         break;
@@ -318,7 +327,7 @@ static void step(void) {
     }
     if (!below(3)) return;                /* more may come before it is read */
     reactor_turn(r, 0);
-    check_books();
+    check_counts();
 }
 
 /* A reactor with bounds of its own, until it has seen so many frames. */
@@ -342,9 +351,9 @@ static void epoch(uint64_t until) {
     for (int i = 0; i < 200; i++) {
         fake_now += SECOND;
         reactor_turn(r, 0);
-        take_news();
+        take_events();
     }
-    CHECK(!r->session_count && !r->memory && !r->promised && !r->busy_count && !r->waits_first && !r->linger_first);
+    CHECK(!r->session_count && !r->memory && !r->promised && !r->fast_ticking && !r->backlog_first && !r->linger_first);
     refused += r->counters.streams_refused;
     crowded += r->counters.streams_crowded;
     reactor_stop(r);
@@ -355,8 +364,7 @@ int main(int argc, char **argv) {
     uint64_t wanted = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
     state = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     signal(SIGPIPE, SIG_IGN);
-    aead.sodium_seal = fake_seal;
-    aead.sodium_open = fake_open;
+    aead_use_sodium((uintptr_t[]){(uintptr_t)fake_seal, (uintptr_t)fake_open});
     while (frames < wanted) epoch(frames + 20000 < wanted ? frames + 20000 : wanted);
     printf("%llu streams refused, %llu crowded out; ", (unsigned long long)refused, (unsigned long long)crowded);
     printf("%llu frames, %llu sessions; ended by", (unsigned long long)frames, (unsigned long long)made);

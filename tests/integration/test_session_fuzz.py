@@ -19,7 +19,9 @@ pytestmark = [
 
 
 def build(target: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    source = ROOT / "tests" / "fuzz" / "session.c"
+    session = ROOT / "ext" / "session"
+    sources = [path for path in session.glob("*.c") if path.name != "session.c"]
+    sources.append(ROOT / "tests" / "fuzz" / "session.c")
     command = [
         "gcc",
         "-std=gnu11",
@@ -27,11 +29,11 @@ def build(target: Path, *flags: str) -> subprocess.CompletedProcess[str]:
         "-g",
         "-Wall",
         "-Wextra",
-        "-Wno-unused-function",
         "-Werror",
+        "-Wl,--wrap=clock_gettime",
         *flags,
     ]
-    command += ["-I", str(ROOT / "ext"), str(source), "-pthread", "-o", str(target)]
+    command += ["-I", str(session), *map(str, sources), "-pthread", "-o", str(target)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 

@@ -1,8 +1,8 @@
 """Sessions whose bytes move in a native thread: noise, yamux and the copying to local sockets.
 
 libp2p dials, proves identities and negotiates; then the socket and the two keys of the connection go to a
-``Reactor`` (``ext/session.pyx``), and each stream is a descriptor from there on. Everything in this module
-runs in the trio thread; none of it sees a byte of a spliced stream.
+``Reactor`` (``ext/session/session.pyx``), and each stream is a descriptor from there on. Everything in this
+module runs in the trio thread; none of it sees a byte of a spliced stream.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _REASONS: Final = {
     9: (Ending.FLOOD, "too many frames of no use, or answers that the peer does not read"),
     11: (Ending.GONE, "the peer said goodbye"),
 }
-"""By the numbers of ``ext/session_state.h``."""
+"""By the numbers of ``ext/session/session.h``."""
 
 
 class NativeSession(StreamOwner):

@@ -15,7 +15,7 @@ from mlnet.net.muxer.base import Session, Stream
 
 READ_BYTES = 65_536
 _FIN: Final = 1
-"""That both sides closed it, by the numbers of ``ext/session_state.h``."""
+"""That both sides closed it, by the numbers of ``ext/session/session.h``."""
 
 
 class StreamOwner(Session):

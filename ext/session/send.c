@@ -1,32 +1,28 @@
-/* From frames to the TCP socket: the plaintext of a session that waits to be sealed, what is sealed of it, and what is
- * written. */
-#ifndef MLNET_SESSION_SEND_H
-#define MLNET_SESSION_SEND_H
+/* From frames to the TCP socket: frames gather in `plain`, are sealed into `sealed` when that is full or the turn
+ * ends, and are written from there. A message is large when there is much to say: sealing and a system call cost the
+ * same for few bytes as for many. */
+#include "internal.h"
 
-#include "session_state.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 
-static void session_end(session_t *s, int reason);
-static void stream_interest(stream_t *t);
+/* ------------------------------------------------------------------ buffers */
 
-static void mark_dirty(session_t *s) {
-    if (s->dirty || s->ended) return;
-    s->dirty = 1;
-    s->dirty_next = s->reactor->dirty;
-    s->reactor->dirty = s;
-}
-
-/* How much of what may be sealed: less for each session when memory is short. The last message of it is kept for frames
- * without payload: these must find room when TCP is blocked, or traffic in both directions would look like a flood. */
+/* How many bytes may be sealed: fewer for each session when memory runs short. The last message of them is kept for
+ * frames without payload: these must find room when TCP is blocked, or traffic in both directions would look like a
+ * flood. */
 static size_t sealed_capacity(const reactor_t *r) {
     int messages = r->memory < r->limits.max_memory / 2 ? SEALED_MESSAGES : 1;
     return (size_t)(messages + 1) * SEALED_MAX;
 }
 
-static void drop_sealed(session_t *s) {
+void drop_sealed(session_t *s) {
     reactor_t *r = s->reactor;
     if (!s->sealed) return;
     if (s->sealed_capacity == (size_t)(SEALED_MESSAGES + 1) * SEALED_MAX) {
-        give_block(r, &r->sealed_pool, s->sealed, s->sealed_capacity);
+        pool_give(r, &r->sealed_pool, s->sealed, s->sealed_capacity);
     } else {
         r->memory -= s->sealed_capacity;
         free(s->sealed);
@@ -40,7 +36,7 @@ static int need_sealed(session_t *s) {
     if (s->sealed) return 0;
     size_t capacity = sealed_capacity(r);
     if (capacity == (size_t)(SEALED_MESSAGES + 1) * SEALED_MAX) {
-        s->sealed = take_block(r, &r->sealed_pool, capacity);
+        s->sealed = pool_take(r, &r->sealed_pool, capacity);
     } else if ((s->sealed = malloc(capacity))) {
         r->memory += capacity;
     }
@@ -50,15 +46,18 @@ static int need_sealed(session_t *s) {
     return 0;
 }
 
-static void drop_plain(session_t *s) {
+void drop_plain(session_t *s) {
     if (s->plain && !s->plain_size) {
-        give_block(s->reactor, &s->reactor->plain_pool, s->plain, PLAIN_MAX + 1);
+        pool_give(s->reactor, &s->reactor->plain_pool, s->plain, PLAIN_MAX + 1);
         s->plain = NULL;
     }
 }
 
-/* Writes what is sealed: 0 all of it, 1 the socket is full, -1 the session is over. */
-static int write_sealed(session_t *s) {
+/* ------------------------------------------------------------------ writing and sealing */
+
+/* Writes what is sealed: 0 all of it, 1 the socket is full, -1 the session has ended. A session that closes shuts its
+ * side down after the last byte: a close with unread input would send a TCP reset, which may overtake our Go Away. */
+int write_sealed(session_t *s) {
     reactor_t *r = s->reactor;
     while (s->sealed_offset < s->sealed_size) {
         ssize_t n = send(s->fd, s->sealed + s->sealed_offset, s->sealed_size - s->sealed_offset, MSG_NOSIGNAL);
@@ -78,16 +77,16 @@ static int write_sealed(session_t *s) {
         }
     }
     drop_sealed(s);
-    if (s->closing && !s->farewell && !s->plain_size) {
-        s->farewell = 1;
+    if (s->close_deadline && !s->shut_down && !s->plain_size) {
+        s->shut_down = 1;
         shutdown(s->fd, SHUT_WR);
     }
     return 0;
 }
 
-/* Seals the frames that are ready: 0 done, 1 there is no room, -1 the session is over. `control` may use the message
- * that is kept for frames without payload. */
-static int seal_plain(session_t *s, int control) {
+/* Seals the frames that are ready into one message: 0 done, 1 there is no room, -1 the session has ended. `control`
+ * may use the message that is kept for frames without payload. */
+int seal_plain(session_t *s, int control) {
     if (!s->plain_size) return 0;
     if (need_sealed(s)) {
         session_end(s, END_ERROR);
@@ -122,9 +121,9 @@ static int seal_plain(session_t *s, int control) {
     return 0;
 }
 
-/* Room for `size` more bytes of plaintext, or NULL. */
-static uint8_t *plain_room(session_t *s, size_t size, int control) {
-    if (!s->plain && !(s->plain = take_block(s->reactor, &s->reactor->plain_pool, PLAIN_MAX + 1))) {
+/* Room for `size` more bytes of plaintext. NULL when there is none: the socket is full, or the session has ended. */
+uint8_t *plain_room(session_t *s, size_t size, int control) {
+    if (!s->plain && !(s->plain = pool_take(s->reactor, &s->reactor->plain_pool, PLAIN_MAX + 1))) {
         session_end(s, END_ERROR);
         return NULL;
     }
@@ -132,9 +131,10 @@ static uint8_t *plain_room(session_t *s, size_t size, int control) {
     return s->plain + s->plain_size;
 }
 
-/* Queues a frame without payload. A peer that does not read while we owe it more than a message of these is cut. */
-static int send_control(session_t *s, int type, int flags, uint32_t stream, uint32_t length) {
-    if (s->ended || s->farewell) return -1;
+/* Queues a frame without payload; -1 when the session has ended. A peer that does not read while we owe it more than
+ * a message of these is cut off: otherwise it could grow our queue without sending a byte of data. */
+int send_control(session_t *s, int type, int flags, uint32_t stream, uint32_t length) {
+    if (s->ended || s->shut_down) return -1;
     uint8_t *p = plain_room(s, HEADER_BYTES, 1);
     if (!p) {
         if (!s->ended) session_end(s, END_FLOOD);
@@ -153,7 +153,7 @@ static void flush_session(session_t *s) {
     if (s->sealed_size > s->sealed_offset && !s->blocked) write_sealed(s);
 }
 
-static void flush_dirty(reactor_t *r) {
+void flush_dirty(reactor_t *r) {
     while (r->dirty) {
         session_t *s = r->dirty;
         r->dirty = s->dirty_next;
@@ -161,8 +161,8 @@ static void flush_dirty(reactor_t *r) {
     }
 }
 
-/* The socket takes bytes again. */
-static void session_unblock(session_t *s) {
+/* The socket takes bytes again: so do the session's streams. */
+void session_unblock(session_t *s) {
     if (write_sealed(s)) return;
     s->blocked = 0;
     set_interest(s->reactor, s, s->fd, &s->interest, s->paused ? 0 : EPOLLIN);
@@ -170,5 +170,3 @@ static void session_unblock(session_t *s) {
         for (stream_t *t = s->table[i]; t; t = t->next) stream_interest(t);
     mark_dirty(s);
 }
-
-#endif

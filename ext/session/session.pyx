@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, auto_pickle=False, autotestdict=False
 """The byte path of TCP connections: noise messages and yamux frames in a thread that does not hold the GIL.
 
-Used by :mod:`mlnet.net.muxer.native`; ``ext/session.h`` says how it works.
+Used by :mod:`mlnet.net.muxer.native`; ``session.h`` has the interface, ``internal.h`` how it works.
 """
 
 from cpython.exc cimport PyErr_SetFromErrno
@@ -37,8 +37,10 @@ cdef extern from "session.h" nogil:
         uint64_t streams_crowded
         uint64_t pings
         uint64_t yields
+        uint64_t sessions
+        uint64_t memory
 
-    ctypedef struct news_t:
+    ctypedef struct event_t:
         int kind
         uint64_t session
         uint32_t stream
@@ -46,11 +48,12 @@ cdef extern from "session.h" nogil:
         int reason
 
     ctypedef struct reactor_t:
-        int told
-        int dead
-        uint64_t memory
-        uint32_t session_count
-        counters_t counters
+        pass
+
+    enum:
+        EVENT_STREAM
+        EVENT_STREAM_ENDED
+        EVENT_SESSION_ENDED
 
     void aead_use_sodium(const uintptr_t *)
     void aead_use_crypto(const uintptr_t *)
@@ -59,24 +62,26 @@ cdef extern from "session.h" nogil:
     int reactor_start(reactor_t *)
     void reactor_stop(reactor_t *)
     void reactor_free(reactor_t *)
+    int reactor_event_fd(const reactor_t *)
+    void reactor_counters(const reactor_t *, counters_t *)
     int64_t session_add(reactor_t *, int, int, const uint8_t *, uint64_t, const uint8_t *, uint64_t,
                         const uint8_t *, size_t)
     int session_close(reactor_t *, uint64_t, uint32_t)
     int64_t stream_open(reactor_t *, uint64_t, int *)
     int stream_splice(reactor_t *, uint64_t, uint32_t, int, int)
     int stream_abort(reactor_t *, uint64_t, uint32_t)
-    int reactor_take(reactor_t *, news_t *, int)
+    int reactor_take(reactor_t *, event_t *, int)
 
 cdef enum:
     TAKEN_AT_A_TIME = 64
 
-STREAM = 0
-STREAM_ENDED = 1
-SESSION_ENDED = 2
+STREAM = EVENT_STREAM
+STREAM_ENDED = EVENT_STREAM_ENDED
+SESSION_ENDED = EVENT_SESSION_ENDED
 
 
 def use_sodium(seal: int, unseal: int) -> bool:
-    """Take libsodium's functions, by address; whether they do what they must."""
+    """Take libsodium's functions, by address; whether they pass the test."""
     cdef uintptr_t functions[2]
     functions[0] = seal
     functions[1] = unseal
@@ -100,15 +105,15 @@ cdef class Reactor:
 
     Args:
         max_window: bytes to which a stream's window grows.
-        max_streams: that each side of a session may have open.
+        max_streams: streams that each side of a session may have open.
         max_memory: bytes in the buffers of all sessions.
-        session_memory: bytes received for the streams of one session, and not taken by their readers.
-        bytes_per_second: that are read from one session; 0 for as many as come.
-        ping_seconds: of silence, after which a session is pinged.
-        ping_timeout: seconds without a byte after a ping, after which a session is over.
+        session_memory: bytes received for the streams of one session and not yet taken by their readers.
+        bytes_per_second: the most that is read from one session; 0 for no limit.
+        ping_seconds: silence after which a session is pinged.
+        ping_timeout: seconds without a byte after a ping, after which a session ends.
 
     Raises:
-        OSError: no descriptor, thread or memory is left.
+        OSError: descriptors, threads or memory are exhausted.
     """
 
     cdef reactor_t *_reactor
@@ -139,7 +144,8 @@ cdef class Reactor:
         error = reactor_start(self._reactor)
         if error:
             raise OSError(error, "no thread can be started")
-        # libcrypto is taken down in exit(), where the thread would still be sealing.
+        # libcrypto frees its tables in exit(), while the thread would still be sealing. A weak reference:
+        # this alone must not keep the reactor alive.
         atexit.register(_stop, weakref.ref(self))
 
     def __dealloc__(self):
@@ -151,7 +157,7 @@ cdef class Reactor:
     @property
     def event_fd(self) -> int:
         """A descriptor that is readable while :meth:`take` has something; it belongs to the reactor."""
-        return self._reactor.told
+        return reactor_event_fd(self._reactor)
 
     def stop(self) -> None:
         """End the thread and every session at once. Nothing is taken after this."""
@@ -174,10 +180,10 @@ cdef class Reactor:
             fd: the connection's descriptor.
             is_initiator: whether we dialled.
             seal_key: 32 bytes, for what we send.
-            sealed: messages that were sealed with it.
+            sealed: messages that were sealed with it, which is its next nonce.
             open_key: 32 bytes, for what the peer sends.
             opened: messages that were opened with it.
-            plain: bytes of the last of them that nobody has read.
+            plain: bytes of the last of these that nobody has read.
 
         Returns:
             The session's number.
@@ -199,7 +205,10 @@ cdef class Reactor:
         return number
 
     def close(self, uint64_t session, uint32_t code) -> bool:
-        """Say goodbye, write what is queued for at most half a second, and end; False when it has ended."""
+        """Send a Go Away, write what is queued for at most half a second, and end.
+
+        False when it has ended before.
+        """
         cdef int result
         with nogil:
             result = session_close(self._reactor, session, code)
@@ -209,7 +218,7 @@ cdef class Reactor:
         """A new stream: its number and a descriptor, which is the caller's.
 
         Raises:
-            OSError: EAGAIN when too many are open, ENOTCONN when the session is over.
+            OSError: EAGAIN when too many are open, ENOTCONN when the session has ended.
         """
         cdef int fd = -1
         cdef int64_t number
@@ -222,7 +231,7 @@ cdef class Reactor:
     def splice(self, uint64_t session, uint32_t stream, int pair, int socket) -> bool:
         """Put ``socket`` in the place of a stream's descriptor ``pair``; both belong to the reactor then.
 
-        False when the stream is over: then both are closed.
+        False when the stream has ended: then both are closed.
         """
         cdef int result
         with nogil:
@@ -230,31 +239,37 @@ cdef class Reactor:
         return result == 0
 
     def reset(self, uint64_t session, uint32_t stream) -> bool:
-        """End a stream for both sides; False when it is over already."""
+        """Reset a stream for both sides; False when it has ended already."""
         cdef int result
         with nogil:
             result = stream_abort(self._reactor, session, stream)
         return result == 0
 
     def take(self) -> list:
-        """What has happened, as (kind, session, stream, descriptor, reason).
+        """What has happened since the last call, as (kind, session, stream, descriptor, reason).
 
-        A STREAM comes with its descriptor, which is the caller's; what has ended, with its reason.
+        A STREAM comes with its descriptor, which is the caller's, and what has ended with its reason; the
+        descriptor is -1 otherwise. At most 64 at a time: call again until nothing comes.
         """
-        cdef news_t news[TAKEN_AT_A_TIME]
+        cdef event_t events[TAKEN_AT_A_TIME]
         cdef int count
         with nogil:
-            count = reactor_take(self._reactor, news, TAKEN_AT_A_TIME)
+            count = reactor_take(self._reactor, events, TAKEN_AT_A_TIME)
         return [
-            (news[index].kind, news[index].session, news[index].stream, news[index].fd, news[index].reason)
+            (
+                events[index].kind,
+                events[index].session,
+                events[index].stream,
+                events[index].fd,
+                events[index].reason,
+            )
             for index in range(count)
         ]
 
     def counters(self) -> dict:
-        """What has been counted since the start, and the sessions and bytes in buffers of now."""
-        counted = dict(self._reactor.counters)
-        counted["sessions"] = self._reactor.session_count
-        counted["memory"] = self._reactor.memory
+        """What has been counted since the start, and how many sessions and bytes in buffers there are."""
+        cdef counters_t counted
+        reactor_counters(self._reactor, &counted)
         return counted
 
 

@@ -1,19 +1,10 @@
-/* ChaCha20-Poly1305 for noise messages, by function pointer: libcrypto's as the interpreter's ssl module has loaded it,
- * or libsodium's as PyNaCl brings it. No cryptography is written here.
+/* ChaCha20-Poly1305 (RFC 8439, section 2.8) for noise messages, by function pointer: libcrypto's, as the
+ * interpreter's ssl module has loaded it, or libsodium's, as PyNaCl brings it. No cryptography is written here; both
+ * compare tags in constant time, as RFC 8439, section 4, demands.
  *
- * The nonce is that of the noise protocol, revision 34, section 12.3: four zero bytes and a counter, little endian.
- * There is no associated data in transport messages. */
-#ifndef MLNET_SESSION_AEAD_H
-#define MLNET_SESSION_AEAD_H
-
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-enum { TAG_BYTES = 16, KEY_BYTES = 32 };
+ * By address, because an extension that was linked with either would depend on the version and place of a library
+ * that differs between wheels; what is already in the process is certain to be there. */
+#include "internal.h"
 
 typedef int (*sodium_seal_t)(uint8_t *, unsigned long long *, const uint8_t *, unsigned long long, const uint8_t *,
                              unsigned long long, const uint8_t *, const uint8_t *, const uint8_t *);
@@ -36,15 +27,18 @@ static struct {
     int (*control)(void *, int, int, void *);
 } aead;
 
+/* As <openssl/evp.h> has them; they are part of libcrypto's ABI. */
 enum { EVP_CTRL_AEAD_GET_TAG = 0x10, EVP_CTRL_AEAD_SET_TAG = 0x11 };
 
-static void aead_use_sodium(const uintptr_t functions[2]) {
+int aead_chosen(void) { return aead.sodium_seal || aead.context_new; }
+
+void aead_use_sodium(const uintptr_t functions[2]) {
     memset(&aead, 0, sizeof aead);
     aead.sodium_seal = (sodium_seal_t)functions[0];
     aead.sodium_open = (sodium_open_t)functions[1];
 }
 
-static void aead_use_crypto(const uintptr_t functions[10]) {
+void aead_use_crypto(const uintptr_t functions[10]) {
     memset(&aead, 0, sizeof aead);
     aead.context_new = (void *(*)(void))functions[0];
     aead.context_free = (void (*)(void *))functions[1];
@@ -58,19 +52,13 @@ static void aead_use_crypto(const uintptr_t functions[10]) {
     aead.control = (int (*)(void *, int, int, void *))functions[9];
 }
 
-/* libcrypto's working memory, for one thread and all of its sessions: it takes a key at no cost to speak of, and a
- * context of its own for each direction of each session would be most of what an idle session takes. */
-typedef struct {
-    void *seal, *open;            /* NULL with libsodium, which needs none */
-} engine_t;
-
-static void engine_end(engine_t *e) {
+void engine_end(engine_t *e) {
     if (e->seal) aead.context_free(e->seal);
     if (e->open) aead.context_free(e->open);
     e->seal = e->open = NULL;
 }
 
-static int engine_start(engine_t *e) {
+int engine_start(engine_t *e) {
     e->seal = e->open = NULL;
     if (!aead.context_new) return 0;
     if ((e->seal = aead.context_new()) && (e->open = aead.context_new()) &&
@@ -81,20 +69,17 @@ static int engine_start(engine_t *e) {
     return -1;
 }
 
-/* One direction of a noise session. */
-typedef struct {
-    uint8_t key[KEY_BYTES];
-    uint64_t counter;
-} cipher_t;
-
-static void cipher_start(cipher_t *c, const uint8_t key[KEY_BYTES], uint64_t counter) {
+void cipher_start(cipher_t *c, const uint8_t key[KEY_BYTES], uint64_t counter) {
     memcpy(c->key, key, KEY_BYTES);
     c->counter = counter;
 }
 
-static void cipher_end(cipher_t *c) { explicit_bzero(c->key, sizeof c->key); }
+/* explicit_bzero, because a compiler may leave out a memset of what is freed next. */
+void cipher_end(cipher_t *c) { explicit_bzero(c->key, sizeof c->key); }
 
-/* The next nonce; -1 when there is none: noise forbids the last one, and none may come twice. */
+/* The next nonce: four zero bytes and the counter, little endian (noise, section 12.3). -1 when there is none: noise
+ * reserves the last one (section 5.1), and a nonce that comes twice under a key reveals both plaintexts and lets
+ * anybody forge messages (RFC 8439, section 4). So the counter moves even if sealing fails afterwards. */
 static int cipher_nonce(cipher_t *c, uint8_t nonce[12]) {
     if (c->counter == UINT64_MAX) return -1;
     memset(nonce, 0, 4);
@@ -103,8 +88,9 @@ static int cipher_nonce(cipher_t *c, uint8_t nonce[12]) {
     return 0;
 }
 
-/* Writes size + TAG_BYTES bytes to `out`, which does not overlap `in`. */
-static int cipher_seal(const engine_t *e, cipher_t *c, uint8_t *out, const uint8_t *in, int size) {
+/* Seals a message without associated data, of which transport messages have none (noise, section 5.2). Writes
+ * size + TAG_BYTES bytes to `out`, which does not overlap `in`; -1 on failure. */
+int cipher_seal(const engine_t *e, cipher_t *c, uint8_t *out, const uint8_t *in, int size) {
     uint8_t nonce[12];
     if (cipher_nonce(c, nonce)) return -1;
     if (aead.sodium_seal) {
@@ -112,14 +98,15 @@ static int cipher_seal(const engine_t *e, cipher_t *c, uint8_t *out, const uint8
         return aead.sodium_seal(out, &written, in, (unsigned long long)size, NULL, 0, NULL, nonce, c->key);
     }
     int done = 0, rest = 0;
-    if (aead.seal_init(e->seal, NULL, NULL, c->key, nonce) != 1) return -1;
+    if (aead.seal_init(e->seal, NULL, NULL, c->key, nonce) != 1) return -1;   /* the cipher is that of engine_start */
     if (aead.seal_update(e->seal, out, &done, in, size) != 1) return -1;
     if (aead.seal_final(e->seal, out + done, &rest) != 1) return -1;
     return aead.control(e->seal, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, out + size) == 1 ? 0 : -1;
 }
 
-/* `size` counts the tag. Writes size - TAG_BYTES bytes to `out`; -1 when they are not the peer's. */
-static int cipher_open(const engine_t *e, cipher_t *c, uint8_t *out, const uint8_t *in, int size) {
+/* Opens a message of `size` bytes with its tag. Writes size - TAG_BYTES bytes to `out`; -1 when it does not
+ * authenticate: then `out` is not to be read, for libcrypto decrypts before it knows. */
+int cipher_open(const engine_t *e, cipher_t *c, uint8_t *out, const uint8_t *in, int size) {
     uint8_t nonce[12];
     if (size < TAG_BYTES || cipher_nonce(c, nonce)) return -1;
     if (aead.sodium_open) {
@@ -133,8 +120,9 @@ static int cipher_open(const engine_t *e, cipher_t *c, uint8_t *out, const uint8
     return aead.open_final(e->open, out + done, &rest) == 1 ? 0 : -1;
 }
 
-/* Whether the library that was chosen does what it must, by a message whose tag two other libraries agree on. */
-static int aead_check(void) {
+/* Whether what was chosen is ChaCha20-Poly1305 as noise uses it: a wrong address or an odd build must be found before
+ * a peer is. The tag is what libsodium and libcrypto both make of this message; one that was changed must not open. */
+int aead_check(void) {
     static const uint8_t tag[TAG_BYTES] = {0x64, 0xc2, 0x62, 0x95, 0xd2, 0x71, 0xaf, 0x0c,
                                            0x19, 0x94, 0x4b, 0x9b, 0x90, 0x6c, 0x74, 0x8c};
     enum { SIZE = 65 };
@@ -154,5 +142,3 @@ static int aead_check(void) {
     engine_end(&engine);
     return good ? 0 : -1;
 }
-
-#endif
