@@ -27,7 +27,7 @@ def extension(name: str, folder: str) -> Extension:
         name,
         [str(home / f"{module}.pyx"), *written],
         include_dirs=[str(home)],
-        depends=sorted(str(path) for path in home.glob("*.h")),
+        depends=sorted(str(path) for path in [*home.glob("*.h"), *home.parent.glob("*.h")]),
         # What the files of an extension share concerns nobody else; hidden, it is called without a table.
         extra_compile_args=["-O3", "-Wall", "-Wextra", "-pthread", "-fvisibility=hidden"],
         optional=MODE == "auto",

@@ -57,8 +57,8 @@ int64_t session_add(reactor_t *r, int fd, int initiator, const uint8_t *seal_key
     }
     if (!s->ended) set_interest(r, s, fd, &s->interest, EPOLLIN | (s->blocked ? EPOLLOUT : 0));
     flush_dirty(r);
-    reactor_unlock(r);
     reactor_wake(r);              /* without sessions it sleeps without a tick */
+    reactor_unlock(r);
     return id;
 }
 
@@ -88,8 +88,8 @@ int session_close(reactor_t *r, uint64_t id, uint32_t code) {
             if (!s->ended && !s->sealed && !s->shut_down) write_sealed(s);
         }
     }
-    reactor_unlock(r);
     reactor_wake(r);
+    reactor_unlock(r);
     return s ? 0 : -1;
 }
 

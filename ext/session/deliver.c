@@ -17,9 +17,9 @@
  * granted may all come, and no reader may take it. */
 static void stream_grant(stream_t *t, size_t size) {
     reactor_t *r = t->session->reactor;
-    size_t free_of_charge = size < t->prepaid ? size : t->prepaid;
-    t->prepaid -= (uint32_t)free_of_charge;
-    t->consumed += (uint32_t)(size - free_of_charge);
+    size_t granted_before = size < t->prepaid ? size : t->prepaid;
+    t->prepaid -= (uint32_t)granted_before;
+    t->consumed += (uint32_t)(size - granted_before);
     if (t->receive_closed || t->consumed < t->window / 4) return;
     uint32_t more = t->consumed, growth = 0;
     if (t->window < r->limits.max_window && r->promised + t->window <= r->limits.max_memory / 2) {
@@ -43,7 +43,7 @@ void drop_queue(stream_t *t) {
     t->queued = t->queue_offset = t->queue_capacity = 0;
 }
 
-/* Appends to the queue; -1 when memory is exhausted. The session's share is looked at before that of all, so that one
+/* Appends to the queue; -1 when memory is exhausted. A session has a share of its own within that of all, so that one
  * peer whose readers are slow cannot crowd out the others. */
 int queue_put(stream_t *t, const void *data, size_t size) {
     session_t *s = t->session;

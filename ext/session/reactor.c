@@ -23,8 +23,8 @@ enum {
     YIELD_LATE = 2000000,         /* one that comes back later cost a time slice: it has met others than those */
     YIELDS_SKIPPED_IDLE = 31,
     YIELDS_SKIPPED_LATE = 255,
-    BUSY_POLL = 60000             /* nanoseconds: more than a peer on the same machine takes to answer, and a small part
-                                   * of a scheduler's time slice, so that an idle session costs next to nothing */
+    BUSY_POLL = 60000             /* nanoseconds: a peer on the same machine answers in about 40000, and it is a small
+                                   * part of a scheduler's time slice: going idle costs next to nothing */
 };
 
 /* ------------------------------------------------------------------ time */

@@ -17,7 +17,8 @@ void reactor_lock(reactor_t *r) {
 
 void reactor_unlock(reactor_t *r) { pthread_mutex_unlock(&r->mutex); }
 
-/* Ends the I/O thread's epoll_wait. */
+/* Ends the I/O thread's epoll_wait. Under the lock, unless by reactor_stop: a reactor that is stopped meanwhile closes
+ * the descriptor, whose number may then be another's. */
 void reactor_wake(reactor_t *r) {
     uint64_t one = 1;
     if (write(r->wake_fd, &one, sizeof one) < 0) return;   /* the counter is full, so that it wakes anyway */
@@ -40,8 +41,8 @@ void set_interest(reactor_t *r, void *object, int fd, uint32_t *have, uint32_t w
 
 /* ------------------------------------------------------------------ memory */
 
-/* Buffers of a size of its own for each pool. A session takes one when it has something to send and gives it back
- * when it was written, every few microseconds under load: malloc would map and unmap half a MiB each time. */
+/* Buffers of one size to a pool. A session takes one when it has something to send and gives it back when that is
+ * written, under load every few microseconds: from malloc, half a MiB may be mapped and unmapped each time. */
 void *pool_take(reactor_t *r, pool_t *pool, size_t size) {
     block_t *b = pool->first;
     if (b) {

@@ -112,8 +112,7 @@ void stream_end_if_finished(stream_t *t) {
 }
 
 /* Nobody reads the descriptor any more. If something is queued, it is lost, and the peer must know: a reset. If not,
- * the peer may just be about to close its side; it gets LINGER for that, and the stream is reset only if it sends
- * data. */
+ * the peer may just be about to close its side: the stream is reset when it sends data instead, or after LINGER. */
 void stream_reader_gone(stream_t *t) {
     reactor_t *r = t->session->reactor;
     if (t->reader_gone) return;

@@ -31,8 +31,9 @@ cdef extern from "borda.h" nogil:
         int32_t *gains
     const char *mlnet_borda_select(bint portable)
     void mlnet_rank_row(mlnet_ranking *ranking, const char *row, Py_ssize_t stride, Py_ssize_t peer)
-    bint mlnet_count_ballot(mlnet_count *count, const char *row, Py_ssize_t stride)
-    void mlnet_count_flush(mlnet_count *count)
+    Py_ssize_t mlnet_count_ballots(
+        mlnet_count *count, const char *first, Py_ssize_t ballots, Py_ssize_t row_stride, Py_ssize_t stride
+    )
 
 ENGINE = mlnet_borda_select(False).decode()
 """Which code this processor runs: ``avx2`` or ``portable``."""
@@ -102,12 +103,10 @@ def rank_by_distance(const int64_t[:, :] matrix):
 def score(const int32_t[:, :] ballots):
     """Half-points of each candidate from (v, c) ballots; v and c are positive."""
     cdef Py_ssize_t c = ballots.shape[1]
-    cdef Py_ssize_t number = 0
-    cdef Py_ssize_t i
+    cdef Py_ssize_t valid, i
     cdef const char *first = <const char *>&ballots[0, 0]
     cdef Py_ssize_t row_stride = ballots.strides[0]
     cdef Py_ssize_t stride = ballots.strides[1]
-    cdef bint valid = True
     cdef mlnet_count *count
     if c > MLNET_MOST_CANDIDATES:
         raise ValueError(f"ballots: more than {MLNET_MOST_CANDIDATES} candidates")
@@ -120,14 +119,10 @@ def score(const int32_t[:, :] ballots):
         count.gains = <int32_t *>room(c, sizeof(int32_t))
         memset(count.gains, 0xFF, c * sizeof(int32_t))
         with nogil:
-            for number in range(ballots.shape[0]):
-                valid = mlnet_count_ballot(count, first + number * row_stride, stride)
-                if not valid:
-                    break
-            mlnet_count_flush(count)
-        if not valid:
+            valid = mlnet_count_ballots(count, first, ballots.shape[0], row_stride, stride)
+        if valid < ballots.shape[0]:
             raise ValueError(
-                f"ballots: ballot {number} must name different candidates from 0 to {c - 1}, "
+                f"ballots: ballot {valid} must name different candidates from 0 to {c - 1}, "
                 "then negative numbers only"
             )
         return [count.points[i] for i in range(c)]

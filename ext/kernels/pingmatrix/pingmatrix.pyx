@@ -7,7 +7,6 @@ import mmap
 from concurrent.futures import ThreadPoolExecutor
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, malloc
 
 cdef extern from "pingmatrix.h" nogil:
     enum:
@@ -16,13 +15,15 @@ cdef extern from "pingmatrix.h" nogil:
         const char *data
         Py_ssize_t n, k, stride_i, stride_j, stride_k
     ctypedef struct mlnet_scratch:
-        int64_t *row
+        pass
     const char *mlnet_median_select(bint portable)
-    void mlnet_prepare(mlnet_scratch *scratch, Py_ssize_t k)
+    mlnet_scratch *mlnet_scratch_new(Py_ssize_t k)
+    void mlnet_scratch_free(mlnet_scratch *scratch)
     void mlnet_tiles(
         const mlnet_samples *samples, Py_ssize_t i, Py_ssize_t j, mlnet_scratch *scratch, int64_t *out
     )
 
+# The size of a large page on x86-64 and, with pages of 4 KiB, on ARM.
 cdef Py_ssize_t LARGE = 1 << 21
 
 ENGINE = mlnet_median_select(False).decode()
@@ -38,7 +39,7 @@ def select_engine(bint portable):
 cdef object memory(Py_ssize_t size):
     """A writable memoryview of bytes.
 
-    Large ones ask for large pages: on most machines a page takes longer to get than to fill.
+    Large ones ask for large pages, because getting a small page from the kernel takes longer than filling it.
     """
     if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return memoryview(bytearray(size))
@@ -69,26 +70,22 @@ cdef class _Job:
         self.result = memory(n * n * sizeof(int64_t)).cast("q")
         self.distances = self.result
         starts = range(0, n, MLNET_TILE)
+        # Threads share the iterator; taking the next tile from it is atomic under the GIL.
         self.tiles = iter([(i, j) for i in starts for j in starts if i <= j])
 
     def work(self):
         """Finishes tiles until none is left."""
         cdef int64_t *out = &self.distances[0]
         cdef Py_ssize_t i, j
-        cdef mlnet_scratch *scratch = <mlnet_scratch *>calloc(1, sizeof(mlnet_scratch))
+        cdef mlnet_scratch *scratch = mlnet_scratch_new(self.layout.k)
         if scratch is NULL:
             raise MemoryError
         try:
-            scratch.row = <int64_t *>malloc(self.layout.k * sizeof(int64_t))
-            if scratch.row is NULL:
-                raise MemoryError
-            mlnet_prepare(scratch, self.layout.k)
             for i, j in self.tiles:
                 with nogil:
                     mlnet_tiles(&self.layout, i, j, scratch, out)
         finally:
-            free(scratch.row)
-            free(scratch)
+            mlnet_scratch_free(scratch)
 
 
 def aggregate(const int64_t[:, :, :] samples, Py_ssize_t threads=1):

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t
 
 import os
 
-cdef extern from "segmentfile.h" nogil:
+cdef extern from "segmenthash.h" nogil:
     enum:
         MLNET_LEAF_SIZE
         MLNET_FILE_ENDED

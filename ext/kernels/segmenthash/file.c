@@ -1,21 +1,18 @@
 /* Leaf hashes of a part of a file: mapped, so that nothing is copied, or read. */
-#ifndef MLNET_SEGMENTFILE_H
-#define MLNET_SEGMENTFILE_H
-
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "sha256.h"
+#include "internal.h"
 
+/* Linux 5.14; older C libraries do not name it, older kernels answer EINVAL. */
 #if defined(__linux__) && !defined(MADV_POPULATE_READ)
 #define MADV_POPULATE_READ 22
 #endif
 
-enum { MLNET_FILE_ENDED = -1 };
-
-/* Maps and hashes; 0 where that cannot be done. A page that cannot be read fails in madvise, not as a signal later. */
+/* Maps and hashes; 0 where that cannot be done. All pages are read by madvise first: where one cannot be, that fails,
+ * instead of a SIGBUS in the midst of hashing, which would end the process. */
 static int mlnet_mapped_leaf_hashes(int file, off_t start, size_t size, uint8_t *hashes) {
     int done = 0;
 #ifdef MADV_POPULATE_READ
@@ -32,9 +29,7 @@ static int mlnet_mapped_leaf_hashes(int file, off_t start, size_t size, uint8_t 
     return done;
 }
 
-/* The hashes of the leaves of `size` > 0 bytes from `start` on, a multiple of the size of a leaf. Maps them only if
- * `mapped` says that nobody can shorten the file meanwhile. Returns 0, an errno, or MLNET_FILE_ENDED. */
-static int mlnet_file_leaf_hashes(int file, off_t start, size_t size, int mapped, uint8_t *hashes) {
+int mlnet_file_leaf_hashes(int file, off_t start, size_t size, int mapped, uint8_t *hashes) {
     const size_t room = MLNET_STREAMS * (size_t)MLNET_LEAF_SIZE;
     if (mapped && mlnet_mapped_leaf_hashes(file, start, size, hashes)) return 0;
     uint8_t *buffer = (uint8_t *)malloc(size < room ? size : room);
@@ -59,5 +54,3 @@ static int mlnet_file_leaf_hashes(int file, off_t start, size_t size, int mapped
     free(buffer);
     return error;
 }
-
-#endif /* MLNET_SEGMENTFILE_H */

@@ -1,13 +1,11 @@
-/* Included by pingmatrix.h: medians of up to 16 samples that lie one after the other, of eight pairs at a time, in
- * registers of AVX2. Samples beyond k get values on either side, so that the rank to look for is always the same. */
+/* Medians of up to 16 samples that lie one after the other, of eight pairs at a time, in registers of AVX2. Samples
+ * beyond k get values on either side, so that the rank to look for is always the same. */
+#include "internal.h"
 
-#define MLNET_AVX2_TARGET __attribute__((target("avx2")))
-#define MLNET_AVX2_INLINE MLNET_AVX2_TARGET MLNET_INLINE
+#ifdef MLNET_X86_64
+#include <immintrin.h>
 
-MLNET_AVX2_TARGET static int mlnet_lanes_avx2(const mlnet_samples *samples, const char *from, ptrdiff_t count,
-                                              mlnet_scratch *scratch, int32_t *medians) {
-    return mlnet_lanes_inline(samples, from, count, scratch, medians);
-}
+#define MLNET_AVX2_INLINE MLNET_TARGET("avx2") MLNET_INLINE
 
 MLNET_AVX2_INLINE void mlnet_order(__m256i *a, __m256i *b) {
     const __m256i low = _mm256_min_epi32(*a, *b);
@@ -43,7 +41,7 @@ MLNET_AVX2_INLINE void mlnet_transpose8(__m256i r[8]) {
     }
 }
 
-static void mlnet_registers_prepare(mlnet_scratch *scratch, ptrdiff_t k) {
+void mlnet_registers_prepare(mlnet_scratch *scratch, ptrdiff_t k) {
     /* What mlnet_halves makes of the order of eight samples. */
     static const uint8_t order[8] = {0, 1, 4, 5, 2, 3, 6, 7};
     const ptrdiff_t room = k <= 8 ? 8 : 16;
@@ -107,9 +105,8 @@ MLNET_AVX2_INLINE __m256i mlnet_eight(const mlnet_samples *samples, const char *
     return wide;
 }
 
-/* The medians of `count` >= 8 pairs of one row; 0 if a sample does not fit 32 bits. */
-MLNET_AVX2_TARGET static int mlnet_registers_avx2(const mlnet_samples *samples, const char *from, ptrdiff_t count,
-                                                  const mlnet_scratch *scratch, int32_t *medians) {
+MLNET_TARGET("avx2") int mlnet_registers_avx2(const mlnet_samples *samples, const char *from, ptrdiff_t count,
+                                              const mlnet_scratch *scratch, int32_t *medians) {
     __m256i wide = _mm256_setzero_si256();
     for (ptrdiff_t next = 0; next < count; next += 8) {
         const ptrdiff_t lane = mlnet_least(next, count - 8); /* the last eight may overlap those before */
@@ -134,9 +131,8 @@ MLNET_AVX2_INLINE void mlnet_store8(int64_t *out, __m256i values) {
     _mm256_storeu_si256((__m256i *)(void *)(out + 4), _mm256_cvtepi32_epi64(_mm256_extracti128_si256(values, 1)));
 }
 
-/* The worse of both directions of eight peers and eight others, at their places in rows of n. */
-MLNET_AVX2_TARGET static void mlnet_combine_avx2(const int32_t *there, const int32_t *back, int64_t *upper,
-                                                 int64_t *lower, ptrdiff_t n) {
+MLNET_TARGET("avx2") void mlnet_combine_avx2(const int32_t *there, const int32_t *back, int64_t *upper, int64_t *lower,
+                                             ptrdiff_t n) {
     __m256i r[8];
     for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_si256((const __m256i *)(const void *)(back + i * MLNET_TILE));
     mlnet_transpose8(r);
@@ -149,3 +145,5 @@ MLNET_AVX2_TARGET static void mlnet_combine_avx2(const int32_t *there, const int
     mlnet_transpose8(r);
     for (int i = 0; i < 8; i++) mlnet_store8(lower + i * n, r[i]);
 }
+
+#endif
