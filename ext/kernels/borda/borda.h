@@ -36,8 +36,9 @@ typedef struct {
     uint32_t starts[2][MLNET_DIGITS];
 } mlnet_ranking;
 
-/* Adds the ballot of `peer`: its n distances to all, negative where it reaches nobody, `stride` bytes apart. */
-void mlnet_rank_row(mlnet_ranking *it, const char *from, ptrdiff_t stride, ptrdiff_t peer);
+/* Adds the ballots of all n peers, `row_stride` bytes apart: each peer's distances to all, negative where it reaches
+ * nobody, `stride` bytes apart. */
+void mlnet_rank_rows(mlnet_ranking *it, const char *first, ptrdiff_t row_stride, ptrdiff_t stride);
 
 /* ------------------------------------------------------------------ ballots (counting.c) */
 

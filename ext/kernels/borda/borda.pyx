@@ -30,7 +30,7 @@ cdef extern from "borda.h" nogil:
         int32_t *copy
         int32_t *gains
     const char *mlnet_borda_select(bint portable)
-    void mlnet_rank_row(mlnet_ranking *ranking, const char *row, Py_ssize_t stride, Py_ssize_t peer)
+    void mlnet_rank_rows(mlnet_ranking *ranking, const char *first, Py_ssize_t row_stride, Py_ssize_t stride)
     Py_ssize_t mlnet_count_ballots(
         mlnet_count *count, const char *first, Py_ssize_t ballots, Py_ssize_t row_stride, Py_ssize_t stride
     )
@@ -77,8 +77,7 @@ def rank_by_distance(const int64_t[:, :] matrix):
         ranking.spare = <uint64_t *>room(n, sizeof(uint64_t))
         ranking.pairs = <mlnet_pair *>room(n, sizeof(mlnet_pair))
         with nogil:
-            for i in range(n):
-                mlnet_rank_row(ranking, first + i * row_stride, stride, i)
+            mlnet_rank_rows(ranking, first, row_stride, stride)
         return (
             [ranking.points[i] for i in range(n)],
             [ranking.unreachable[i] for i in range(n)],

@@ -166,7 +166,7 @@ static void mlnet_share_ties(mlnet_ranking *it, ptrdiff_t count) {
 }
 
 /* Adds the ballot of one peer, its distances to all. */
-void mlnet_rank_row(mlnet_ranking *it, const char *from, ptrdiff_t stride, ptrdiff_t peer) {
+static void mlnet_rank_row(mlnet_ranking *it, const char *from, ptrdiff_t stride, ptrdiff_t peer) {
     const int64_t *row = (const int64_t *)mlnet_row(from, stride, it->n, sizeof *row, it->copy);
     ptrdiff_t count;
     int64_t any;
@@ -185,4 +185,8 @@ void mlnet_rank_row(mlnet_ranking *it, const char *from, ptrdiff_t stride, ptrdi
         it->unreachable[j] += lost;
         it->points[j] += lost * (unreachable - 1);
     }
+}
+
+void mlnet_rank_rows(mlnet_ranking *it, const char *first, ptrdiff_t row_stride, ptrdiff_t stride) {
+    for (ptrdiff_t peer = 0; peer < it->n; peer++) mlnet_rank_row(it, first + peer * row_stride, stride, peer);
 }
