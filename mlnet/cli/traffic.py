@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mlnet.protocol.wire.messages import VERSION, WITHOUT_TASK, Message
+from mlnet.protocol.wire.messages import MESSAGE_TYPES, VERSION, Message
 from mlnet.util import yaml12
 from mlnet.util.wording import short
 
@@ -35,7 +35,7 @@ def written(incoming: bool, peer: str, message: Message) -> str:
     other = peer if peer == "all" else short(peer)
     direction = f"from {other}" if incoming else f"to {other}"
     header: dict[str, object] = {"v": VERSION, "type": message.type}
-    if message.type not in WITHOUT_TASK:
+    if MESSAGE_TYPES[message.type].has_task:
         header |= {"task": message.task, "attempt": message.attempt}
     header |= {"from": message.sender, "sent": message.sent}
     plain = {**header, "body": msgspec.to_builtins(message.body)}

@@ -14,13 +14,24 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
-from mlnet.errors import LocalProtocolError
+from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.commands import Command, Report, Send, SetTimer
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, TimerFired
 from mlnet.protocol.evidence import Evidence
-from mlnet.protocol.wire.messages import MAX_REASON, Body, CancelTask, Message, Place, TaskFailed, place
+from mlnet.protocol.wire.messages import (
+    MAX_REASON,
+    MESSAGE_TYPES,
+    Body,
+    CancelTask,
+    Gossip,
+    Message,
+    Place,
+    Role,
+    TaskFailed,
+    place,
+)
 from mlnet.task.definition import TaskDefinition
 
 DEADLINE = "deadline"
@@ -78,6 +89,7 @@ class Machine(ABC):
         deadlines: of this party.
     """
 
+    roles: ClassVar[Role]
     table: ClassVar[Mapping[Any, Rule]]
     handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
 
@@ -139,7 +151,6 @@ class Machine(ABC):
         *,
         until: int,
         via: Iterable[str] = (),
-        gossip: bool = False,
         attempt: int | None = None,
         sent: int | None = None,
     ) -> Message:
@@ -156,7 +167,7 @@ class Machine(ABC):
         )
         self._said[message.place] = message
         self.evidence.add(message)
-        self.forward(message, to, until=until, via=via, gossip=gossip)
+        self.forward(message, to, until=until, via=via)
         return message
 
     def has_said(self, type_: str, detail: str = "") -> bool:
@@ -167,19 +178,12 @@ class Machine(ABC):
         """All that was signed in the current attempt."""
         return [message for message in self._said.values() if message.attempt == self.attempt]
 
-    def forward(
-        self,
-        message: Message,
-        to: Iterable[str],
-        *,
-        until: int,
-        via: Iterable[str] = (),
-        gossip: bool = False,
-    ) -> None:
+    def forward(self, message: Message, to: Iterable[str], *, until: int, via: Iterable[str] = ()) -> None:
         """Send a message as it was signed, by us or by another."""
         receivers = tuple(peer for peer in to if peer != self.me)
         if receivers:
             carriers = tuple(peer for peer in via if peer != self.me)
+            gossip = MESSAGE_TYPES[message.type].gossip is Gossip.FALLBACK
             self._out.append(Send(receivers, message, until, carriers, gossip))
 
     def emit(self, *commands: Command) -> None:
@@ -216,6 +220,19 @@ class Machine(ABC):
 
     # --------------------------------------------------------------------------------------------------
     # inside
+
+    def _concerns(self, message: Message) -> bool:
+        """Whether a message is for a party of this role, by the table of messages.
+
+        Raises:
+            RemoteProtocolError: only the task's client may send it, and its sender is somebody else.
+        """
+        row = MESSAGE_TYPES[message.type]
+        if row.senders is Role.CLIENT and message.sender != self.client:
+            raise RemoteProtocolError(
+                f"{message.type} must come from the task's client, not from {message.sender}"
+            )
+        return bool(self.roles & row.receivers)
 
     @abstractmethod
     def _receive(self, message: Message) -> None:

@@ -8,7 +8,7 @@ from mlnet.errors import RemoteProtocolError
 from mlnet.identity.envelope import SIGNING_CONTEXT, Envelope
 from mlnet.identity.keys import Identity, verify_all
 from mlnet.protocol.wire import codec
-from mlnet.protocol.wire.messages import TYPES, Body, Message
+from mlnet.protocol.wire.messages import Body, Message, type_of
 
 
 class Seal:
@@ -31,7 +31,7 @@ class Seal:
             LocalProtocolError: the body breaks its own bounds.
         """
         text = codec.encode(
-            TYPES[type(body)], task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body
+            type_of(body).name, task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body
         )
         return codec.message(Envelope(text, self._identity.sign(SIGNING_CONTEXT + text.encode())))
 

@@ -19,11 +19,14 @@ from mlnet.protocol.member.machine import Member
 from mlnet.protocol.node import MAX_ENDED, MAX_PENDING, Node, Step
 from mlnet.protocol.wire.messages import (
     MAX_ATTEMPTS,
+    MESSAGE_TYPES,
     DatasetSegment,
     DatasetSelection,
     Message,
     Rewards,
+    Role,
     TrainingCompleted,
+    is_gossiped,
 )
 from mlnet.simulation.derivation import Violation, check_decision, check_order
 from mlnet.simulation.party import Party
@@ -113,6 +116,7 @@ class Invariants:
         match command:
             case Send() | Publish():
                 self._said(party, task, command.message)
+                self._addresses(party, task, command)
                 if isinstance(command, Send):
                     self._storm(party, task, command)
             case StartTraining():
@@ -138,6 +142,22 @@ class Invariants:
             self._uses(party, task, body.digest)
             if isinstance(body, Rewards):
                 self._splits(party, task, body)
+
+    def _addresses(self, party: Party, task: str, command: Send | Publish) -> None:
+        """Who says what to whom is what the table of messages allows, also of what is passed on."""
+        client, message = self._client(task), command.message
+        if client is None:
+            return
+        row = MESSAGE_TYPES[message.type]
+        to = command.to if isinstance(command, Send) else ()
+        if isinstance(command, Publish) and not is_gossiped(message):
+            raise Violation("validity", f"{party.name} gave {row.name} to gossip")
+        if not row.senders & _roles(message.sender, client):
+            raise Violation("validity", f"{party.name} sent {row.name}, which its sender may not send")
+        if strangers := [peer for peer in to if not row.receivers & _roles(peer, client)]:
+            raise Violation(
+                "validity", f"{party.name} sent {row.name} to {strangers[0]}, who does not read it"
+            )
 
     def _course(self, task: str) -> Course:
         return self.tasks.setdefault(task, Course(set(), set(), [], {}))
@@ -315,6 +335,11 @@ class Invariants:
     def _client_is_honest(self, task: str) -> bool:
         client = self._client(task)
         return client is not None and not self.world.parties[client.me].hostile
+
+
+def _roles(peer: str, client: Client) -> Role:
+    """What a peer can be to a client's task, whatever its votes say."""
+    return Role.CLIENT if peer == client.me else Role.NODE | Role.MEMBER | Role.COMMITTEE
 
 
 def fingerprint(party: Party) -> tuple[object, ...]:

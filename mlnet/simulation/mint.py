@@ -16,7 +16,7 @@ from mlnet.identity.keys import Identity
 from mlnet.protocol.machine import Seal
 from mlnet.protocol.signer import Seal as RealSeal
 from mlnet.protocol.wire import codec
-from mlnet.protocol.wire.messages import TYPES, Body, Message
+from mlnet.protocol.wire.messages import Body, Message, type_of
 
 MAX_KEPT = 1 << 17
 """Decoded messages that are kept; beyond it all are forgotten and decoded anew."""
@@ -90,7 +90,7 @@ class _HashSeal:
     def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
         """See :class:`mlnet.protocol.machine.Seal`."""
         text = codec.encode(
-            TYPES[type(body)], task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body
+            type_of(body).name, task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body
         )
         return self._mint.issue(codec.message(Envelope(text, _sign(self._seed, text))))
 

@@ -17,10 +17,17 @@ from support.strategies import CHARACTERS, DIGESTS, PEER_IDS, TEXT, body_of
 from mlnet.errors import RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.wire import codec, fast_codec
-from mlnet.protocol.wire.messages import BODIES, WITHOUT_TASK, Body, ModelInfo, NewMlTask, TrainingCompleted
+from mlnet.protocol.wire.messages import (
+    MAX_BYTES,
+    MESSAGE_TYPES,
+    Body,
+    ModelInfo,
+    NewMlTask,
+    TrainingCompleted,
+)
 from mlnet.util import yaml12
 
-KINDS = st.sampled_from(sorted(BODIES))
+KINDS = st.sampled_from(sorted(MESSAGE_TYPES))
 FRAGMENTS = st.sampled_from(
     [
         *("{", "}", "[", "]", ",", ":", "?", '"', "'", "\n", "  ", "\t", "#", "|\n", "- "),
@@ -52,7 +59,7 @@ def written(draw: st.DrawFn) -> tuple[str, Body, str]:
     """A type, a body, and the string that the codec writes for it."""
     kind = draw(KINDS)
     body = draw(body_of(kind))
-    task, attempt = ("", 0) if kind in WITHOUT_TASK else (draw(DIGESTS), draw(st.integers(0, 5)))
+    task, attempt = (draw(DIGESTS), draw(st.integers(0, 5))) if MESSAGE_TYPES[kind].has_task else ("", 0)
     sender, sent = draw(PEER_IDS), draw(st.integers(0, 2**53))
     return kind, body, codec.encode(kind, sender=sender, sent=sent, body=body, task=task, attempt=attempt)
 
@@ -84,7 +91,7 @@ def accepted_or_refused(text: str) -> None:
     except RemoteProtocolError as error:
         reason = str(error)
     else:
-        assert type(body) is BODIES[header.type]
+        assert type(body) is MESSAGE_TYPES[header.type].body
         assert codec.message(Envelope(text, b"")).body == body
         return
     assert reason.isprintable()
@@ -156,7 +163,7 @@ def test_both_ways_write_and_read_alike(case: tuple[str, Body, str]) -> None:
 
 
 def test_all_types_but_those_with_decimals_go_the_short_way() -> None:
-    assert set(BODIES) - set(fast_codec._FORMS) == {"TRAINING_COMPLETED"}
+    assert set(MESSAGE_TYPES) - set(fast_codec._FORMS) == {"TRAINING_COMPLETED"}
 
 
 @given(written())
@@ -165,7 +172,7 @@ def test_the_same_message_in_block_style_is_the_same_message(case: tuple[str, Bo
 
     by_hand = yaml12.dump_block(msgspec.json.decode(text))
 
-    if len(by_hand.encode()) <= codec.max_bytes(case[0]):
+    if len(by_hand.encode()) <= MESSAGE_TYPES[case[0]].max_bytes:
         assert codec.decode(by_hand)[1] == body
 
 
@@ -173,7 +180,7 @@ def test_the_same_message_in_block_style_is_the_same_message(case: tuple[str, Bo
 @settings(max_examples=150)
 def test_other_parsers_read_what_is_written_alike(case: tuple[str, Body, str]) -> None:
     _, _, text = case
-    expected = exact(yaml12.load(text, max_bytes=codec.MAX_BYTES))
+    expected = exact(yaml12.load(text, max_bytes=MAX_BYTES))
 
     assert exact(yaml.safe_load(text)) == expected
     assert exact(yaml.load(text, Loader=yaml.CSafeLoader)) == expected

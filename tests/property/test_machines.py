@@ -18,7 +18,7 @@ from mlnet.protocol.evidence import Evidence
 from mlnet.protocol.machine import Machine
 from mlnet.protocol.node import Node
 from mlnet.protocol.signer import Seal
-from mlnet.protocol.wire.messages import BODIES, TYPES, WITHOUT_TASK, Body
+from mlnet.protocol.wire.messages import MESSAGE_TYPES, Body, type_of
 
 MOMENTS = [1, 9, 10.03, 10.05, 10.1, 10.15, 10.2, 10.3, 11, 13.5, 14]
 
@@ -51,7 +51,7 @@ def machine_at(moment: float, which: int) -> tuple[World, str, str]:
     which=st.integers(0, 4),
     sender=st.integers(0, 5),
     attempt=st.integers(0, 5),
-    body=st.sampled_from(sorted(BODIES)).flatmap(body_of),
+    body=st.sampled_from(sorted(MESSAGE_TYPES)).flatmap(body_of),
 )
 def test_a_well_formed_message_of_anybody_is_taken_in_or_refused_without_a_trace(
     moment: float, which: int, sender: int, attempt: int, body: Body
@@ -61,7 +61,7 @@ def test_a_well_formed_message_of_anybody_is_taken_in_or_refused_without_a_trace
         world._seal("a stranger")
     ]
     seal: Seal = seals[sender]
-    if TYPES[type(body)] in WITHOUT_TASK:
+    if not type_of(body).has_task:
         message = seal.seal(body, sent=1)
     else:
         message = seal.seal(body, task=task, attempt=attempt, sent=1)

@@ -18,7 +18,7 @@ from mlnet.identity.envelope import Envelope
 from mlnet.protocol.events import Received
 from mlnet.protocol.machine import Seal
 from mlnet.protocol.wire import codec
-from mlnet.protocol.wire.messages import BODIES, MAX_ATTEMPTS, Message
+from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MESSAGE_TYPES, Message
 from mlnet.simulation.invariants import fingerprint
 from mlnet.simulation.party import Party
 from mlnet.simulation.scenario import Run, Scenario
@@ -127,13 +127,13 @@ class Fuzzer:
         origin, body = self.messages[number], msgspec.json.decode(msgspec.json.encode(self.plain[number]))
         for _ in range(self.random.randrange(3)):
             self._change(body)
-        kind = origin.type if self.random.randrange(20) else self.random.choice(list(BODIES))
+        kind = origin.type if self.random.randrange(20) else self.random.choice(list(MESSAGE_TYPES))
         attempt = origin.attempt if self.random.randrange(3) else self.random.randrange(MAX_ATTEMPTS + 1)
         seal = self.random.choice(self.seals)
         if self.random.randrange(2):
             seal = next((one for one in self.seals if one.peer_id == origin.sender), seal)
         try:
-            fresh = msgspec.convert(body, BODIES[kind])
+            fresh = msgspec.convert(body, MESSAGE_TYPES[kind].body)
             task = self.random.choice(self.messages).task if self.random.randrange(4) == 0 else origin.task
             return seal.seal(fresh, task=task, attempt=attempt, sent=origin.sent + self.random.randrange(3))
         except (msgspec.ValidationError, LocalProtocolError):

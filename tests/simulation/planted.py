@@ -109,6 +109,9 @@ PLANTS: dict[str, Plant] = {
         "body = message.body; self.evidence.add(message)",
         "hostile:usurp",
     ),
+    "a result goes to those who do not read it": Plant(
+        trainingphase.complete, "member.say(body, [", "member.say(body, [*member.others, ", "calm"
+    ),
     "contradictions do not void": Plant(
         evidence.Evidence.add,
         "self.proofs[sender] = (kept, message)",

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec.inspect as inspect
 from hypothesis import strategies as st
 
-from mlnet.protocol.wire.messages import BODIES, Body
+from mlnet.protocol.wire.messages import MESSAGE_TYPES, Body
 
 # All that a string can carry: controls, non-characters and the line breaks of every YAML, but no surrogates.
 CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -29,7 +29,7 @@ DIGESTS = _PATTERNS["[0-9a-f]{64}"]
 
 def body_of(kind: str) -> st.SearchStrategy[Body]:
     """Bodies of one type."""
-    strategy: st.SearchStrategy[Body] = _strategy(inspect.type_info(BODIES[kind]))
+    strategy: st.SearchStrategy[Body] = _strategy(inspect.type_info(MESSAGE_TYPES[kind].body))
     return strategy
 
 

@@ -40,24 +40,13 @@ from mlnet.protocol.wire.messages import (
     InitCluster,
     Message,
     NewMlTask,
+    Role,
     SegmentInfo,
     Signed,
     TaskFailed,
     TrainingCompleted,
 )
 from mlnet.task.definition import TaskDefinition
-
-FROM_MEMBERS = frozenset(
-    {
-        "COMMITTEE_VOTING",
-        "CLUSTER_DATABASE_SELECTION",
-        "CLUSTER_READY",
-        "HASH_VOTES",
-        "TRAINING_COMPLETED",
-        "REWARDS",
-    }
-)
-"""Types that a client reads from the members of its cluster."""
 
 
 class Dataset(msgspec.Struct, frozen=True):
@@ -226,22 +215,18 @@ class Client(Machine):
                 self.emit(Publish(message))
                 self.enter(Stage.GATHERING)
             return
-        if self.ended:
+        if self.ended or not self._concerns(message):
             return
         body = message.body
         if isinstance(body, InitCluster):
             self._answered(message, body)
         elif isinstance(body, TaskFailed):
             self._noted(message, body)
-        elif message.type in FROM_MEMBERS:
+        else:
             if self.cluster is None or message.sender not in self.members or message.attempt != self.attempt:
                 return
             if self.evidence.add(message) is Verdict.EQUIVOCATION:
                 self._drop(message.sender, "signed two messages that contradict each other")
-        elif message.type in ("CLUSTER_MEMBERS", "DATASET_SELECTION", "DATASET_SEGMENT", "CANCEL_TASK"):
-            raise RemoteProtocolError(
-                f"{message.type} must come from the task's client, not from {message.sender}"
-            )
 
     def _answered(self, message: Message, body: InitCluster) -> None:
         if message.attempt != 0:
@@ -375,6 +360,7 @@ class Client(Machine):
         ModelScored: _scored,
         ModelRefused: _refused,
     }
+    roles: ClassVar = Role.CLIENT
     table: ClassVar = {
         Stage.GATHERING: Rule(forming.gather, forming.gathering_limit, forming.gathered),
         Stage.VOTING: Rule(forming.vote, forming.cycle_limit, forming.without_silent_voters),

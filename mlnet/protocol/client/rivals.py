@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from mlnet.errors import TaskError
-from mlnet.protocol.wire.messages import Message, NewMlTask, is_gossiped
+from mlnet.protocol.wire.messages import MESSAGE_TYPES, Message, NewMlTask, Role, is_gossiped
 from mlnet.task import definition as task_definition
 
 MAX_RIVALS = 64
@@ -44,7 +44,7 @@ class Rivals:
                 self._open[sender] = (message.task, now + definition.cluster.waiting_period_ms)
         elif (
             is_gossiped(message)
-            and message.type != "INIT_CLUSTER"
+            and MESSAGE_TYPES[message.type].senders is Role.CLIENT
             and self._open.get(sender, ("", 0))[0] == message.task
         ):
             del self._open[sender]

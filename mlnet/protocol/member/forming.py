@@ -42,7 +42,7 @@ def answer(member: Member) -> Wait | Phase:
             _commitments(member) if _sealed(member) else (),
             redis.tunnel,
         )
-        member.say(body, [member.client], until=member.deadline, gossip=True)
+        member.say(body, [member.client], until=member.deadline)
     return Wait("CLUSTER_MEMBERS", (member.client,))
 
 

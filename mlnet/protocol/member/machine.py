@@ -45,6 +45,7 @@ from mlnet.protocol.phases import UNBOUND, Phase
 from mlnet.protocol.wire.messages import (
     MAX_ATTEMPTS,
     MAX_REASON,
+    MESSAGE_TYPES,
     ClusterMembers,
     ClusterReady,
     DatasetSelection,
@@ -52,23 +53,14 @@ from mlnet.protocol.wire.messages import (
     Message,
     NewMlTask,
     Resources,
+    Role,
     TaskFailed,
 )
 from mlnet.task.definition import TaskDefinition
 
-FROM_CLIENT = frozenset(
-    {"NEW_ML_TASK", "CLUSTER_MEMBERS", "DATASET_SELECTION", "DATASET_SEGMENT", "CANCEL_TASK"}
-)
-"""Types that only the task's client may send."""
-FROM_MEMBERS = frozenset({"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY", "HASH_VOTES"})
-"""Types that only members send to one another."""
-EARLY = frozenset({"COMMITTEE_VOTING", "CLUSTER_DATABASE_SELECTION", "CLUSTER_READY"})
-"""Types that may overtake the CLUSTER_MEMBERS which makes their sender a member."""
 EARLY_LENGTH = 8192
 EARLY_MESSAGES = 12
 """Of one sender, who may be a stranger, until the members are named."""
-NOT_FOR_NODES = frozenset({"INIT_CLUSTER", "TRAINING_COMPLETED"})
-"""Types that only the client reads."""
 
 
 class Occupied(NamedTuple):
@@ -230,12 +222,8 @@ class Member(Machine):
     def _receive(self, message: Message) -> None:
         body = message.body
         self.heard = False
-        if message.type in NOT_FOR_NODES or message.type == "PEERS":
+        if not self._concerns(message):
             return
-        if message.type in FROM_CLIENT and message.sender != self.client:
-            raise RemoteProtocolError(
-                f"{message.type} must come from the task's client, not from {message.sender}"
-            )
         if isinstance(body, NewMlTask):
             if self.phase is Phase.PREPARING and self.once("announced"):
                 self.heard = True
@@ -279,7 +267,7 @@ class Member(Machine):
             return False
         if self.cluster is not None:
             return message.sender in self.cluster.members
-        return message.type in EARLY and len(message.envelope.yaml) <= EARLY_LENGTH
+        return MESSAGE_TYPES[message.type].early and len(message.envelope.yaml) <= EARLY_LENGTH
 
     def _took(self, message: Message, members: Mapping[str, Message]) -> None:
         body = message.body
@@ -404,6 +392,7 @@ class Member(Machine):
         TrainingStopped: _stopped,
         Restarted: _restarted,
     }
+    roles: ClassVar = Role.NODE | Role.MEMBER | Role.COMMITTEE
     table: ClassVar = {
         Phase.PREPARING: Rule(forming.prepare, forming.preparing_limit, forming.give_up),
         Phase.ANSWERED: Rule(forming.answer, forming.answered_limit, forming.give_up),

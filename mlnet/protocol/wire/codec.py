@@ -1,12 +1,11 @@
 """Messages to envelope strings and back.
 
-The string is one mapping: ``v``, ``type``, ``task``, ``attempt``, ``from``, ``sent``, ``body``; a type in
-:data:`~mlnet.protocol.wire.messages.WITHOUT_TASK` has neither ``task`` nor ``attempt``. What is written is
-JSON on one line that every YAML parser reads alike, which makes it the signing input as it stands. What is
-read may be any YAML
-within the limits below:
+The string is one mapping: ``v``, ``type``, ``task``, ``attempt``, ``from``, ``sent``, ``body``. NEW_ML_TASK
+and PEERS have neither ``task`` nor ``attempt``. What is written is JSON on one line that every YAML parser
+reads alike, which makes it the signing input as it stands. What is read may be any YAML within the limits
+below:
 
-- a UTF-8 form of at most :func:`max_bytes`, by type;
+- a UTF-8 form of at most the bytes that :data:`~mlnet.protocol.wire.messages.MESSAGE_TYPES` allows the type;
 - :data:`MAX_DEPTH` levels, :data:`MAX_ITEMS` keys and values, keys of
   :data:`~mlnet.util.yaml12.MAX_KEY_BYTES`;
 - integers of 63 bits, and decimals of at most six places and :data:`MAX_DECIMAL` in magnitude; no null;
@@ -28,11 +27,9 @@ from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.wire import fast_codec
 from mlnet.protocol.wire.fast_codec import Attempt, Sent
-from mlnet.protocol.wire.messages import BODIES, WITHOUT_TASK, Body, Digest, Message, PeerId
+from mlnet.protocol.wire.messages import MAX_BYTES, MESSAGE_TYPES, VERSION, Body, Digest, Message, PeerId
 from mlnet.util import yaml12
 
-MAX_BYTES = 1_048_576
-"""No envelope string is larger, whatever its type."""
 MAX_DEPTH = 8
 MAX_ITEMS = 8192
 """More than a member list of 1,024 nodes has; it bounds the work that a hostile text can make."""
@@ -40,16 +37,6 @@ PLACES = 6
 MAX_DECIMAL = 1e12
 MAX_INTEGER = 2**63 - 1
 
-_DEFAULT_BYTES = 131_072
-_BYTES = {
-    # A definition of 64 KiB doubles when each character needs an escape.
-    "NEW_ML_TASK": 196_608,
-    # 64 of these, each with an escape for every character, fit into one of the two below.
-    "INIT_CLUSTER": 7168,
-    "HASH_VOTES": 7168,
-    "CLUSTER_MEMBERS": MAX_BYTES,
-    "DATASET_SELECTION": MAX_BYTES,
-}
 _MAX_REASON = 300
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -85,11 +72,6 @@ class _Malformed(ValueError):
     """Why a mapping is no message; becomes the local or the remote error."""
 
 
-def max_bytes(kind: str) -> int:
-    """The largest string of a message type, in bytes of UTF-8."""
-    return _BYTES.get(kind, _DEFAULT_BYTES)
-
-
 def encode(
     kind: str, *, sender: str, sent: int, body: Body | dict[str, Any], task: str = "", attempt: int = 0
 ) -> str:
@@ -107,13 +89,16 @@ def encode(
         LocalProtocolError: the result is nothing that :func:`decode` would accept.
     """
     short = fast_codec.write(kind, sender=sender, sent=sent, body=body, task=task, attempt=attempt)
-    if short is not None and len(short) <= max_bytes(kind):
+    if short is not None and len(short) <= MESSAGE_TYPES[kind].max_bytes:
         return short
     try:
-        mapping: dict[str, Any] = {"v": 1, "type": kind}
-        if kind not in WITHOUT_TASK:
+        row = MESSAGE_TYPES.get(kind)
+        if row is None:
+            raise _Malformed("unknown type")
+        mapping: dict[str, Any] = {"v": VERSION, "type": kind}
+        if row.has_task:
             mapping |= {"task": task, "attempt": attempt}
-        mapping |= {"from": sender, "sent": sent, "body": _plain_body(kind, body)}
+        mapping |= {"from": sender, "sent": sent, "body": _plain_body(row.body, body)}
         _check_values(mapping)
         _check_header(mapping)
         text = _write(_spelled(mapping))
@@ -130,8 +115,8 @@ def decode(text: str) -> tuple[Header, Body]:
         RemoteProtocolError: it is not a message within the limits.
     """
     short = fast_codec.read(text)
-    if short is not None and len(text) <= max_bytes(short.type):
-        if short.type in WITHOUT_TASK:
+    if short is not None and len(text) <= MESSAGE_TYPES[short.type].max_bytes:
+        if not MESSAGE_TYPES[short.type].has_task:
             return Header(short.type, short.sender, short.sent), short.body
         return Header(short.type, short.sender, short.sent, short.task, short.attempt), short.body
     try:
@@ -141,7 +126,7 @@ def decode(text: str) -> tuple[Header, Body]:
         header = Header(mapping.type, mapping.sender, mapping.sent)
         if isinstance(mapping, _TaskMapping):
             header = msgspec.structs.replace(header, task=mapping.task, attempt=mapping.attempt)
-        return header, _convert(mapping.body, BODIES[header.type])
+        return header, _convert(mapping.body, MESSAGE_TYPES[header.type].body)
     except _Malformed as error:
         raise RemoteProtocolError(_printable(str(error))) from None
 
@@ -159,11 +144,8 @@ def message(envelope: Envelope) -> Message:
     return Message(header.type, task, header.attempt, header.sender, header.sent, body, envelope)
 
 
-def _plain_body(kind: str, body: Body | dict[str, Any]) -> Any:
+def _plain_body(expected: type[Body], body: Body | dict[str, Any]) -> Any:
     """The body as plain values, its optional keys left out, the keys of its mappings in order."""
-    expected = BODIES.get(kind)
-    if expected is None:
-        raise _Malformed("unknown type")
     if isinstance(body, dict):
         body = _convert(body, expected)
     elif type(body) is not expected:
@@ -197,8 +179,9 @@ def _size(text: str) -> int:
 
 
 def _check_size(kind: str, size: int) -> None:
-    if size > max_bytes(kind):
-        raise _Malformed(f"a {kind} of {size} bytes is longer than {max_bytes(kind)} bytes")
+    most = MESSAGE_TYPES[kind].max_bytes
+    if size > most:
+        raise _Malformed(f"a {kind} of {size} bytes is longer than {most} bytes")
 
 
 def _read(text: str) -> dict[str, Any]:
@@ -296,9 +279,9 @@ def _check_scalar(value: Any) -> None:
 
 def _check_header(mapping: dict[str, Any]) -> _Mapping:
     kind = mapping.get("type")
-    if not isinstance(kind, str) or kind not in BODIES:
+    if not isinstance(kind, str) or kind not in MESSAGE_TYPES:
         raise _Malformed(f"unknown type {kind!r:.60}")
-    return _convert(mapping, _Mapping if kind in WITHOUT_TASK else _TaskMapping)
+    return _convert(mapping, _TaskMapping if MESSAGE_TYPES[kind].has_task else _Mapping)
 
 
 def _convert(value: Any, struct: type[_Struct]) -> _Struct:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, inspect
 
-from mlnet.protocol.wire.messages import BODIES, MAX_ATTEMPTS, WITHOUT_TASK, Body, Digest, PeerId
+from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MESSAGE_TYPES, VERSION, Digest, MessageType, PeerId
 
 MOST = 8192
 """Characters of the longest string that goes this way. A key or value takes two at least, so not even half of
@@ -27,8 +27,8 @@ Sent = Annotated[int, Meta(ge=0, le=2**53)]
 Attempt = Annotated[int, Meta(ge=0, le=MAX_ATTEMPTS)]
 Text = Annotated[str, Meta(max_length=64)]
 
-_START = '{"v":1,"type":"'
-_LONGEST_NAME = max(map(len, BODIES))
+_START = f'{{"v":{VERSION},"type":"'
+_LONGEST_NAME = max(map(len, MESSAGE_TYPES))
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -55,11 +55,11 @@ def read(text: str) -> Any:
 def write(kind: str, *, sender: str, sent: int, body: Any, task: str, attempt: int) -> str | None:
     """The string of a message, if :func:`read` reads it, else None."""
     form = _FORMS.get(kind)
-    if form is None or type(body) is not BODIES[kind]:
+    if form is None or type(body) is not MESSAGE_TYPES[kind].body:
         return None
-    place = () if kind in WITHOUT_TASK else (task, attempt)
+    place = (task, attempt) if MESSAGE_TYPES[kind].has_task else ()
     try:
-        data = _ENCODER.encode(form.struct(1, kind, *place, sender, sent, body))
+        data = _ENCODER.encode(form.struct(VERSION, kind, *place, sender, sent, body))
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     if len(data) > MOST or not data.isascii() or b"\x7f" in data or _mapping(form, data) is None:
@@ -75,7 +75,7 @@ def _mapping(form: _Form, data: bytes) -> Any:
         return None
     if _ENCODER.encode(mapping) != data or not _is_peer(mapping.sender):
         return None
-    return mapping if mapping.type in WITHOUT_TASK or _is_task(mapping.task) else None
+    return mapping if not MESSAGE_TYPES[mapping.type].has_task or _is_task(mapping.task) else None
 
 
 def _fits(text: str, pattern: Any) -> bool:
@@ -97,17 +97,17 @@ def _is_task(text: str) -> bool:
     return _fits(text, Digest)
 
 
-def _form(kind: str, body: type[Body]) -> _Form:
-    place = [] if kind in WITHOUT_TASK else [("task", Text), ("attempt", Attempt)]
+def _form(row: MessageType) -> _Form:
+    place = [("task", Text), ("attempt", Attempt)] if row.has_task else []
     struct = msgspec.defstruct(
-        kind,
+        row.name,
         [
-            ("v", Literal[1]),
-            ("type", Literal[kind]),
+            ("v", Literal[VERSION]),
+            ("type", Literal[row.name]),
             *place,
             ("sender", Text),
             ("sent", Sent),
-            ("body", body),
+            ("body", row.body),
         ],
         rename={"sender": "from"},
         frozen=True,
@@ -136,7 +136,7 @@ def _depth(info: inspect.Type) -> int:
 
 
 _FORMS = {
-    kind: _form(kind, body)
-    for kind, body in BODIES.items()
-    if 1 + _depth(inspect.type_info(body)) <= MAX_DEPTH
+    row.name: _form(row)
+    for row in MESSAGE_TYPES.values()
+    if 1 + _depth(inspect.type_info(row.body)) <= MAX_DEPTH
 }
