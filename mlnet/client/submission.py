@@ -57,7 +57,7 @@ from mlnet.protocol.events import (
     TimerFired,
     TrainingProgressed,
 )
-from mlnet.protocol.phases import Stage
+from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
 from mlnet.training.ipc import Scored
 from mlnet.training.process import Trainer
@@ -121,12 +121,12 @@ class Submission:
     @property
     def gathering(self) -> bool:
         """Whether nodes may still answer."""
-        return self.machine.phase is Stage.GATHERING
+        return self.machine.phase is ClientPhase.GATHERING
 
     @property
     def training(self) -> bool:
         """Whether the nodes are at work, so that giving up now would waste it."""
-        return self.machine.phase in (Stage.TRAINING, Stage.SCORING, Stage.REWARDS)
+        return self.machine.phase in (ClientPhase.TRAINING, ClientPhase.SCORING, ClientPhase.REWARDS)
 
     @property
     def resume_command(self) -> str:

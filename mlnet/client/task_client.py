@@ -25,8 +25,9 @@ from mlnet.driver.messenger import Wire, WireHandlers
 from mlnet.driver.options import ClientOptions
 from mlnet.driver.peer_clocks import TOLERANCE_MS
 from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
-from mlnet.protocol.client.machine import Client, Dataset
+from mlnet.protocol.client.machine import Client
 from mlnet.protocol.client.rivals import Rivals
+from mlnet.protocol.client.state import Dataset
 from mlnet.protocol.decisions.answering import estimate
 from mlnet.protocol.wire.messages import Message, NewMlTask, SegmentInfo
 from mlnet.task import definition as task_definition

@@ -1,4 +1,4 @@
-"""What the two state machines have in common: phases in a table, words said once, deadlines, contradictions.
+"""What the two state machines have in common: one class a phase, words said once, deadlines.
 
 A machine does no I/O and knows no clock: ``step(event, now)`` returns commands. A phase's work looks at the
 evidence, says what is due, and either names what the machine waits for and from whom, or the phase that
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ from mlnet.protocol.wire.messages import (
 from mlnet.task.definition import TaskDefinition
 
 DEADLINE = "deadline"
+"""Name of the one timer that a machine has: the deadline of its phase."""
+Party = TypeVar("Party")
 
 
 class Seal(Protocol):
@@ -65,18 +67,38 @@ class Wait(NamedTuple):
         return f"{self.what} from {', '.join(self.whom)}" if self.whom else self.what
 
 
-class Rule(NamedTuple):
-    """A row of a transition table.
+class Phase(ABC, Generic[Party]):
+    """One phase of a party to a task. It has no state of its own: what is known is the party's.
 
-    Attributes:
-        work: says what is due; names what is missing, or the phase that follows.
-        limit: how long the phase may take, ms; None for a phase that ends the machine.
-        late: what is done when it takes longer.
+    The annotations of :meth:`work` and :meth:`late` name the phases that may follow. mypy holds the code to
+    them, and a test holds the table in the party's documentation to them.
     """
 
-    work: Callable[[Any], Wait | Enum]
-    limit: Callable[[Any], int] | None
-    late: Callable[[Any], Enum | None]
+    @abstractmethod
+    def work(self, party: Party, /) -> Wait | Enum:
+        """Say what is due.
+
+        Called after each event, so that whatever is done once asks :meth:`Machine.once` or is a word, which
+        :meth:`Machine.say` says once.
+
+        Returns:
+            What is missing, and of whom; or the phase that follows.
+        """
+
+    @abstractmethod
+    def limit(self, party: Party, /) -> int:
+        """How long the phase may take, ms, from when it is entered.
+
+        Its docstring names the deadlines that it adds up; the table of transitions quotes it.
+        """
+
+    @abstractmethod
+    def late(self, party: Party, /) -> Enum | None:
+        """Do what is to be done when it takes longer.
+
+        Returns:
+            The phase that follows; None when the party has given itself more time.
+        """
 
 
 class Machine(ABC):
@@ -90,7 +112,7 @@ class Machine(ABC):
     """
 
     roles: ClassVar[Role]
-    table: ClassVar[Mapping[Any, Rule]]
+    phases: ClassVar[Mapping[Any, Phase[Any]]]
     handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
 
     def __init__(
@@ -117,7 +139,7 @@ class Machine(ABC):
     @property
     def ended(self) -> bool:
         """Whether the machine has nothing left to wait for."""
-        return self.table[self.phase].limit is None
+        return self.phase not in self.phases
 
     def step(self, event: Event, now: int) -> list[Command]:
         """Take in an event at a time (ms) and return what is to be done, in order.
@@ -141,8 +163,7 @@ class Machine(ABC):
         out, self._out = self._out, []
         return out
 
-    # ----------------------------------------------------------------------------------------------- for the
-    # phases
+    # ------------------------------------------------------------------------------------------ for phases
 
     def say(
         self,
@@ -209,17 +230,15 @@ class Machine(ABC):
     def enter(self, phase: Enum) -> None:
         """Move to a phase and set its deadline."""
         self.phase = phase
-        limit = self.table[phase].limit
-        if limit is not None:
-            self.extend(limit(self))
+        if not self.ended:
+            self.extend(self.phases[phase].limit(self))
 
     def extend(self, milliseconds: int) -> None:
         """Set the deadline so far from now."""
         self.deadline = self.now + milliseconds
         self._out.append(SetTimer(DEADLINE, self.deadline))
 
-    # --------------------------------------------------------------------------------------------------
-    # inside
+    # ---------------------------------------------------------------------------------------------- inside
 
     def _concerns(self, message: Message) -> bool:
         """Whether a message is for a party of this role, by the table of messages.
@@ -240,16 +259,15 @@ class Machine(ABC):
 
     def _advance(self) -> None:
         while not self.ended:
-            outcome = self.table[self.phase].work(self)
+            outcome = self.phases[self.phase].work(self)
             if isinstance(outcome, Wait):
                 self.waiting = outcome
                 return
             self.enter(outcome)
-        self.table[self.phase].work(self)
 
     def _fire(self, name: str) -> None:
         if name != DEADLINE or self.ended or self.now < self.deadline:
             return
-        after = self.table[self.phase].late(self)
+        after = self.phases[self.phase].late(self)
         if after is not None:
             self.enter(after)

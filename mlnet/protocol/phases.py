@@ -1,11 +1,15 @@
-"""Where a party is in a task."""
+"""Where a party is in a task: the names of the phases.
+
+What is due in a phase, how long it may take and what follows is one class each, in the ``forming`` and
+``training`` of :mod:`mlnet.protocol.client` and :mod:`mlnet.protocol.member`.
+"""
 
 from __future__ import annotations
 
 from enum import Enum
 
 
-class Phase(Enum):
+class MemberPhase(Enum):
     """Of a node in a task; :mod:`mlnet.protocol.member.machine` has the transitions."""
 
     PREPARING = "preparing"
@@ -24,13 +28,20 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-UNBOUND = frozenset(
-    {Phase.ANSWERED, Phase.VOTING, Phase.MEASURING, Phase.REPLICATING, Phase.READY, Phase.FOLLOWING}
+MEMBER_UNBOUND = frozenset(
+    {
+        MemberPhase.ANSWERED,
+        MemberPhase.VOTING,
+        MemberPhase.MEASURING,
+        MemberPhase.REPLICATING,
+        MemberPhase.READY,
+        MemberPhase.FOLLOWING,
+    }
 )
 """Phases in which the client may name the members anew."""
 
 
-class Stage(Enum):
+class ClientPhase(Enum):
     """Of a client in its task; :mod:`mlnet.protocol.client.machine` has the transitions."""
 
     GATHERING = "gathering"
@@ -46,5 +57,5 @@ class Stage(Enum):
     ENDED = "ended"
 
 
-UNBOUND_STAGES = frozenset({Stage.VOTING, Stage.MEASURING, Stage.READY})
-"""Stages that a new attempt may follow."""
+CLIENT_UNBOUND = frozenset({ClientPhase.VOTING, ClientPhase.MEASURING, ClientPhase.READY})
+"""Phases that a new attempt may follow."""

@@ -14,7 +14,7 @@ from mlnet.protocol.commands import ServeStore
 from mlnet.protocol.events import Event, Received
 from mlnet.protocol.machine import Machine, Seal
 from mlnet.protocol.node import Node, Step
-from mlnet.protocol.phases import Stage
+from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
 
 EPOCH_MS = 1_700_000_000_000
@@ -135,7 +135,7 @@ class Party:
     def open_tasks(self, now: int) -> list[Message]:
         """Announcements that a newcomer may still answer, at a time of the world (us)."""
         if isinstance(self.machine, Client):
-            open_ = self.machine.phase is Stage.GATHERING and self.machine.deadline > 0
+            open_ = self.machine.phase is ClientPhase.GATHERING and self.machine.deadline > 0
             return [self.machine.announcement] if open_ else []
         return self.machine.open_tasks(self.clock.read(now))
 

@@ -11,7 +11,8 @@ from random import Random
 from typing import Any
 
 from mlnet.driver.peer_clocks import TOLERANCE_MS, PeerClocks
-from mlnet.protocol.client.machine import Client, Dataset
+from mlnet.protocol.client.machine import Client
+from mlnet.protocol.client.state import Dataset
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.answering import estimate
 from mlnet.protocol.node import Node, Terms

@@ -22,7 +22,7 @@ from mlnet.protocol.commands import (
 )
 from mlnet.protocol.events import Event, OthersWait, Received, Restarted, TimerFired
 from mlnet.protocol.node import Node, Step
-from mlnet.protocol.phases import Stage
+from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
 from mlnet.simulation.effects import Effects
 from mlnet.simulation.mint import Mint
@@ -255,7 +255,7 @@ class World:
     def _share(self, party: Party) -> None:
         """As the driver of a client does: its machine learns how many others gather nodes."""
         client = party.machine
-        if not party.up or not isinstance(client, Client) or client.phase is not Stage.GATHERING:
+        if not party.up or not isinstance(client, Client) or client.phase is not ClientPhase.GATHERING:
             return
         others = party.rivals.count(party.clock.read(self.now))
         if client.deadline and others != client.others:

@@ -20,8 +20,8 @@ from mlnet.protocol import commands, evidence, machine, node
 from mlnet.protocol.client import forming, training
 from mlnet.protocol.client import machine as client
 from mlnet.protocol.decisions import cluster, committee, rewards, segment_order
-from mlnet.protocol.member import forming as formation
 from mlnet.protocol.member import machine as member
+from mlnet.protocol.member import state
 from mlnet.protocol.member import training as trainingphase
 from mlnet.simulation import effects
 from mlnet.simulation.scenario import Run, Scenario
@@ -46,7 +46,7 @@ def getter(attribute: object) -> Callable[..., Any]:
 
 PLANTS: dict[str, Plant] = {
     "a majority that half is enough for (order)": Plant(
-        training.agree, "2 * len(agreeing) <= len", "2 * len(agreeing) < len", "loss"
+        training.Order.work, "2 * len(agreeing) <= len", "2 * len(agreeing) < len", "loss"
     ),
     "a majority that half is enough for (rewards)": Plant(
         rewards.settled, "2 * agreeing > len", "2 * agreeing >= len", "hostile:result"
@@ -58,17 +58,17 @@ PLANTS: dict[str, Plant] = {
         machine.Machine.extend, "SetTimer(DEADLINE,", 'SetTimer("forgotten",', "calm"
     ),
     "a deadline that passes without effect": Plant(
-        formation.give_up, "return member.withdraw", "return None and member.withdraw", "crashes"
+        state.MemberState.give_up, "return self.withdraw", "return None and self.withdraw", "crashes"
     ),
     "the stall of training goes unnoticed": Plant(
-        trainingphase.stalled,
+        trainingphase.Training.late,
         'member.failure = f"training made',
         'return None; member.failure = f"training made',
         "effects",
     ),
     "a hash that is not checked": Plant(effects.verified, "content == digest", "True", "effects"),
     "segments outside the voted order": Plant(
-        trainingphase.links, "if member.seated and any(", "if member.failure and any(", "hostile-client"
+        trainingphase.Links.work, "if member.seated and any(", "if member.failure and any(", "hostile-client"
     ),
     "a ballot that need not open": Plant(
         segment_order.opens,
@@ -110,7 +110,7 @@ PLANTS: dict[str, Plant] = {
         "hostile:usurp",
     ),
     "a result goes to those who do not read it": Plant(
-        trainingphase.complete, "member.say(body, [", "member.say(body, [*member.others, ", "calm"
+        trainingphase.Completed.work, "member.say(body, [", "member.say(body, [*member.others, ", "calm"
     ),
     "contradictions do not void": Plant(
         evidence.Evidence.add,
@@ -119,7 +119,7 @@ PLANTS: dict[str, Plant] = {
         "hostile:equivocate",
     ),
     "a restarted client binds anew": Plant(
-        client.Client._restarted, "training.resume(self)", "self.name_members()", "crashes"
+        client.Client._restarted, "training.resume(self)", "choosing.name_members(self)", "crashes"
     ),
 }
 

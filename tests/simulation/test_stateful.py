@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.events import CancelRequested, StopWaiting
-from mlnet.protocol.phases import Stage
+from mlnet.protocol.phases import ClientPhase
 from mlnet.simulation.hostile import KINDS, turn
 from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import Party
@@ -90,7 +90,7 @@ class Cluster(RuleBasedStateMachine):
     @rule()
     def the_user_ends_the_waiting(self) -> None:
         party, client = self.client()
-        if client.phase is Stage.GATHERING and client.deadline:
+        if client.phase is ClientPhase.GATHERING and client.deadline:
             self.world.give(party, client.task, StopWaiting())
 
     @rule()

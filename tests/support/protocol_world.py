@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from mlnet.identity.keys import Identity
-from mlnet.protocol.client.machine import Client, Dataset
+from mlnet.protocol.client.machine import Client
+from mlnet.protocol.client.state import Dataset
 from mlnet.protocol.commands import (
     CancelTimer,
     Command,

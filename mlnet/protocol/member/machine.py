@@ -2,11 +2,25 @@
 
 ::
 
-    PREPARING -> ANSWERED -> VOTING -> MEASURING -> REPLICATING -> READY -> BALLOTS -> LINKS -> TRAINING
-                    ^           \\-> FOLLOWING ---------------------------------------/        |
-                    \\ any of these: CLUSTER_MEMBERS of a new attempt                          v
-                                                        FAILING <- TRAINING -> COMPLETED -> OFFERING
-                                                           \\---------------> ENDED <--------/
+    phase        leads to                   may take                                           at its deadline
+    PREPARING    ANSWERED                   waiting period                                     ENDED
+    ANSWERED     -                          waiting period + members                           ENDED
+    VOTING       MEASURING, FOLLOWING       8 x cycle + grace                                  ENDED
+    MEASURING    REPLICATING                pings + grace                                      ENDED
+    REPLICATING  READY                      ready + grace                                      ENDED
+    READY        BALLOTS, ENDED             dataset                                            ENDED
+    FOLLOWING    LINKS                      pings + ready + dataset + 2 x ballots + links      ENDED
+    BALLOTS      LINKS, ENDED               2 x ballots + grace                                ENDED
+    LINKS        TRAINING, BALLOTS, ENDED   links + ballots                                    ENDED
+    TRAINING     COMPLETED, FAILING         fetch + load + rendezvous + step                   FAILING
+    FAILING      -                          grace                                              ENDED
+    COMPLETED    ENDED                      completion + fetch + rewards + grace               OFFERING
+    OFFERING     ENDED                      offer                                              ENDED
+
+In every phase from ANSWERED to FOLLOWING a CLUSTER_MEMBERS of a new attempt leads to VOTING, or to ENDED for
+a node that it does not name. CANCEL_TASK, and TASK_FAILED of the client or of more than half of the bound
+committee, lead to ENDED. So does a restart of the process, except that COMPLETED leads to OFFERING, where a
+node stays. The deadlines are those of :class:`~mlnet.protocol.deadlines.Deadlines`.
 """
 
 from __future__ import annotations
@@ -17,16 +31,12 @@ from typing import ClassVar, NamedTuple
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol.commands import (
     Command,
-    End,
     Introduce,
-    Plan,
     PrepareRedis,
     Publish,
     Send,
     SetTimer,
-    State,
 )
-from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.decisions.committee import nodes
 from mlnet.protocol.events import (
@@ -39,24 +49,22 @@ from mlnet.protocol.events import (
     TrainingStopped,
 )
 from mlnet.protocol.evidence import PER_SENDER, Verdict
-from mlnet.protocol.machine import DEADLINE, Machine, Rule, Seal
+from mlnet.protocol.machine import DEADLINE
 from mlnet.protocol.member import forming, training
-from mlnet.protocol.phases import UNBOUND, Phase
+from mlnet.protocol.member.state import MemberState
+from mlnet.protocol.phases import MEMBER_UNBOUND, MemberPhase
 from mlnet.protocol.wire.messages import (
     MAX_ATTEMPTS,
     MAX_REASON,
     MESSAGE_TYPES,
     ClusterMembers,
-    ClusterReady,
     DatasetSelection,
     InitCluster,
     Message,
     NewMlTask,
-    Resources,
     Role,
     TaskFailed,
 )
-from mlnet.task.definition import TaskDefinition
 
 EARLY_LENGTH = 8192
 EARLY_MESSAGES = 12
@@ -78,100 +86,28 @@ class Occupied(NamedTuple):
     stage: str = ""
 
 
-class Member(Machine):
-    """One node in one task. The first event must be the NEW_ML_TASK.
-
-    Attributes:
-        cluster: the current attempt; None before the client has named members.
-        redis: what became of this node's Redis server.
-        bound: digest of the decision that the client bound the task to; empty before.
-        selection: the client's DATASET_SELECTION, when this node sits on the committee.
-        order: the voted order, when it does.
-        paid: the committee members whose ballots count.
-        round: of the ballots that gave the order.
-        plan: what is trained.
-        result: what this node's trainer has made.
-        failure: why the task failed, once it has.
-        pace: when training began, the first step that was seen then, the last one, and all steps.
-    """
-
-    def __init__(
-        self,
-        seal: Seal,
-        task: Message,
-        definition: TaskDefinition,
-        deadlines: Deadlines,
-        resources: Resources,
-    ) -> None:
-        super().__init__(seal, task, definition, deadlines, Phase.PREPARING)
-        self.resources = resources
-        self.cluster: Cluster | None = None
-        self.redis: RedisPrepared | None = None
-        self.pings: dict[str, tuple[int, ...]] | None = None
-        self.replicated: Replicated | None = None
-        self.followed: ClusterReady | None = None
-        self.bound = ""
-        self.selection: DatasetSelection | None = None
-        self.order: tuple[str, ...] = ()
-        self.paid: tuple[str, ...] = ()
-        self.round = 0
-        self.plan: Plan | None = None
-        self.result: TrainingFinished | None = None
-        self.failure = ""
-        self.pace = (0, 0, 0, 0)
+class Member(MemberState):
+    """One node in one task. The first event must be the NEW_ML_TASK."""
 
     @property
     def idle(self) -> bool:
         """Whether this node is free for another task."""
-        return self.phase in (Phase.OFFERING, Phase.ENDED)
+        return self.phase in (MemberPhase.OFFERING, MemberPhase.ENDED)
 
     def occupied(self, now: int) -> Occupied:
         """For how long from now on this task takes a place."""
         began, first, step, steps = self.pace
-        if self.phase is Phase.TRAINING and step > first:
+        if self.phase is MemberPhase.TRAINING and step > first:
             return Occupied(max(1, (steps - step) * (self.now - began) // (step - first) - (now - self.now)))
         if self.cluster is None:
             return Occupied(max(1, self.deadline - now), True, ", which still gathers nodes")
-        forms = self.phase in UNBOUND or self.phase in (Phase.BALLOTS, Phase.LINKS)
+        forms = self.phase in MEMBER_UNBOUND or self.phase in (MemberPhase.BALLOTS, MemberPhase.LINKS)
         return Occupied(stage=", which is about to train" if forms else "")
-
-    @property
-    def attempted(self) -> Cluster:
-        """The current attempt."""
-        assert self.cluster is not None
-        return self.cluster
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The other members."""
-        return tuple(peer for peer in self.attempted.members if peer != self.me)
-
-    @property
-    def committee(self) -> tuple[str, ...]:
-        """The seated members; empty while the vote is on."""
-        return self.attempted.poll().committee
-
-    @property
-    def seated(self) -> bool:
-        """Whether this node sits on the committee."""
-        return self.me in self.committee
-
-    def finish(self, state: State, reason: str = "", code: str = "") -> Phase:
-        """End this node's part; returns the phase to enter."""
-        if self.once("end"):
-            self.emit(End(state, reason, code))
-        return Phase.ENDED
-
-    def withdraw(self, reason: str, code: str = "TaskFailed", sent: int | None = None) -> Phase:
-        """Tell the client, and who else may wait for this node, that it is out."""
-        to = (self.client, *(self.others if self.cluster else ()))
-        self.say(TaskFailed(reason, code), to, until=self.now + self.deadlines.grace, sent=sent)
-        return self.finish("failed", reason, code)
 
     @property
     def result_said(self) -> bool:
         """Whether the client has this node's result."""
-        return self.phase in (Phase.COMPLETED, Phase.OFFERING)
+        return self.phase in (MemberPhase.COMPLETED, MemberPhase.OFFERING)
 
     def speaks_anew(self, *commands: Command) -> bool:
         """Whether commands give away something that was signed in the last step."""
@@ -204,18 +140,13 @@ class Member(Machine):
             TaskFailed(reason[:MAX_REASON], "NodeLost"),
             task=self.task,
             attempt=self.attempt,
-            sent=self._created,
+            sent=self.created,
         )
         others = self.others if self.cluster else ()
-        unheard = self.phase is Phase.PREPARING  # so are all the nodes whose disk is full, a storm of them
+        # Nobody waits yet for one that has not answered, and all nodes whose disk is full would be a storm.
+        unheard = self.phase is MemberPhase.PREPARING
         until = self.now + self.deadlines.grace
         return [Send((self.client, *others), note, until, via=others, neighbours_only=unheard)]
-
-    @property
-    def _created(self) -> int:
-        body = self.announcement.body
-        assert isinstance(body, NewMlTask)
-        return body.created
 
     # ---------------------------------------------------------------------------------------------- messages
 
@@ -225,9 +156,9 @@ class Member(Machine):
         if not self._concerns(message):
             return
         if isinstance(body, NewMlTask):
-            if self.phase is Phase.PREPARING and self.once("announced"):
+            if self.phase is MemberPhase.PREPARING and self.once("announced"):
                 self.heard = True
-                self.enter(Phase.PREPARING)
+                self.enter(MemberPhase.PREPARING)
                 self.emit(Introduce({self.client: body.addresses}), PrepareRedis())
             return
         if self.ended:
@@ -253,10 +184,10 @@ class Member(Machine):
         """The waiting period is over: who has not answered is not needed, the others will soon know."""
         if body.members:
             raise RemoteProtocolError("CLUSTER_MEMBERS of attempt 0 must name no members")
-        if self.phase is Phase.PREPARING:
+        if self.phase is MemberPhase.PREPARING:
             self.heard = True
             self.enter(self.finish("released", "the client has enough nodes"))
-        elif self.phase is Phase.ANSWERED and self.once("closed"):
+        elif self.phase is MemberPhase.ANSWERED and self.once("closed"):
             self.heard = True
             self.extend(min(self.deadline - self.now, self.deadlines.members))
 
@@ -272,7 +203,7 @@ class Member(Machine):
     def _took(self, message: Message, members: Mapping[str, Message]) -> None:
         body = message.body
         if isinstance(body, ClusterMembers):
-            if message.attempt > self.attempt and self.phase in UNBOUND:
+            if message.attempt > self.attempt and self.phase in MEMBER_UNBOUND:
                 self._join(message, members)
         elif message.type == "CANCEL_TASK":
             self.enter(self.finish("cancelled", getattr(body, "reason", ""), "TaskCancelled"))
@@ -312,7 +243,7 @@ class Member(Machine):
         self.pings = self.replicated = self.followed = None
         self.report("members", attempt=self.attempt, members=self.cluster.members)
         self.emit(Introduce({peer: self.cluster.init(peer).addresses for peer in self.others}))
-        self.enter(Phase.VOTING)
+        self.enter(MemberPhase.VOTING)
 
     def _heard_failure(self, message: Message, body: TaskFailed) -> None:
         if message.sender == self.client:
@@ -327,7 +258,7 @@ class Member(Machine):
                 self.say(body, [self.client], until=self.now + self.deadlines.grace, via=self.others)
                 self.enter(self.finish("failed", body.reason, body.code))
                 return
-        if self.phase is Phase.TRAINING:
+        if self.phase is MemberPhase.TRAINING:
             # Without one of them the trainers never meet, and whoever says nothing is taken for lost.
             self.failure = self.failure or f"{message.sender} gave up: {body.reason}"
 
@@ -355,18 +286,18 @@ class Member(Machine):
         self.replicated = event
 
     def _progressed(self, event: TrainingProgressed) -> None:
-        if self.phase is Phase.TRAINING:
+        if self.phase is MemberPhase.TRAINING:
             if event.step:
                 began, first = self.pace[:2] if self.pace[3] else (self.now, event.step)
                 self.pace = (began, first, event.step, event.steps)
             self.extend(max(self.deadline - self.now, self.deadlines.step))
 
     def _finished(self, event: TrainingFinished) -> None:
-        if self.phase is Phase.TRAINING:
+        if self.phase is MemberPhase.TRAINING:
             self.result = event
 
     def _stopped(self, event: TrainingStopped) -> None:
-        if self.phase is Phase.TRAINING:
+        if self.phase is MemberPhase.TRAINING:
             self.failure = event.reason
 
     def _restarted(self, event: Restarted) -> None:
@@ -374,14 +305,14 @@ class Member(Machine):
         body = self.announcement.body
         assert isinstance(body, NewMlTask)
         self.emit(Introduce({self.client: body.addresses}))
-        if self.phase is Phase.COMPLETED:
+        if self.phase is MemberPhase.COMPLETED:
             self.enter(training.claim(self))
-        elif self.phase is Phase.OFFERING:
+        elif self.phase is MemberPhase.OFFERING:
             training.claim(self)  # once more: the receipt may have found no room on the disk
             self.emit(SetTimer(DEADLINE, self.deadline))
         else:
             # A process whose disk failed may have said so before; dated alike it is the same string.
-            self.enter(self.withdraw(event.reason[:1000], "NodeLost", self._created))
+            self.enter(self.withdraw(event.reason[:1000], "NodeLost", self.created))
 
     handlers: ClassVar = {
         RedisPrepared: _prepared,
@@ -393,19 +324,18 @@ class Member(Machine):
         Restarted: _restarted,
     }
     roles: ClassVar = Role.NODE | Role.MEMBER | Role.COMMITTEE
-    table: ClassVar = {
-        Phase.PREPARING: Rule(forming.prepare, forming.preparing_limit, forming.give_up),
-        Phase.ANSWERED: Rule(forming.answer, forming.answered_limit, forming.give_up),
-        Phase.VOTING: Rule(forming.vote, forming.voting_limit, forming.give_up),
-        Phase.MEASURING: Rule(forming.measure, forming.measuring_limit, forming.give_up),
-        Phase.REPLICATING: Rule(forming.replicate, forming.ready_limit, forming.give_up),
-        Phase.READY: Rule(forming.ready, forming.dataset_limit, forming.give_up),
-        Phase.FOLLOWING: Rule(forming.follow, forming.following_limit, forming.give_up),
-        Phase.BALLOTS: Rule(training.ballots, training.ballots_limit, forming.give_up),
-        Phase.LINKS: Rule(training.links, training.links_limit, forming.give_up),
-        Phase.TRAINING: Rule(training.train, training.training_limit, training.stalled),
-        Phase.FAILING: Rule(training.fail, training.failing_limit, training.failed),
-        Phase.COMPLETED: Rule(training.complete, training.completed_limit, training.claim),
-        Phase.OFFERING: Rule(training.await_client, training.offer_limit, training.forgotten),
-        Phase.ENDED: Rule(forming.rest, None, forming.rest),
+    phases: ClassVar = {
+        MemberPhase.PREPARING: forming.Preparing(),
+        MemberPhase.ANSWERED: forming.Answered(),
+        MemberPhase.VOTING: forming.Voting(),
+        MemberPhase.MEASURING: forming.Measuring(),
+        MemberPhase.REPLICATING: forming.Replicating(),
+        MemberPhase.READY: forming.Ready(),
+        MemberPhase.FOLLOWING: forming.Following(),
+        MemberPhase.BALLOTS: training.Ballots(),
+        MemberPhase.LINKS: training.Links(),
+        MemberPhase.TRAINING: training.Training(),
+        MemberPhase.FAILING: training.Failing(),
+        MemberPhase.COMPLETED: training.Completed(),
+        MemberPhase.OFFERING: training.Offering(),
     }

@@ -7,7 +7,7 @@ from support.protocol_world import World, reports, sent
 
 from mlnet.protocol.commands import Command, Replicate, StartTraining
 from mlnet.protocol.events import Event, Received, Replicated, Restarted, TrainingStopped
-from mlnet.protocol.phases import Phase
+from mlnet.protocol.phases import MemberPhase
 from mlnet.protocol.wire.messages import CommitteeVoting, TaskFailed
 
 SILENT = {
@@ -92,7 +92,7 @@ def test_a_client_gone_at_the_end_leaves_claims_and_the_model_on_offer() -> None
     world.run(3600)
     assert {record.state for (record,) in world.records.values()} == {"claimed"}
     assert {member.phase for peer in world.nodes for member in world.node(peer).members.values()} == {
-        Phase.OFFERING
+        MemberPhase.OFFERING
     }
 
 

@@ -7,7 +7,7 @@ from support.protocol_world import World, reports, sent
 
 from mlnet.protocol.commands import Command, Record, Send, StartTraining
 from mlnet.protocol.events import Event, Received, Restarted, StopWaiting, TrainingStopped
-from mlnet.protocol.phases import Stage
+from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import CommitteeVoting, Message, TaskFailed
 
 PAYMENT = 100_000_000
@@ -39,9 +39,9 @@ def test_the_user_can_end_the_waiting_period() -> None:
     world = World(3)
     client = world.submit()
     world.run(1)
-    assert world.client(client).phase is Stage.GATHERING
+    assert world.client(client).phase is ClientPhase.GATHERING
     world.give(client, world.client(client).task, StopWaiting())
-    assert world.client(client).phase is Stage.MEASURING
+    assert world.client(client).phase is ClientPhase.MEASURING
 
 
 def test_too_few_answers_fail_with_the_counts() -> None:
