@@ -99,7 +99,7 @@ class Controls:
         if answers < least:
             self._say(f"{count(answers, 'node')} answered and the task needs {least}; still waiting")
         else:
-            submission.hurry()
+            submission.close_enrolment()
 
     def now(self) -> str:
         """What the task waits for, and what the user may do."""

@@ -13,7 +13,7 @@ from mlnet.protocol.wire.messages import (
     InitCluster,
     Message,
     NewMlTask,
-    TaskFailed,
+    TaskFailedBody,
     TrainingCompleted,
 )
 from mlnet.util.hosts import join
@@ -120,7 +120,7 @@ def _said(message: Message) -> str:
             return f"answered; Redis port {port}"
         case TrainingCompleted(accuracy=accuracy):
             return "trained" if accuracy is None else f"trained; validation accuracy {share(accuracy)}"
-        case TaskFailed(reason=reason) if message.attempt:
+        case TaskFailedBody(reason=reason) if message.attempt:
             return f"reported: {reason}"
         case _:
             return ""

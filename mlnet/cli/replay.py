@@ -11,7 +11,7 @@ from mlnet.driver.transcript import read
 from mlnet.errors import RemoteProtocolError
 from mlnet.identity.keys import Identity
 from mlnet.protocol.audit import Audit, audit
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.util.wording import amount, printable
 
 SHOWN = 12
@@ -24,8 +24,8 @@ def replay(path: Path, *, json: bool = False) -> int:
     Raises:
         DataError: the file cannot be read, or was changed.
     """
-    seal = Seal(Identity.generate())  # it opens the messages of others and signs none
-    found = audit(read(path, seal.open), seal)
+    signer = IdentitySigner(Identity.generate())  # it opens the messages of others and signs none
+    found = audit(read(path, signer.verify), signer)
     if json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
     else:

@@ -32,7 +32,7 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
     def observe(report: Report) -> None:
         display.report(report)
         if report.what == "answer" and controls.submission is not None:
-            _hurry(controls.submission, job.enough)
+            _close_enrolment(controls.submission, job.enough)
 
     if job.resume is None:
         # Before the network is asked: no peer is needed to see that these are wrong.
@@ -67,7 +67,7 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
             return await submission.result()
 
 
-def _hurry(submission: Submission, enough: int | None) -> None:
+def _close_enrolment(submission: Submission, enough: int | None) -> None:
     if enough is not None and submission.gathering and len(submission.machine.answers) >= enough:
         # Not at once: the machine is in the middle of the step that this answer is part of.
-        asyncio.get_running_loop().call_soon(submission.hurry)
+        asyncio.get_running_loop().call_soon(submission.close_enrolment)

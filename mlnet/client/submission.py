@@ -157,7 +157,7 @@ class Submission:
         for command in commands:
             self._do(command)  # how much of it the former process has done, nobody knows
 
-    def hurry(self) -> None:
+    def close_enrolment(self) -> None:
         """End the waiting period now."""
         self._dispatch(StopWaiting())
 

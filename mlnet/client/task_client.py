@@ -77,7 +77,7 @@ class TaskClient:
         self._rivals_over: asyncio.TimerHandle | None = None
         self._meeting_until = 0
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
-        self._rivals = Rivals(self.wire.seal.peer_id)
+        self._rivals = Rivals(self.wire.signer.peer_id)
 
     @property
     def peer_id(self) -> str:
@@ -189,7 +189,7 @@ class TaskClient:
         created = self._network_time() if created is None else created
         peers = estimate(len(self.wire.network.known_peers()), definition.cluster.max_nodes)
         body = NewMlTask(text, self.wire.addresses(), created, peers)
-        return self.wire.seal.seal(body, sent=created)
+        return self.wire.signer.sign(body, sent=created)
 
     async def _prepare(
         self, draft: str, definition: task_definition.TaskDefinition, base: Path, folder: Path
@@ -250,7 +250,7 @@ class TaskClient:
         """
         found = find_unfinished(self._state, task)
         directory = self._state.task(found)
-        events = list(journal.replay(self._state.journal(found), self.wire.seal.open))
+        events = list(journal.replay(self._state.journal(found), self.wire.signer.verify))
         stored = read_stored(self._state, found)
         try:
             announcement = events[0][1].message  # type: ignore[attr-defined]
@@ -278,11 +278,16 @@ class TaskClient:
     ) -> Submission:
         dataset = Dataset(stored.segments, stored.inputs, stored.outputs)
         machine = Client(
-            self.wire.seal, announcement, definition, self._options.deadlines, dataset, self._options.allowed
+            self.wire.signer,
+            announcement,
+            definition,
+            self._options.deadlines,
+            dataset,
+            self._options.allowed,
         )
         directory = self._state.task(announcement.task)
         files = {
-            part.hash: directory / name for part, name in zip(stored.segments, stored.files, strict=True)
+            part.root: directory / name for part, name in zip(stored.segments, stored.files, strict=True)
         }
         submission = Submission(
             machine, self.wire, self._state, files, Path(stored.output), stored.schema, observe

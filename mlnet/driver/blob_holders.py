@@ -59,7 +59,7 @@ async def fetch_segment(
         DataError: it is nowhere to be had; the message says what was tried.
         StorageError: there is no room for it here.
     """
-    blob = f"mlnet:{segment.hash}"
+    blob = f"mlnet:{segment.root}"
     asked = [peer for peer in peers if peer != wire.network.peer_id][:ASKED]
     sources = [(blob, Holder(wire, peer, 1 / len(asked))) for peer in asked]
     if link != blob:
@@ -69,7 +69,7 @@ async def fetch_segment(
         try:
             return await data.fetch(
                 source,
-                digest=segment.hash,
+                digest=segment.root,
                 size=segment.size,
                 destination=destination,
                 policy=policy,
@@ -77,4 +77,4 @@ async def fetch_segment(
             )
         except (DataError, TransportError) as error:
             problems.append(str(error))
-    raise DataError(f"segment {segment.hash[:12]} cannot be fetched: {'; '.join(dict.fromkeys(problems))}")
+    raise DataError(f"segment {segment.root[:12]} cannot be fetched: {'; '.join(dict.fromkeys(problems))}")

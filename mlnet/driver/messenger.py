@@ -14,7 +14,7 @@ from mlnet.net.addresses import block
 from mlnet.net.network import DEFAULT_LISTEN, Network
 from mlnet.net.types import Handlers, Limits, Target
 from mlnet.protocol.commands import Command, Introduce, Publish, Send
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import MAX_ADDRESSES, Message, PeerAddresses, Peers, is_gossiped
 from mlnet.util import clock
 
@@ -81,7 +81,7 @@ class Wire:
     def __init__(
         self, identity: Identity, handlers: WireHandlers, runtime_dir: Path, options: WireOptions
     ) -> None:
-        self.seal = Seal(identity)
+        self.signer = IdentitySigner(identity)
         self._handlers = handlers
         self.clocks = PeerClocks()
         self._steps = clock.Steps()
@@ -96,7 +96,7 @@ class Wire:
                 self._on_peer,
                 handlers.find_blob,
                 handlers.admit,
-                self.seal.open_all,
+                self.signer.verify_all,
                 self._on_unreachable,
             ),
             listen=options.listen,
@@ -126,7 +126,7 @@ class Wire:
     def _look_for_silent(self) -> None:
         connected = set(self.network.connected_peers())
         for peer in self._named:
-            if peer not in connected and peer not in self._told and peer != self.seal.peer_id:
+            if peer not in connected and peer not in self._told and peer != self.signer.peer_id:
                 self._handlers.on_unreachable(peer, f"nothing came within {SILENT_SECONDS:g} s")
 
     def _on_unreachable(self, peer: str, why: str) -> None:
@@ -177,7 +177,7 @@ class Wire:
             await asyncio.wait(self._sending, timeout=timeout)
 
     def _on_envelope(self, message: Message, source: str, gossip: bool) -> bool:
-        if message.sender == self.seal.peer_id:
+        if message.sender == self.signer.peer_id:
             return False
         self._handlers.on_traffic(True, source, message)
         self._look_at_clock()
@@ -196,7 +196,7 @@ class Wire:
         """Learn addresses; what a peer says of others counts only where nothing is known of them."""
         known = self.network.known_peers()
         for entry in body.peers:
-            if entry.peer == self.seal.peer_id:
+            if entry.peer == self.signer.peer_id:
                 self.network.known_at(entry.addresses)
             elif entry.peer == sender or entry.peer not in known:
                 self.network.add_addresses(entry.peer, entry.addresses)
@@ -237,8 +237,8 @@ class Wire:
             for other, addresses in [(peer, known.pop(peer, ())), *list(known.items())[:EXCHANGED_PEERS]]
             if addresses
         ]
-        mine = PeerAddresses(self.seal.peer_id, self.addresses())
-        self._tell(peer, self.seal.seal(Peers((mine, *others)), sent=clock.wall()))
+        mine = PeerAddresses(self.signer.peer_id, self.addresses())
+        self._tell(peer, self.signer.sign(Peers((mine, *others)), sent=clock.wall()))
 
     def _tell(self, peer: str, message: Message) -> None:
         self._handlers.on_traffic(False, peer, message)

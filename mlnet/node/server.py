@@ -26,7 +26,7 @@ from mlnet.protocol.commands import (
     CancelTimer,
     Command,
     End,
-    Record,
+    RecordReceipt,
     Report,
     SetTimer,
 )
@@ -74,7 +74,7 @@ class NodeServer:
             on_unreachable=lambda peer, why: notice(f"peer {peer} does not answer: {why}; trying on"),
         )
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
-        self.node = Node(self.wire.seal, options.terms, options.deadlines, state.begun(MAX_ENDED))
+        self.node = Node(self.wire.signer, options.terms, options.deadlines, state.begun(MAX_ENDED))
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
         self._runs: dict[str, NodeTask] = {}
         self._clients: dict[str, str] = {}
@@ -197,7 +197,7 @@ class NodeServer:
                 self._timers.set(task, command.name, command.at)
             case CancelTimer():
                 self._timers.cancel(task, command.name)
-            case Record():
+            case RecordReceipt():
                 self._record(task, command)
             case Report():
                 self._show(task, command)
@@ -208,7 +208,7 @@ class NodeServer:
 
     def _restore(self, task: str) -> None:
         """Resume a task from its journal, or withdraw from it."""
-        events = list(journal.replay(self._state.journal(task), self.wire.seal.open))
+        events = list(journal.replay(self._state.journal(task), self.wire.signer.verify))
         if events and isinstance(events[0][1], Received):
             self._clients[task] = events[0][1].message.sender
         steps = self.node.restore(task, events, clock.now())
@@ -237,7 +237,7 @@ class NodeServer:
             )
         return self._runs[task]
 
-    def _record(self, task: str, command: Record) -> None:
+    def _record(self, task: str, command: RecordReceipt) -> None:
         payment = sum(command.split.values())
         evidence = tuple(Signed.of(message.envelope) for message in command.evidence)
         client, now = self._clients[task], clock.wall()

@@ -21,9 +21,9 @@ from mlnet.node.training import TaskTraining
 from mlnet.protocol.commands import (
     Command,
     MeasurePings,
-    Offer,
     PrepareRedis,
     Replicate,
+    ServeModel,
     ServeStore,
     StartTraining,
 )
@@ -92,8 +92,8 @@ class NodeTask:
                 self._start(self._replicate(command), self._forming)
             case StartTraining():
                 self._unwatch()
-                self._start(self._training.train(command.attempt, command.plan))
-            case Offer():
+                self._start(self._training.train(command.attempt, command.assignment))
+            case ServeModel():
                 self._start(self.release())
             case _:
                 raise LocalProtocolError(f"a node does not know how to carry out {type(command).__name__}")

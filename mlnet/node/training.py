@@ -16,7 +16,7 @@ from mlnet.errors import DataError, MlnetError, TrainingError
 from mlnet.node.gloo_tunnel import GlooTunnelServer
 from mlnet.node.liveness import watched
 from mlnet.node.redis import TaskRedis
-from mlnet.protocol.commands import Plan
+from mlnet.protocol.commands import TrainingAssignment
 from mlnet.protocol.events import Event, TrainingFinished, TrainingProgressed, TrainingStopped
 from mlnet.protocol.wire.messages import MAX_METRIC
 from mlnet.task import definition as task_definition
@@ -121,7 +121,7 @@ class TaskTraining:
 
     # --------------------------------------------------------------------------------------------- training
 
-    async def train(self, attempt: int, plan: Plan) -> None:
+    async def train(self, attempt: int, plan: TrainingAssignment) -> None:
         """Train, and tell how it went."""
         others = [peer for peer in plan.nodes if peer != self._wire.network.peer_id]
         seconds = self._options.deadlines.lost / 1000
@@ -135,7 +135,7 @@ class TaskTraining:
         else:
             self._tell(event)
 
-    async def _trained(self, attempt: int, plan: Plan, met: Callable[[], None]) -> Event:
+    async def _trained(self, attempt: int, plan: TrainingAssignment, met: Callable[[], None]) -> Event:
         """Fetch and train; ``met`` is called once all members have met."""
         rank, trainer = plan.nodes.index(self._wire.network.peer_id), self._trainer
         if trainer is None:
@@ -152,15 +152,17 @@ class TaskTraining:
             self._tell(_progressed(attempt, event))
         raise TrainingError("the trainer ended without a result")
 
-    async def _request(self, attempt: int, plan: Plan, rank: int, paths: Mapping[int, Path]) -> TrainJob:
+    async def _request(
+        self, attempt: int, plan: TrainingAssignment, rank: int, paths: Mapping[int, Path]
+    ) -> TrainJob:
         segments = tuple(
-            Segment(str(paths[index]) if index in paths else None, segment.hash, segment.rows)
+            Segment(str(paths[index]) if index in paths else None, segment.root, segment.rows)
             for index, segment in enumerate(plan.segments)
         )
         pair = (plan.master, plan.slave)
         return TrainJob(
             definition=task_definition.to_plain(self._definition),
-            seed=plan.digest,
+            seed=plan.decision,
             rank=rank,
             world=len(plan.nodes),
             segments=segments,
@@ -200,12 +202,12 @@ class TaskTraining:
         if gloo_tunnels is not None:
             await gloo_tunnels.stop()
 
-    def _rendezvous(self, plan: Plan) -> int:
+    def _rendezvous(self, plan: TrainingAssignment) -> int:
         """ms for all ranks to meet: the slowest may still download while the others wait."""
         waits = self._options.deadlines
         return waits.fetch(sum(segment.size for segment in plan.segments)) + waits.load + waits.rendezvous
 
-    async def _fetch_segments(self, attempt: int, plan: Plan, rank: int) -> dict[int, Path]:
+    async def _fetch_segments(self, attempt: int, plan: TrainingAssignment, rank: int) -> dict[int, Path]:
         """The segments that hold this rank's rows."""
         wanted = partition.segments_of([segment.rows for segment in plan.segments], rank, len(plan.nodes))
         total = sum(plan.segments[index].size for index in wanted)
@@ -219,7 +221,7 @@ class TaskTraining:
         paths: dict[int, Path] = {}
         for index in wanted:
             segment = plan.segments[index]
-            destination = self._directory / f"{segment.hash}.segment"
+            destination = self._directory / f"{segment.root}.segment"
             paths[index] = await blob_holders.fetch_segment(
                 self._wire,
                 (self._client, *plan.nodes),
@@ -228,11 +230,11 @@ class TaskTraining:
                 destination,
                 self._options.policy,
             )
-            self._blobs[segment.hash] = paths[index]
+            self._blobs[segment.root] = paths[index]
             self._tell(TrainingProgressed(attempt))
         return paths
 
-    def _finished(self, attempt: int, plan: Plan, event: Finished) -> TrainingFinished:
+    def _finished(self, attempt: int, plan: TrainingAssignment, event: Finished) -> TrainingFinished:
         self._model = Path(event.model)
         self._blobs[event.sha256] = self._model
         return TrainingFinished(

@@ -14,7 +14,7 @@ from mlnet.errors import TaskError
 from mlnet.protocol.decisions import rewards, segment_order
 from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.evidence import Evidence
-from mlnet.protocol.machine import Seal
+from mlnet.protocol.machine import Signer
 from mlnet.protocol.wire.messages import (
     ClusterMembers,
     ClusterReady,
@@ -55,7 +55,7 @@ class Audit(msgspec.Struct):
         committee: in the order of the ranking.
         master: peer id.
         slave: peer id.
-        digest: of the decision.
+        decision: identity of the decision.
         order: of the segments.
         held_out: those that the client kept back.
         model: SHA-256 that more than half of the members state.
@@ -71,7 +71,7 @@ class Audit(msgspec.Struct):
     committee: tuple[str, ...] = ()
     master: str = ""
     slave: str = ""
-    digest: str = ""
+    decision: str = msgspec.field(default="", name="digest")
     order: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
     model: str = ""
@@ -81,19 +81,19 @@ class Audit(msgspec.Struct):
     missing: list[str] = msgspec.field(default_factory=list)
 
 
-def audit(messages: Iterable[Message], seal: Seal) -> Audit:
+def audit(messages: Iterable[Message], signer: Signer) -> Audit:
     """Derive committee, master, slave, order and rewards of one task.
 
     Args:
         messages: in the order in which a party saw them, their signatures verified.
-        seal: opens the envelopes inside messages; of no party in particular.
+        signer: opens the envelopes inside messages; of no party in particular.
     """
-    return _Auditor(seal).run(list(messages))
+    return _Auditor(signer).run(list(messages))
 
 
 class _Auditor:
-    def __init__(self, seal: Seal) -> None:
-        self.seal = seal
+    def __init__(self, signer: Signer) -> None:
+        self.signer = signer
         self.found = Audit()
         self.evidence = Evidence()
         self.all: dict[tuple[Place, str], Message] = {}
@@ -149,7 +149,7 @@ class _Auditor:
         assert self.definition is not None
         inits: dict[str, Message] = {}
         for signed in named.body.members:
-            init = self.seal.open(signed.envelope)
+            init = self.signer.verify(signed.envelope)
             if not isinstance(init.body, InitCluster) or init.task != self.found.task or init.sender in inits:
                 self._lie(named, "named members without exactly one INIT_CLUSTER of this task for each")
                 return None
@@ -171,7 +171,7 @@ class _Auditor:
             self.found.missing.append(f"master and slave: {cluster.ranking().reason}")
             return False
         ready = cluster.decision().ready
-        self.found.committee, self.found.digest = ready.committee, ready.digest
+        self.found.committee, self.found.decision = ready.committee, ready.decision
         self.found.master, self.found.slave = ready.master, ready.slave
         for message in () if self._doubtful(cluster) else self._of(ClusterReady):
             if (
@@ -187,12 +187,12 @@ class _Auditor:
             self.found.missing.append("the order of the segments: there is no DATASET_SELECTION")
             return False
         for message in selections:
-            if getattr(message.body, "digest", "") != self.found.digest:
+            if getattr(message.body, "decision", "") != self.found.decision:
                 self._lie(message, "bound a decision that does not follow from the evidence")
         first = selections[0].body
         assert isinstance(first, DatasetSelection)
         assert self.definition is not None
-        hashes = tuple(segment.hash for segment in first.segments)
+        hashes = tuple(segment.root for segment in first.segments)
         ballots = self._ballots(cluster, selections)
         if not ballots:
             held, seated = cluster.ballots(), cluster.poll().committee
@@ -223,7 +223,7 @@ class _Auditor:
                 self._lie(message, "computed another order of the segments than the ballots give")
         for message in self._of(DatasetSegment, self.found.client):
             body = message.body
-            if isinstance(body, DatasetSegment) and body.segment.hash != order[body.position]:
+            if isinstance(body, DatasetSegment) and body.segment.root != order[body.position]:
                 self._lie(message, f"handed out another segment {body.position} than the voted order has")
 
     def _doubtful(self, cluster: Cluster) -> bool:
@@ -234,7 +234,7 @@ class _Auditor:
         """Those that the client named in a second round, else those of the whole committee."""
         for message in selections:
             if isinstance(message.body, DatasetSelection) and message.body.round == 2:
-                opened = [self.seal.open(signed.envelope) for signed in message.body.ballots]
+                opened = [self.signer.verify(signed.envelope) for signed in message.body.ballots]
                 return {one.sender: one for one in opened if one.sender in cluster.poll().committee}
         held = cluster.ballots()
         return held if len(held) == len(cluster.poll().committee) else {}

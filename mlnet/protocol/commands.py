@@ -13,8 +13,13 @@ State = Literal["completed", "failed", "cancelled", "released"]
 """How a task ended for a party."""
 
 
-class Command(msgspec.Struct, frozen=True):
-    """Base of all commands."""
+class Command(msgspec.Struct, frozen=True, tag=True):
+    """Base of all commands. The tag names a command in traces of the simulation; it outlives a renaming."""
+
+    @classmethod
+    def tag(cls) -> str:
+        """The name in traces."""
+        return str(cls.__struct_config__.tag)
 
 
 class Send(Command, frozen=True):
@@ -93,11 +98,11 @@ class Replicate(Command, frozen=True):
     master: str
 
 
-class Plan(msgspec.Struct, frozen=True):
+class TrainingAssignment(msgspec.Struct, frozen=True):
     """What a node needs to train.
 
     Attributes:
-        digest: of the bound decision; seeds the model and the batches.
+        decision: that is bound; seeds the model and the batches.
         nodes: peer ids by rank.
         master: peer id whose Redis serves the rendezvous.
         slave: its replica.
@@ -109,7 +114,7 @@ class Plan(msgspec.Struct, frozen=True):
             its libp2p connections.
     """
 
-    digest: str
+    decision: str
     nodes: tuple[str, ...]
     master: str
     slave: str
@@ -124,16 +129,16 @@ class StartTraining(Command, frozen=True):
     """Fetch the segments and train -> TrainingProgressed ..., then TrainingFinished or TrainingStopped."""
 
     attempt: int
-    plan: Plan
+    assignment: TrainingAssignment
 
 
-class Offer(Command, frozen=True):
+class ServeModel(Command, frozen=True, tag="Offer"):
     """Training is over: release the servers and children of the task, serve the model until a time (ms)."""
 
     until: int
 
 
-class Record(Command, frozen=True):
+class RecordReceipt(Command, frozen=True, tag="Record"):
     """Write a receipt to the ledger; a later one of the same task replaces it.
 
     Attributes:

@@ -29,7 +29,7 @@ from mlnet.protocol.wire.messages import (
     Message,
     Place,
     Role,
-    TaskFailed,
+    TaskFailedBody,
     place,
 )
 from mlnet.task.definition import TaskDefinition
@@ -39,16 +39,16 @@ DEADLINE = "deadline"
 Party = TypeVar("Party")
 
 
-class Seal(Protocol):
+class Signer(Protocol):
     """Who signs and opens messages; keeps keys out of the machines."""
 
     peer_id: str
 
-    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
+    def sign(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
         """Write and sign a message."""
         ...
 
-    def open(self, envelope: Envelope) -> Message:
+    def verify(self, envelope: Envelope) -> Message:
         """Read a message and check its signature; raises RemoteProtocolError."""
         ...
 
@@ -105,7 +105,7 @@ class Machine(ABC):
     """One party to one task.
 
     Args:
-        seal: signs as this party.
+        signer: signs as this party.
         task: the NEW_ML_TASK.
         definition: what the task's text says.
         deadlines: of this party.
@@ -116,16 +116,16 @@ class Machine(ABC):
     handlers: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
 
     def __init__(
-        self, seal: Seal, task: Message, definition: TaskDefinition, deadlines: Deadlines, phase: Enum
+        self, signer: Signer, task: Message, definition: TaskDefinition, deadlines: Deadlines, phase: Enum
     ) -> None:
-        self.seal = seal
+        self.signer = signer
         self.task = task.task
         self.client = task.sender
         self.announcement = task
         self.definition = definition
         self.deadlines = deadlines
-        self.me = seal.peer_id
-        self.evidence = Evidence(frozenset({task.sender, seal.peer_id}))
+        self.me = signer.peer_id
+        self.evidence = Evidence(frozenset({task.sender, signer.peer_id}))
         self.attempt = 0
         self.phase = phase
         self.waiting = Wait("the first event")
@@ -181,9 +181,9 @@ class Machine(ABC):
         said = self._said.get(place(number, body))
         if said is not None:
             return said
-        if isinstance(body, TaskFailed | CancelTask):
+        if isinstance(body, TaskFailedBody | CancelTask):
             body = msgspec.structs.replace(body, reason=body.reason[:MAX_REASON])
-        message = self.seal.seal(
+        message = self.signer.sign(
             body, task=self.task, attempt=number, sent=self.now if sent is None else sent
         )
         self._said[message.place] = message

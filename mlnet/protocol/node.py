@@ -18,9 +18,9 @@ from mlnet.protocol.commands import Command, End, Report, Send, SetTimer, speaks
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.answering import EIGHTHS, eighth
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
-from mlnet.protocol.machine import Seal
+from mlnet.protocol.machine import Signer
 from mlnet.protocol.member.machine import Member, Occupied
-from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, TaskFailed
+from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, TaskFailedBody
 from mlnet.task import definition as task_definition
 from mlnet.task.definition import TaskDefinition
 
@@ -80,7 +80,7 @@ class Node:
     """All of a node's tasks.
 
     Args:
-        seal: signs as this node.
+        signer: signs as this node.
         terms: of the operator.
         deadlines: see :class:`~mlnet.protocol.deadlines.Deadlines`.
         ended: ids of tasks that a former process has ended: it has signed its words of them.
@@ -89,8 +89,8 @@ class Node:
         declined: tasks that got a word of why they are not answered, and that word's code: it is said once.
     """
 
-    def __init__(self, seal: Seal, terms: Terms, deadlines: Deadlines, ended: Iterable[str] = ()) -> None:
-        self.seal = seal
+    def __init__(self, signer: Signer, terms: Terms, deadlines: Deadlines, ended: Iterable[str] = ()) -> None:
+        self.signer = signer
         self.terms = terms
         self.deadlines = deadlines
         self.members: dict[str, Member] = {}
@@ -219,11 +219,11 @@ class Node:
 
     def _heard(self, message: Message, body: NewMlTask, now: int, clocks: Iterable[int]) -> list[Step]:
         known = message.task in self.pending or message.task in self.ended
-        if known or message.sender == self.seal.peer_id:
+        if known or message.sender == self.signer.peer_id:
             return []
         if self.closing:
             stopping = "this node is being stopped and takes no further task"
-            return self._decline(message, TaskFailed(stopping, "NodeLost"), now)
+            return self._decline(message, TaskFailedBody(stopping, "NodeLost"), now)
         try:
             definition = _load(body.definition)
         except TaskError as error:
@@ -233,11 +233,11 @@ class Node:
         waiting = definition.cluster.waiting_period_ms
         age = min((clock - body.created for clock in (now, *clocks)), key=abs)
         if abs(age) > waiting + CLOCK_SKEW:
-            return self._decline(message, TaskFailed(_misdated(age), "ConfigError"), now)
+            return self._decline(message, TaskFailedBody(_misdated(age), "ConfigError"), now)
         reason = self.refusal(message.sender, definition)
         if reason:
             self._end(message.task)
-            return self._decline(message, TaskFailed(reason, "ConfigError"), now)
+            return self._decline(message, TaskFailedBody(reason, "ConfigError"), now)
         of_client = sum(pending.message.sender == message.sender for pending in self.pending.values())
         if len(self.pending) >= MAX_PENDING or of_client >= MAX_PENDING_OF_CLIENT:
             whose = "of this client" if of_client >= MAX_PENDING_OF_CLIENT else "in all"
@@ -249,7 +249,7 @@ class Node:
         """Let a task wait until it is this node's turn to answer and a place is free."""
         waiting = definition.cluster.waiting_period_ms
         turn = eighth(
-            message.task, self.seal.peer_id, wanted=definition.cluster.max_nodes, network=body.peers
+            message.task, self.signer.peer_id, wanted=definition.cluster.max_nodes, network=body.peers
         )
         until = now + waiting
         since = until if turn is None else now + turn * waiting // EIGHTHS
@@ -273,11 +273,11 @@ class Node:
         words = f"busy with {taken} (it takes {tasks} at a time: --tasks){occupied.stage}{unknown}"
         return self._decline(pending.message, self._no_place(words, now), now)
 
-    def _no_place(self, reason: str, now: int) -> TaskFailed:
+    def _no_place(self, reason: str, now: int) -> TaskFailedBody:
         occupied = self.occupied(now)
-        return TaskFailed(reason, "TooFewNodes", occupied.ms, occupied.at_most)
+        return TaskFailedBody(reason, "TooFewNodes", occupied.ms, occupied.at_most)
 
-    def _decline(self, message: Message, reason: TaskFailed, now: int) -> list[Step]:
+    def _decline(self, message: Message, reason: TaskFailedBody, now: int) -> list[Step]:
         """Say why there is no answer: to the operator, and to the client if it is a neighbour, since notes
         from all would be a storm.
 
@@ -290,7 +290,7 @@ class Node:
         while len(self.declined) > MAX_ENDED:
             self.declined.popitem(last=False)
         assert isinstance(message.body, NewMlTask)
-        note = self.seal.seal(reason, task=message.task, attempt=0, sent=message.body.created)
+        note = self.signer.sign(reason, task=message.task, attempt=0, sent=message.body.created)
         send = Send((message.sender,), note, now + self.deadlines.grace, neighbours_only=True)
         return [Step(message.task, None, now, [send, _unanswered(reason.reason, reason)])]
 
@@ -310,7 +310,7 @@ class Node:
         return steps
 
     def _member(self, message: Message, definition: TaskDefinition) -> Member:
-        return Member(self.seal, message, definition, self.deadlines, self.terms.resources)
+        return Member(self.signer, message, definition, self.deadlines, self.terms.resources)
 
     def _step(self, task: str, event: Event, now: int) -> Step:
         member = self.members[task]
@@ -326,7 +326,7 @@ class Node:
             self.ended.popitem(last=False)
 
 
-def _unanswered(reason: str, word: TaskFailed | None = None) -> Report:
+def _unanswered(reason: str, word: TaskFailedBody | None = None) -> Report:
     busy, at_most = (word.busy, word.at_most) if word is not None else (0, False)
     return Report("unanswered", {"reason": reason, "busy": busy, "at_most": at_most})
 

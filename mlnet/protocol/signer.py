@@ -11,14 +11,14 @@ from mlnet.protocol.wire import codec
 from mlnet.protocol.wire.messages import Body, Message, type_of
 
 
-class Seal:
+class IdentitySigner:
     """Makes messages of our own and opens those of others."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
         self.peer_id = identity.peer_id
 
-    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
+    def sign(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
         """Write and sign a message.
 
         Args:
@@ -35,18 +35,18 @@ class Seal:
         )
         return codec.message(Envelope(text, self._identity.sign(SIGNING_CONTEXT + text.encode())))
 
-    def open(self, envelope: Envelope) -> Message:
+    def verify(self, envelope: Envelope) -> Message:
         """Read a message and check its signature.
 
         Raises:
             RemoteProtocolError: it is not a message, or not its sender's.
         """
-        (opened,) = self.open_all((envelope,))
+        (opened,) = self.verify_all((envelope,))
         if isinstance(opened, RemoteProtocolError):
             raise opened
         return opened
 
-    def open_all(self, envelopes: Sequence[Envelope]) -> list[Message | RemoteProtocolError]:
+    def verify_all(self, envelopes: Sequence[Envelope]) -> list[Message | RemoteProtocolError]:
         """Read messages and check their signatures, in any thread.
 
         Returns:

@@ -65,7 +65,7 @@ def check_decision(client: Client) -> None:
         raise Violation("validity", "master and slave do not follow from the pings")
     told = client.evidence.of("CLUSTER_READY", client.attempt)
     agreeing = sum(
-        1 for peer in seated if peer in told and getattr(told[peer].body, "digest", "") == decided.digest
+        1 for peer in seated if peer in told and getattr(told[peer].body, "decision", "") == decided.decision
     )
     if 2 * agreeing <= len(seated):
         raise Violation("validity", f"only {agreeing} of {len(seated)} announced the decision that was bound")
@@ -77,7 +77,7 @@ def check_order(client: Client) -> None:
     Raises:
         Violation: they do not follow.
     """
-    hashes = tuple(segment.hash for segment in client.dataset.segments)
+    hashes = tuple(segment.root for segment in client.dataset.segments)
     held = client.attempted.ballots()
     secrets = client.attempted.secrets({peer: held[peer] for peer in client.paid if peer in held}, hashes)
     if segment_order.order(secrets, hashes) != client.order:

@@ -13,13 +13,13 @@ from mlnet.protocol.commands import (
     FetchModel,
     FollowProgress,
     MeasurePings,
-    Offer,
-    Plan,
     PrepareRedis,
     PublishSegments,
     Replicate,
+    ServeModel,
     ServeStore,
     StartTraining,
+    TrainingAssignment,
 )
 from mlnet.protocol.events import (
     Event,
@@ -48,7 +48,7 @@ TICKS = 4
 class Group:
     """The trainers of one decision."""
 
-    plan: Plan
+    assignment: TrainingAssignment
     task: str
     ranks: dict[str, tuple[Party, StartTraining, int]] = field(default_factory=dict)
     begun: int = 0
@@ -104,7 +104,7 @@ class Effects:
                 self._replicate(party, task, command, deadline, party.incarnation)
             case StartTraining():
                 self._join(party, task, command)
-            case Offer():
+            case ServeModel():
                 party.serving.pop(task, None)
                 party.servers.discard(task)
                 self._left(party, task)
@@ -175,8 +175,8 @@ class Effects:
     # --------------------------------------------------------------------------------------------- training
 
     def _join(self, party: Party, task: str, command: StartTraining) -> None:
-        plan = command.plan
-        group = self.groups.setdefault((task, plan.digest), Group(plan, task))
+        plan = command.assignment
+        group = self.groups.setdefault((task, plan.decision), Group(plan, task))
         wait = party.machines()[task].deadlines.rendezvous * MILLISECOND
         self._later(party, self._took(party, 800), self._fetched, task, command, group)
         self.world.after(wait, self._gave_up, party, task, command, group, party.incarnation)
@@ -186,27 +186,27 @@ class Effects:
         if task not in party.machines():
             return
         held = party.segments.setdefault(task, set())
-        for segment in command.plan.segments:
-            if not self._has_source(party, task, segment.hash, command.plan):
-                reason = f"segment {segment.hash[:12]} cannot be fetched"
+        for segment in command.assignment.segments:
+            if not self._has_source(party, task, segment.root, command.assignment):
+                reason = f"segment {segment.root[:12]} cannot be fetched"
                 self._tell(party, task, command, TrainingStopped(command.attempt, reason))
                 return
-            content = segment.hash
+            content = segment.root
             if chance(self._random, self.odds.corrupt):
                 content = hashlib.sha256(content.encode()).hexdigest()
-            if not verified(content, segment.hash):
-                reason = f"segment {segment.hash[:12]} has another hash"
+            if not verified(content, segment.root):
+                reason = f"segment {segment.root[:12]} has another hash"
                 self._tell(party, task, command, TrainingStopped(command.attempt, reason))
                 return
             held.add(content)
-            self.accepted.append((party.peer, segment.hash, content))
+            self.accepted.append((party.peer, segment.root, content))
         group.ranks[party.peer] = (party, command, party.incarnation)
         self._tell(party, task, command, TrainingProgressed(command.attempt))
-        if set(group.ranks) == set(group.plan.nodes) and not group.begun and not group.over:
+        if set(group.ranks) == set(group.assignment.nodes) and not group.begun and not group.over:
             group.begun = self.world.now
             self.world.after(self._tick(group), self._train, group)
 
-    def _has_source(self, party: Party, task: str, digest: str, plan: Plan) -> bool:
+    def _has_source(self, party: Party, task: str, digest: str, plan: TrainingAssignment) -> bool:
         linked = self.world.network.linked
         client, offer = self.published.get(task, (None, None))
         if client is not None and offer is not None:
@@ -265,11 +265,11 @@ class Effects:
 
     def _finish(self, group: Group) -> None:
         group.over = True
-        sha256 = self.model(group.plan.digest)
-        rows, world = sum(segment.rows for segment in group.plan.segments), len(group.plan.nodes)
+        sha256 = self.model(group.assignment.decision)
+        rows, world = sum(segment.rows for segment in group.assignment.segments), len(group.assignment.nodes)
         trained = {
             peer: rows * (rank + 1) // world - rows * rank // world
-            for rank, peer in enumerate(group.plan.nodes)
+            for rank, peer in enumerate(group.assignment.nodes)
         }
         for party, command, incarnation in list(group.ranks.values()):
             if party.incarnation == incarnation:

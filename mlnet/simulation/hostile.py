@@ -31,7 +31,7 @@ from mlnet.protocol.wire.messages import (
     Message,
     Rewards,
     SegmentInfo,
-    TaskFailed,
+    TaskFailedBody,
 )
 from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import Party
@@ -77,7 +77,7 @@ class Honest:
 
     def other(self, party: Party, message: Message, body: Body, later: int = 0) -> Message:
         """Another message in the place of one, signed by the same party."""
-        return party.seal.seal(body, task=message.task, attempt=message.attempt, sent=message.sent + later)
+        return party.signer.sign(body, task=message.task, attempt=message.attempt, sent=message.sent + later)
 
 
 class Equivocate(Honest):
@@ -162,11 +162,12 @@ class Flood(Honest):
         bodies: list[Body] = [CommitteeVoting(cycle, 1) for cycle in range(1, MAX_CYCLES)]
         bodies += [HashVotes(digest, stage, ranking, round=number) for stage, number in _STAGES]
         bodies += [ClusterDatabaseSelection({}, digest), Rewards(digest, 0, {})]
-        bodies += [ClusterReady((), (), party.peer, party.peer, digest), TaskFailed("a flood", "StoreError")]
+        bodies += [ClusterReady((), (), party.peer, party.peer, digest)]
+        bodies += [TaskFailedBody("a flood", "StoreError")]
         for attempt in range(1, MAX_ATTEMPTS + 1):
             for body in bodies:
                 sent = command.message.sent
-                other = party.seal.seal(body, task=command.message.task, attempt=attempt, sent=sent)
+                other = party.signer.sign(body, task=command.message.task, attempt=attempt, sent=sent)
                 yield msgspec.structs.replace(command, message=other, until=sent + 5000)
 
 
@@ -176,7 +177,7 @@ class Usurp(Honest):
     def send(self, party: Party, command: Send) -> Iterator[Command]:
         """Its words, and orders to everybody."""
         yield command
-        bodies: tuple[Body, ...] = (CancelTask("mine now"), ClusterMembers(()), TaskFailed("mine now"))
+        bodies: tuple[Body, ...] = (CancelTask("mine now"), ClusterMembers(()), TaskFailedBody("mine now"))
         other = self.other(party, command.message, self.random.choice(bodies))
         yield msgspec.structs.replace(command, message=other, to=tuple(self.world.parties))
 
@@ -275,8 +276,8 @@ class Ready(Honest):
         body = command.message.body
         if isinstance(body, ClusterReady):
             pair = (party.peer, body.master if body.master != party.peer else body.slave)
-            digest = hashlib.sha256(body.digest.encode()).hexdigest()
-            changed = msgspec.structs.replace(body, master=pair[0], slave=pair[1], digest=digest)
+            digest = hashlib.sha256(body.decision.encode()).hexdigest()
+            changed = msgspec.structs.replace(body, master=pair[0], slave=pair[1], decision=digest)
             command = msgspec.structs.replace(command, message=self.other(party, command.message, changed))
         yield command
 
@@ -396,5 +397,5 @@ def turn(world: World, party: Party, kind: str, random: Random) -> None:
 
 
 def _replaced(segment: SegmentInfo) -> SegmentInfo:
-    digest = hashlib.sha256(b"another " + segment.hash.encode()).hexdigest()
-    return msgspec.structs.replace(segment, hash=digest)
+    digest = hashlib.sha256(b"another " + segment.root.encode()).hexdigest()
+    return msgspec.structs.replace(segment, root=digest)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mlnet.errors import ProtocolError
 from mlnet.protocol.client.machine import Client
-from mlnet.protocol.commands import Command, FetchModel, Publish, Record, Report, Send, StartTraining
+from mlnet.protocol.commands import Command, FetchModel, Publish, RecordReceipt, Report, Send, StartTraining
 from mlnet.protocol.events import Event, Received
 from mlnet.protocol.evidence import PER_SENDER, SENDERS, Evidence
 from mlnet.protocol.machine import DEADLINE, Machine
@@ -120,9 +120,9 @@ class Invariants:
                 if isinstance(command, Send):
                     self._storm(party, task, command)
             case StartTraining():
-                self._uses(party, task, command.plan.digest)
+                self._uses(party, task, command.assignment.decision)
                 self._plan(party, task, command)
-            case Record():
+            case RecordReceipt():
                 self._record(party, task, command)
             case Report(what="rewards") if command.data.get("settled") is True:
                 self._settles(party)
@@ -139,7 +139,7 @@ class Invariants:
         elif isinstance(body, DatasetSegment):
             self._hands_out(party)
         elif isinstance(body, TrainingCompleted | Rewards):
-            self._uses(party, task, body.digest)
+            self._uses(party, task, body.decision)
             if isinstance(body, Rewards):
                 self._splits(party, task, body)
 
@@ -164,7 +164,7 @@ class Invariants:
 
     def _binds(self, party: Party, task: str, body: DatasetSelection) -> None:
         course = self._course(task)
-        course.bound.add(body.digest)
+        course.bound.add(body.decision)
         if len(course.bound) > 1:
             raise Violation("agreement", f"{party.name} bound two decisions: {sorted(course.bound)}")
         client = party.machine
@@ -212,7 +212,7 @@ class Invariants:
 
     def _plan(self, party: Party, task: str, command: StartTraining) -> None:
         member = party.machines().get(task)
-        used = [segment.hash for segment in command.plan.segments]
+        used = [segment.root for segment in command.assignment.segments]
         if isinstance(member, Member) and member.order and list(member.order[: len(used)]) != used:
             raise Violation(
                 "integrity", f"{party.name} trains on other segments than the committee's order says"
@@ -220,7 +220,7 @@ class Invariants:
         client = self._client(task)
         if client is None or not self._client_is_honest(task):
             return
-        offered = [segment.hash for segment in client.dataset.segments]
+        offered = [segment.root for segment in client.dataset.segments]
         if len(set(used)) != len(used) or not set(used) <= set(offered):
             raise Violation("integrity", f"{party.name} trains on segments that the client does not have")
         if client.order and tuple(used) != client.order[: client.definition.training_segments]:
@@ -235,7 +235,7 @@ class Invariants:
             if party.machine.definition.payment_micro != body.payment:
                 raise Violation("conservation", f"{party.name} pays {body.payment}")
 
-    def _record(self, party: Party, task: str, command: Record) -> None:
+    def _record(self, party: Party, task: str, command: RecordReceipt) -> None:
         course = self._course(task)
         if command.split and command.amount != command.split.get(party.peer, 0):
             raise Violation("conservation", f"{party.name} wrote down {command.amount}, not its part")

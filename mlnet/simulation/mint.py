@@ -13,8 +13,8 @@ from collections.abc import Callable
 from mlnet.errors import RemoteProtocolError
 from mlnet.identity.envelope import SIGNING_CONTEXT, Envelope
 from mlnet.identity.keys import Identity
-from mlnet.protocol.machine import Seal
-from mlnet.protocol.signer import Seal as RealSeal
+from mlnet.protocol.machine import Signer
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire import codec
 from mlnet.protocol.wire.messages import Body, Message, type_of
 
@@ -31,7 +31,7 @@ def _ignore(_: Message) -> None:
 
 
 class Mint:
-    """Makes the seals of a world.
+    """Makes the signers of a world.
 
     Args:
         real: Ed25519 signatures of real identities in place of keyed hashes.
@@ -44,10 +44,10 @@ class Mint:
         self.decoded = 0
         self._known: dict[str, Message] = {}
 
-    def seal(self, name: str) -> Seal:
-        """The seal of the party with a name; the same name gives the same identity."""
+    def signer(self, name: str) -> Signer:
+        """The signer of the party with a name; the same name gives the same identity."""
         seed = hashlib.sha256(b"mlnet-simulation " + name.encode()).digest()
-        return _Ed25519Seal(self, Identity.from_seed(seed)) if self.real else _HashSeal(self, seed)
+        return _Ed25519Signer(self, Identity.from_seed(seed)) if self.real else _HashSigner(self, seed)
 
     def issue(self, message: Message) -> Message:
         """Note a message that was just signed."""
@@ -79,7 +79,7 @@ class Mint:
         self._known[message.envelope.yaml] = message
 
 
-class _HashSeal:
+class _HashSigner:
     """Signs with a keyed hash whose keys the mint knows: fast, and no party of a world can forge it."""
 
     def __init__(self, mint: Mint, seed: bytes) -> None:
@@ -87,19 +87,19 @@ class _HashSeal:
         self.peer_id = "12D3KooW" + hashlib.sha256(seed).hexdigest().translate(_ALPHABET)[:44]
         mint.keys[self.peer_id] = seed
 
-    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
-        """See :class:`mlnet.protocol.machine.Seal`."""
+    def sign(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
+        """See :class:`mlnet.protocol.machine.Signer`."""
         text = codec.encode(
             type_of(body).name, task=task, attempt=attempt, sender=self.peer_id, sent=sent, body=body
         )
         return self._mint.issue(codec.message(Envelope(text, _sign(self._seed, text))))
 
-    def open(self, envelope: Envelope) -> Message:
-        """See :class:`mlnet.protocol.machine.Seal`."""
+    def verify(self, envelope: Envelope) -> Message:
+        """See :class:`mlnet.protocol.machine.Signer`."""
         return self._mint.open(envelope, self._is_genuine)
 
     def secret(self, context: str) -> bytes:
-        """See :class:`mlnet.protocol.machine.Seal`."""
+        """See :class:`mlnet.protocol.machine.Signer`."""
         return hmac.digest(self._seed, context.encode(), "sha256")
 
     def _is_genuine(self, message: Message) -> bool:
@@ -107,27 +107,27 @@ class _HashSeal:
         return key is not None and message.envelope.signature == _sign(key, message.envelope.yaml)
 
 
-class _Ed25519Seal:
-    """The product's own seal; what was verified once is not verified again."""
+class _Ed25519Signer:
+    """The product's own signer; what was verified once is not verified again."""
 
     def __init__(self, mint: Mint, identity: Identity) -> None:
-        self._mint, self._real = mint, RealSeal(identity)
+        self._mint, self._real = mint, IdentitySigner(identity)
         self.peer_id = identity.peer_id
 
-    def seal(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
-        """See :class:`mlnet.protocol.machine.Seal`."""
-        return self._mint.issue(self._real.seal(body, task=task, attempt=attempt, sent=sent))
+    def sign(self, body: Body, *, task: str = "", attempt: int = 0, sent: int) -> Message:
+        """See :class:`mlnet.protocol.machine.Signer`."""
+        return self._mint.issue(self._real.sign(body, task=task, attempt=attempt, sent=sent))
 
-    def open(self, envelope: Envelope) -> Message:
-        """See :class:`mlnet.protocol.machine.Seal`."""
+    def verify(self, envelope: Envelope) -> Message:
+        """See :class:`mlnet.protocol.machine.Signer`."""
         return self._mint.open(envelope, self._is_genuine)
 
     def secret(self, context: str) -> bytes:
-        """See :class:`mlnet.protocol.machine.Seal`."""
+        """See :class:`mlnet.protocol.machine.Signer`."""
         return self._real.secret(context)
 
     def _is_genuine(self, message: Message) -> bool:
-        return self._real.open(message.envelope) == message
+        return self._real.verify(message.envelope) == message
 
 
 def _sign(key: bytes, text: str) -> bytes:

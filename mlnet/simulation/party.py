@@ -12,7 +12,7 @@ from mlnet.protocol.client.machine import Client
 from mlnet.protocol.client.rivals import Rivals
 from mlnet.protocol.commands import ServeStore
 from mlnet.protocol.events import Event, Received
-from mlnet.protocol.machine import Machine, Seal
+from mlnet.protocol.machine import Machine, Signer
 from mlnet.protocol.node import Node, Step
 from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
@@ -56,7 +56,7 @@ class Party:
 
     Args:
         name: for people.
-        seal: its identity.
+        signer: its identity.
         machine: its state.
         region: index into :data:`mlnet.simulation.regions.REGIONS`.
         reborn: makes the machine of a process that has just started.
@@ -73,10 +73,15 @@ class Party:
     """
 
     def __init__(
-        self, name: str, seal: Seal, machine: Node | Client, region: int, reborn: Callable[[], Node | Client]
+        self,
+        name: str,
+        signer: Signer,
+        machine: Node | Client,
+        region: int,
+        reborn: Callable[[], Node | Client],
     ) -> None:
-        self.name, self.seal, self.machine, self.region = name, seal, machine, region
-        self.peer = seal.peer_id
+        self.name, self.signer, self.machine, self.region = name, signer, machine, region
+        self.peer = signer.peer_id
         self.reborn = reborn
         self.clock = Clock()
         self.stepped = 0

@@ -163,14 +163,14 @@ class Run:
 
     def add_node(self, name: str) -> Party:
         """A node joins, connected to nobody yet."""
-        seal = self.world.mint.seal(f"{self.label} {name}")
+        signer = self.world.mint.signer(f"{self.label} {name}")
         terms = Terms(Resources(4096, 4))
 
         def reborn() -> Node:
-            known = self.world.parties.get(seal.peer_id)
-            return Node(seal, terms, self.deadlines, known.buried if known is not None else ())
+            known = self.world.parties.get(signer.peer_id)
+            return Node(signer, terms, self.deadlines, known.buried if known is not None else ())
 
-        party = Party(name, seal, reborn(), self.random.randrange(len(REGIONS)), reborn)
+        party = Party(name, signer, reborn(), self.random.randrange(len(REGIONS)), reborn)
         party.clock = self._clock()
         return self.world.add(party)
 
@@ -192,20 +192,20 @@ class Run:
         return f"version: 1\npayment: {{best-model-payment-amount: 100}}\n{MODEL}cluster: {{{keys}}}\n"
 
     def _add_client(self, name: str) -> None:
-        seal = self.world.mint.seal(f"{self.label} {name}")
+        signer = self.world.mint.signer(f"{self.label} {name}")
         clock = self._clock()
         start = self.random.randrange(2 * SECOND)
         nodes = self.world.nodes()
         neighbours = self.random.sample(nodes, min(8, len(nodes))) if self.profile.wrong else []
         created = self._network_time(clock, neighbours, start)
         body = NewMlTask(self.text, ("/ip4/10.0.0.2/tcp/4001",), created, self._estimate())
-        announcement = seal.seal(body, sent=created)
+        announcement = signer.sign(body, sent=created)
         dataset = self._dataset(announcement.task)
 
         def reborn() -> Client:
-            return Client(seal, announcement, self.definition, self.deadlines, dataset)
+            return Client(signer, announcement, self.definition, self.deadlines, dataset)
 
-        party = Party(name, seal, reborn(), self.random.randrange(len(REGIONS)), reborn)
+        party = Party(name, signer, reborn(), self.random.randrange(len(REGIONS)), reborn)
         party.clock = clock
         self.world.add(party)
         for node in neighbours or self.random.sample(nodes, min(8, len(nodes))):

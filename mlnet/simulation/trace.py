@@ -16,7 +16,7 @@ from mlnet.protocol.commands import (
     MeasurePings,
     Publish,
     PublishSegments,
-    Record,
+    RecordReceipt,
     Replicate,
     Report,
     Send,
@@ -35,7 +35,7 @@ from mlnet.protocol.wire.messages import (
     InitCluster,
     Message,
     Rewards,
-    TaskFailed,
+    TaskFailedBody,
     TrainingCompleted,
 )
 
@@ -78,7 +78,7 @@ class Trace:
 
     def did(self, step: int, now: int, party: str, command: Command) -> None:
         """A command goes out."""
-        self._hash.update(type(command).__name__.encode())
+        self._hash.update(command.tag().encode())
         self.lines.append(Line(step, now, party, command))
 
     def note(self, step: int, now: int, party: str, text: str) -> None:
@@ -137,8 +137,8 @@ def _command(command: Command, names: Mapping[str, str]) -> str:
         case Replicate():
             return f"replicate {_name(command.master, names)}"
         case StartTraining():
-            return f"train as rank of {_list(_name(peer, names) for peer in command.plan.nodes)}"
-        case Record():
+            return f"train as rank of {_list(_name(peer, names) for peer in command.assignment.nodes)}"
+        case RecordReceipt():
             return f"receipt {command.state} {command.amount}"
         case PublishSegments():
             return f"serve {len(command.hashes)} segments"
@@ -165,18 +165,20 @@ def describe(message: Message, names: Mapping[str, str]) -> str:
         case ClusterDatabaseSelection():
             text += f" times to {len(body.pings)}"
         case ClusterReady():
-            text += f" {body.digest[:8]} master {_name(body.master, names)} slave {_name(body.slave, names)}"
+            text += (
+                f" {body.decision[:8]} master {_name(body.master, names)} slave {_name(body.slave, names)}"
+            )
         case DatasetSelection():
-            text += f" {body.digest[:8]} round {body.round}"
+            text += f" {body.decision[:8]} round {body.round}"
         case HashVotes():
             text += f" {body.stage} {' '.join(segment[:4] for segment in body.ranking)}"
         case DatasetSegment():
-            text += f" {body.position} {body.segment.hash[:4]}"
+            text += f" {body.position} {body.segment.root[:4]}"
         case TrainingCompleted():
             text += f" model {body.model.sha256[:8]}"
         case Rewards():
-            text += f" {body.digest[:8]} in {len(body.split)} parts"
-        case TaskFailed():
+            text += f" {body.decision[:8]} in {len(body.split)} parts"
+        case TaskFailedBody():
             text += f" {body.code}: {_named(body.reason, names)}"
     return f"{text} (attempt {message.attempt})" if message.attempt else text
 

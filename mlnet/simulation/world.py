@@ -71,7 +71,7 @@ class World:
 
     Args:
         seed: of all that is left to chance; text, so that it is the same whatever the hash seed.
-        mint: of the seals.
+        mint: of the signers.
         quality: of the network's paths.
         keep: lines of the dialogue that are kept.
 
@@ -231,7 +231,7 @@ class World:
     def receive(self, party: Party, source: Party, message: Message) -> Welcome:
         """A message has reached a party: open it, then step the machine."""
         try:
-            opened = party.seal.open(message.envelope)
+            opened = party.signer.verify(message.envelope)
         except RemoteProtocolError:
             self.network.blame(party, source)
             return ""

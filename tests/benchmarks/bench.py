@@ -23,7 +23,7 @@ from mlnet.identity.envelope import Envelope
 from mlnet.identity.keys import Identity
 from mlnet.kernels import IMPLEMENTATION, borda, pingmatrix, segmenthash
 from mlnet.kernels._threads import THREADS
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire import codec
 from mlnet.protocol.wire.messages import InitCluster, Redis, Resources
 
@@ -139,18 +139,18 @@ def segment_hash(size: int, folder: Path) -> Iterator[Result]:
 
 
 def envelopes() -> Iterator[Result]:
-    seal = Seal(Identity.from_seed(bytes(32)))
+    signer = IdentitySigner(Identity.from_seed(bytes(32)))
     body = InitCluster(
         Redis(True, "192.0.2.7", 6379), 1, ("/ip4/192.0.2.7/tcp/4001",), Resources(memory=16384, cpus=8)
     )
     values: dict[str, Any] = {"task": "0f" * 32, "attempt": 1, "sent": 1_700_000_000_000}
-    message = seal.seal(body, **values)
+    message = signer.sign(body, **values)
     text = message.envelope.yaml
     plain = msgspec.json.decode(text)
     size = f"an envelope of {len(text)} bytes"
     yield compare(
         f"encode {size}",
-        lambda: codec.encode("INIT_CLUSTER", sender=seal.peer_id, body=body, **values),
+        lambda: codec.encode("INIT_CLUSTER", sender=signer.peer_id, body=body, **values),
         {"yaml.CSafeDumper": lambda: yaml.dump(plain, Dumper=yaml.CSafeDumper)},
         goals={"yaml.CSafeDumper": 20},
     )
@@ -161,8 +161,8 @@ def envelopes() -> Iterator[Result]:
         goals={"yaml.CSafeLoader": 20},
     )
     envelope = Envelope(text, message.envelope.signature)
-    yield compare(f"encode and sign {size}", lambda: seal.seal(body, **values), {})
-    yield compare(f"verify and decode {size}", lambda: seal.open(envelope), {})
+    yield compare(f"encode and sign {size}", lambda: signer.sign(body, **values), {})
+    yield compare(f"verify and decode {size}", lambda: signer.verify(envelope), {})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from benchmarks.worker import Process, serve
 from mlnet.driver.messenger import Wire, WireHandlers, WireOptions
 from mlnet.identity.keys import Identity
 from mlnet.net.types import Limits
-from mlnet.protocol.wire.messages import Message, TaskFailed
+from mlnet.protocol.wire.messages import Message, TaskFailedBody
 
 LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 LIMITS = Limits(envelopes_per_second=1e6, envelope_bytes_per_second=1e9)
@@ -72,7 +72,7 @@ class Party(Process):
         return {"count": self._received}
 
     def _message(self, reason: str) -> Message:
-        return self._wire.seal.seal(TaskFailed(reason), task=TASK, attempt=1, sent=1_700_000_000_000)
+        return self._wire.signer.sign(TaskFailedBody(reason), task=TASK, attempt=1, sent=1_700_000_000_000)
 
     def _messages(self, count: int) -> Iterator[Message]:
         return (self._message(f"{number:x}".ljust(self._padding, ".")) for number in range(count))

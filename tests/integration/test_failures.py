@@ -54,7 +54,7 @@ async def train_again(net: Mission) -> None:
     async with net.client("again") as client:
         submission = await client.submit(net.definition(), output=net.base / "again-out", observe=watch)
         await watch.answers(sum(node.process.returncode is None for node in net.nodes), seconds=90)
-        submission.hurry()
+        submission.close_enrolment()
         result = await submission.result()
     assert result.state == "completed", result.reason
 
@@ -82,7 +82,7 @@ async def test_a_node_that_is_killed_while_the_cluster_forms(phase: str) -> None
         async with net.client() as client:
             submission = await client.submit(net.definition(), output=net.base / "out", observe=observe)
             await watch.answers(4)
-            submission.hurry()
+            submission.close_enrolment()
             result = await submission.result()
         await victim.process.wait()
         if result.state == "completed":
@@ -107,7 +107,7 @@ async def test_a_node_that_is_killed_before_the_first_step_ends_the_task_by_name
         async with net.client() as client:
             submission = await client.submit(net.definition(), output=net.base / "out", observe=observe)
             await watch.answers(3)
-            submission.hurry()
+            submission.close_enrolment()
             await watch.phase("training")
             async with asyncio.timeout(30):
                 result = await submission.result()
@@ -132,7 +132,7 @@ async def test_a_trainer_that_dies_before_the_first_step_ends_the_task_by_its_ow
         async with net.client() as client:
             submission = await client.submit(net.definition(), output=net.base / "out", observe=observe)
             await watch.answers(3)
-            submission.hurry()
+            submission.close_enrolment()
             await watch.phase("training")
             async with asyncio.timeout(30):
                 result = await submission.result()
@@ -168,7 +168,7 @@ async def test_a_child_that_dies_before_training_is_told_at_once_and_a_server_no
             assert time.monotonic() - at < TOLD_SECONDS
             reason = "the node cannot go on: its trainer ended (killed by SIGKILL: out of memory?)"
             assert note["reason"] == reason
-            submission.hurry()
+            submission.close_enrolment()
             note = await said_by(forming, watch)
             assert time.monotonic() - killed["forming"] < TOLD_SECONDS
             assert note["reason"].startswith(
@@ -199,7 +199,7 @@ async def test_a_node_whose_disk_fills_up_while_the_cluster_forms_is_out_at_once
                 file = net.definition(min_nodes=2)
                 submission = await client.submit(file, output=net.base / "out", observe=observe)
                 await watch.answers(3)
-                submission.hurry()
+                submission.close_enrolment()
                 note = await said_by(victim, watch)
                 assert time.monotonic() - filled[0] < TOLD_SECONDS
                 assert "cannot write to its disk: No space left on device" in note["reason"]
@@ -256,7 +256,7 @@ async def test_a_node_that_is_killed_in_training_ends_the_task_by_name_and_soon(
         async with net.client() as client:
             submission = await client.submit(net.definition(), output=net.base / "out", observe=watch)
             await watch.answers(3)
-            submission.hurry()
+            submission.close_enrolment()
             await watch.until(lambda: bool(watch.of("progress")), seconds=90)
             net.nodes[1].kill()
             async with asyncio.timeout(30):
@@ -274,7 +274,7 @@ async def test_a_node_that_freezes_in_training_is_noticed() -> None:
         async with net.client() as client:
             submission = await client.submit(net.definition(), output=net.base / "out", observe=watch)
             await watch.answers(3)
-            submission.hurry()
+            submission.close_enrolment()
             await watch.until(lambda: bool(watch.of("progress")), seconds=90)
             victim = net.nodes[1]
             victim.process.send_signal(signal.SIGSTOP)
@@ -321,7 +321,7 @@ async def test_a_segment_with_other_bytes_is_not_trained_on() -> None:
                 data[-1] ^= 1
                 path.write_bytes(data)
             await watch.answers(2)
-            submission.hurry()
+            submission.close_enrolment()
             result = await submission.result()
         assert result.state == "failed"
         assert result.code == "TrainingError"
@@ -391,7 +391,7 @@ async def test_a_node_that_was_killed_withdraws_when_it_comes_back() -> None:
             await net.start_one(data_dir=victim.data_dir)
             await watch.until(lambda: bool(watch.of("note")), seconds=30)
             assert watch.of("note")[0]["reason"] == "the node was stopped or restarted"
-            submission.hurry()
+            submission.close_enrolment()
             result = await submission.result()
         assert result.state == "completed", result.reason
         assert victim.peer_id not in result.nodes

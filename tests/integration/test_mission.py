@@ -12,8 +12,9 @@ from support.cluster import EXAMPLE, Mission, Watch, mission
 
 from mlnet.client.result import Result
 from mlnet.client.task_client import read_definition
+from mlnet.driver.messenger import Wire
 from mlnet.node.ledger import Ledger
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import NewMlTask
 from mlnet.util import clock
 
@@ -89,7 +90,7 @@ async def announce(net: Mission, watch: Watch, file: Path, created: int | None =
     async with net.client() as client:
         submission = await client.submit(file, output=net.base / "out", created=created, observe=watch)
         await watch.answers(len(net.nodes))
-        submission.hurry()
+        submission.close_enrolment()
         return await submission.result()
 
 
@@ -119,11 +120,11 @@ async def test_a_vote_of_several_cycles_that_a_tie_ends() -> None:
             created = next(
                 moment
                 for moment in range(clock.now(), clock.now() + 10_000)
-                if ones(net, text, client.wire.addresses(), moment, client.wire.seal) == [False, False, True]
+                if ones(net, text, client.wire, moment) == [False, False, True]
             )
             submission = await client.submit(file, output=net.base / "out", created=created, observe=watch)
             await watch.answers(4)
-            submission.hurry()
+            submission.close_enrolment()
             result = await submission.result()
         assert result.state == "completed", result.reason
         assert [cycle["number"] for cycle in watch.of("cycle")] == [0, 1, 2]
@@ -131,11 +132,11 @@ async def test_a_vote_of_several_cycles_that_a_tie_ends() -> None:
         assert set(result.committee) == set(watch.of("cycle")[2]["kept"])
 
 
-def ones(net: Mission, text: str, addresses: tuple[str, ...], created: int, seal: Seal) -> list[bool]:
+def ones(net: Mission, text: str, wire: Wire, created: int) -> list[bool]:
     """Whether two of the four nodes will vote 1 in cycles 0, 1 and 2 of a task."""
-    task = seal.seal(NewMlTask(text, addresses, created), sent=created).task
-    seals = [Seal(net.identity(node)) for node in net.nodes]
-    return [sum(node.secret(f"vote {task} 0 {cycle}")[-1] & 1 for node in seals) == 2 for cycle in range(3)]
+    task = wire.signer.sign(NewMlTask(text, wire.addresses(), created), sent=created).task
+    signers = [IdentitySigner(net.identity(node)) for node in net.nodes]
+    return [sum(node.secret(f"vote {task} 0 {cycle}")[-1] & 1 for node in signers) == 2 for cycle in range(3)]
 
 
 async def test_a_node_that_dies_after_its_answer_leads_to_a_new_attempt_without_it() -> None:
@@ -147,7 +148,7 @@ async def test_a_node_that_dies_after_its_answer_leads_to_a_new_attempt_without_
             dead = net.nodes[3]
             dead.kill()
             await dead.process.wait()
-            submission.hurry()
+            submission.close_enrolment()
             result = await submission.result()
         assert result.state == "completed", result.reason
         assert submission.machine.attempt == 2
@@ -164,7 +165,7 @@ async def test_a_node_that_is_stopped_says_so_and_the_cluster_forms_without_it_a
             await watch.answers(3)
             assert await net.nodes[2].stop() == 0
             await watch.until(lambda: bool(watch.of("note")))
-            submission.hurry()
+            submission.close_enrolment()
             result = await submission.result()
         assert result.state == "completed", result.reason
         assert set(result.nodes) == {node.peer_id for node in net.nodes[:2]}

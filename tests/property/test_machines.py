@@ -17,7 +17,7 @@ from mlnet.protocol.events import Received
 from mlnet.protocol.evidence import Evidence
 from mlnet.protocol.machine import Machine
 from mlnet.protocol.node import Node
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import MESSAGE_TYPES, Body, type_of
 
 MOMENTS = [1, 9, 10.03, 10.05, 10.1, 10.15, 10.2, 10.3, 11, 13.5, 14]
@@ -27,7 +27,9 @@ def snapshot(value: Any) -> Any:
     """All that a machine knows, as plain values."""
     if isinstance(value, Machine | Node | Cluster | Evidence):
         return {
-            name: snapshot(part) for name, part in vars(value).items() if name not in ("seal", "now", "heard")
+            name: snapshot(part)
+            for name, part in vars(value).items()
+            if name not in ("signer", "now", "heard")
         }
     if isinstance(value, dict):
         return {key: snapshot(part) for key, part in value.items()}
@@ -57,14 +59,14 @@ def test_a_well_formed_message_of_anybody_is_taken_in_or_refused_without_a_trace
     moment: float, which: int, sender: int, attempt: int, body: Body
 ) -> None:
     world, peer, task = machine_at(moment, which)
-    seals = [world.parties[name].seal for name in [*world.clients, *world.nodes]] + [
-        world._seal("a stranger")
+    signers = [world.parties[name].signer for name in [*world.clients, *world.nodes]] + [
+        world._signer("a stranger")
     ]
-    seal: Seal = seals[sender]
+    signer: IdentitySigner = signers[sender]
     if not type_of(body).has_task:
-        message = seal.seal(body, sent=1)
+        message = signer.sign(body, sent=1)
     else:
-        message = seal.seal(body, task=task, attempt=attempt, sent=1)
+        message = signer.sign(body, task=task, attempt=attempt, sent=1)
     party = world.parties[peer].machine
     before = snapshot(party)
     try:
@@ -78,9 +80,9 @@ def test_a_well_formed_message_of_anybody_is_taken_in_or_refused_without_a_trace
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")), st.binary(max_size=64))
 def test_any_string_is_a_message_or_its_senders_fault(text: str, signature: bytes) -> None:
-    seal = World._seal("anybody")
+    signer = World._signer("anybody")
     try:
-        message = seal.open(Envelope(text, signature))
+        message = signer.verify(Envelope(text, signature))
     except RemoteProtocolError:
         return
-    assert seal.open(message.envelope) == message
+    assert signer.verify(message.envelope) == message

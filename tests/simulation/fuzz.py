@@ -16,7 +16,7 @@ import msgspec
 from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.events import Received
-from mlnet.protocol.machine import Seal
+from mlnet.protocol.machine import Signer
 from mlnet.protocol.wire import codec
 from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MESSAGE_TYPES, Message
 from mlnet.simulation.invariants import fingerprint
@@ -110,8 +110,8 @@ class Fuzzer:
         assert not outcome.violation, outcome.problem
         self.run.world.signing.clear()  # from here on, mutants are signed with everybody's keys
         self.parties: list[Party] = [party for party in self.run.world.parties.values() if party.alive]
-        self.seals: list[Seal] = [party.seal for party in self.parties] + [
-            self.run.world.mint.seal("stranger")
+        self.signers: list[Signer] = [party.signer for party in self.parties] + [
+            self.run.world.mint.signer("stranger")
         ]
         self.plain = [msgspec.json.decode(message.envelope.yaml)["body"] for message in self.messages]
 
@@ -129,13 +129,13 @@ class Fuzzer:
             self._change(body)
         kind = origin.type if self.random.randrange(20) else self.random.choice(list(MESSAGE_TYPES))
         attempt = origin.attempt if self.random.randrange(3) else self.random.randrange(MAX_ATTEMPTS + 1)
-        seal = self.random.choice(self.seals)
+        signer = self.random.choice(self.signers)
         if self.random.randrange(2):
-            seal = next((one for one in self.seals if one.peer_id == origin.sender), seal)
+            signer = next((one for one in self.signers if one.peer_id == origin.sender), signer)
         try:
             fresh = msgspec.convert(body, MESSAGE_TYPES[kind].body)
             task = self.random.choice(self.messages).task if self.random.randrange(4) == 0 else origin.task
-            return seal.seal(fresh, task=task, attempt=attempt, sent=origin.sent + self.random.randrange(3))
+            return signer.sign(fresh, task=task, attempt=attempt, sent=origin.sent + self.random.randrange(3))
         except (msgspec.ValidationError, LocalProtocolError):
             return None
 
@@ -164,7 +164,7 @@ class Fuzzer:
             return max(0, value + self.random.choice((-1, 1, 1000)))
         if isinstance(value, str) and len(value) > 40:
             return (
-                self.random.choice(self.seals).peer_id
+                self.random.choice(self.signers).peer_id
                 if value.startswith("12D3")
                 else "ab" * (len(value) // 2)
             )

@@ -52,7 +52,7 @@ PLANTS: dict[str, Plant] = {
         rewards.settled, "2 * agreeing > len", "2 * agreeing >= len", "hostile:result"
     ),
     "the client does not compare the digest": Plant(
-        forming._unready, "announced.get(peer) != digest", "peer not in announced", "hostile:ready"
+        forming._unready, "announced.get(peer) != decision", "peer not in announced", "hostile:ready"
     ),
     "a phase without a deadline": Plant(
         machine.Machine.extend, "SetTimer(DEADLINE,", 'SetTimer("forgotten",', "calm"

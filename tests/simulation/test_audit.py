@@ -15,8 +15,8 @@ from mlnet.protocol.audit import Audit, audit
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import Send
 from mlnet.protocol.events import Received
-from mlnet.protocol.signer import Seal
-from mlnet.protocol.wire.messages import TaskFailed
+from mlnet.protocol.signer import IdentitySigner
+from mlnet.protocol.wire.messages import TaskFailedBody
 from mlnet.simulation.party import Party
 from mlnet.simulation.scenario import Run, Scenario
 
@@ -26,7 +26,7 @@ def audited(faults: str, seed: int) -> list[tuple[Run, Party, Audit]]:
     run.world.transcripts = {}
     assert not run.go().violation
     return [
-        (run, run.world.parties[peer], audit(messages, run.world.parties[peer].seal))
+        (run, run.world.parties[peer], audit(messages, run.world.parties[peer].signer))
         for (peer, _), messages in run.world.transcripts.items()
         if not run.world.parties[peer].hostile
     ]
@@ -107,18 +107,18 @@ def write(path: Path) -> int:
     return len({message.envelope for message in messages})
 
 
-SEAL = Seal(Identity.from_seed(bytes(32)))
+SIGNER = IdentitySigner(Identity.from_seed(bytes(32)))
 
 
 def test_a_transcript_is_read_as_it_was_written_and_can_be_continued(tmp_path: Path) -> None:
     path = tmp_path / "task.jsonl"
     count = write(path)
-    assert len(read(path, SEAL.open)) == count
+    assert len(read(path, SIGNER.verify)) == count
     with path.open("ab") as file:
         file.write(b'{"chain": "cut short')
     write(path)
-    assert len(read(path, SEAL.open)) == count
-    assert audit(read(path, SEAL.open), SEAL).settled
+    assert len(read(path, SIGNER.verify)) == count
+    assert audit(read(path, SIGNER.verify), SIGNER).settled
 
 
 @pytest.mark.parametrize("change", ["drop", "swap", "edit"])
@@ -134,7 +134,7 @@ def test_a_changed_transcript_is_noticed(tmp_path: Path, change: str) -> None:
         lines[3] = lines[3].replace('\\"sent\\":1', '\\"sent\\":2')
     path.write_text("".join(lines))
     with pytest.raises(DataError):
-        read(path, SEAL.open)
+        read(path, SIGNER.verify)
 
 
 def test_the_command_says_what_follows_and_fails_when_somebody_lied(tmp_path: Path) -> None:
@@ -145,15 +145,15 @@ def test_the_command_says_what_follows_and_fails_when_somebody_lied(tmp_path: Pa
     )
     assert done.stdout.count("\nsegment ") == 10
     assert "settled    yes" in done.stdout
-    seal = Seal(Identity.from_seed(b"\1" * 32))
-    last = read(path, SEAL.open)[-1]
-    liar = Transcript(path, seal.peer_id, last.task)
+    signer = IdentitySigner(Identity.from_seed(b"\1" * 32))
+    last = read(path, SIGNER.verify)[-1]
+    liar = Transcript(path, signer.peer_id, last.task)
     for reason in ("one", "another"):
-        words = seal.seal(TaskFailed(reason), task=last.task, attempt=1, sent=0)
+        words = signer.sign(TaskFailedBody(reason), task=last.task, attempt=1, sent=0)
         liar.step(None, [Send(("x",), words, 0)])
     liar.close()
     failed = subprocess.run(
         [sys.executable, "-m", "mlnet", "replay", str(path)], capture_output=True, text=True, check=False
     )
     assert failed.returncode == 42
-    assert f"lie        {seal.peer_id} signed two different TASK_FAILED (attempt 1)" in failed.stdout
+    assert f"lie        {signer.peer_id} signed two different TASK_FAILED (attempt 1)" in failed.stdout

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from mlnet.errors import DataError
 from mlnet.identity.envelope import Envelope
 from mlnet.net.types import Handlers
-from mlnet.protocol.commands import Command, MeasurePings, Offer, PrepareRedis, Replicate, StartTraining
+from mlnet.protocol.commands import Command, MeasurePings, PrepareRedis, Replicate, ServeModel, StartTraining
 from mlnet.protocol.events import (
     Event,
     PingsMeasured,
@@ -243,11 +243,11 @@ class InstantRun:
                 self._model.write_bytes(MODEL)  # by another process
                 for _ in range(3):
                     self._soon(TrainingProgressed(command.attempt))
-                nodes = dict.fromkeys(command.plan.nodes, 10)
+                nodes = dict.fromkeys(command.assignment.nodes, 10)
                 digest = hashlib.sha256(MODEL).hexdigest()
                 made = TrainingFinished(command.attempt, {"loss": 0.5}, 0.9, digest, len(MODEL), nodes)
                 self._soon(made)
-            case Offer():
+            case ServeModel():
                 InstantRun.running.discard(self)
 
     def _soon(self, event: Event) -> None:

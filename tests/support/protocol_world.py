@@ -25,13 +25,13 @@ from mlnet.protocol.commands import (
     End,
     FetchModel,
     MeasurePings,
-    Offer,
     PrepareRedis,
     Publish,
-    Record,
+    RecordReceipt,
     Replicate,
     Report,
     Send,
+    ServeModel,
     SetTimer,
     StartTraining,
 )
@@ -47,8 +47,8 @@ from mlnet.protocol.events import (
     TrainingFinished,
 )
 from mlnet.protocol.node import Node, Terms
-from mlnet.protocol.signer import Seal
-from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, SegmentInfo, TaskFailed
+from mlnet.protocol.signer import IdentitySigner
+from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, SegmentInfo, TaskFailedBody
 from mlnet.task import definition as task_definition
 from mlnet.util.wording import short
 
@@ -84,7 +84,7 @@ LATENCY = 20
 class Party:
     """One process of the world."""
 
-    seal: Seal
+    signer: IdentitySigner
     machine: Node | Client
     alive: bool = True
     timers: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -113,39 +113,39 @@ class World:
         self.log: list[tuple[str, Command]] = []
         self.reports: list[Report] = []
         self.ends: dict[str, End] = {}
-        self.records: dict[str, list[Record]] = {}
+        self.records: dict[str, list[RecordReceipt]] = {}
         self.loses: Callable[[str, str, Message], bool] = lambda sender, receiver, message: False
         self.forges: Callable[[str, str, Message], Message] = lambda sender, receiver, message: message
         self.changes: Callable[[str, Command, Event], Event | None] = lambda name, command, event: event
         self.nodes = []
         for index in range(nodes):
-            seal = self._seal(f"node {seed} {index}")
-            node = Node(seal, Terms(Resources(4096, 4)), Deadlines())
-            self.parties[seal.peer_id] = Party(seal, node)
-            self.names[seal.peer_id] = f"node{index}"
-            self.nodes.append(seal.peer_id)
+            signer = self._signer(f"node {seed} {index}")
+            node = Node(signer, Terms(Resources(4096, 4)), Deadlines())
+            self.parties[signer.peer_id] = Party(signer, node)
+            self.names[signer.peer_id] = f"node{index}"
+            self.nodes.append(signer.peer_id)
         self.closed = {self.nodes[index] for index in closed}
         self.clients: list[str] = []
 
     @staticmethod
-    def _seal(name: str) -> Seal:
-        return Seal(Identity.from_seed(hashlib.sha256(name.encode()).digest()))
+    def _signer(name: str) -> IdentitySigner:
+        return IdentitySigner(Identity.from_seed(hashlib.sha256(name.encode()).digest()))
 
     def submit(self, name: str = "client", created: int | None = None, peers: int = 0) -> str:
         """Announce a task in a network that the client takes to be so large; the client's peer id."""
-        seal = self._seal(name)
+        signer = self._signer(name)
         body = NewMlTask(self.text, (), START if created is None else created, peers)
-        task = seal.seal(body, sent=self.now)
+        task = signer.sign(body, sent=self.now)
         segments = tuple(
             SegmentInfo(hashlib.sha256(f"segment {index}".encode()).hexdigest(), 1000, 100)
             for index in range(10)
         )
-        client = Client(seal, task, self.definition, Deadlines(), Dataset(segments, 64, 10))
-        self.parties[seal.peer_id] = Party(seal, client)
-        self.names[seal.peer_id] = name
-        self.clients.append(seal.peer_id)
-        self.give(seal.peer_id, task.task, Received(task))
-        return seal.peer_id
+        client = Client(signer, task, self.definition, Deadlines(), Dataset(segments, 64, 10))
+        self.parties[signer.peer_id] = Party(signer, client)
+        self.names[signer.peer_id] = name
+        self.clients.append(signer.peer_id)
+        self.give(signer.peer_id, task.task, Received(task))
+        return signer.peer_id
 
     def client(self, peer: str) -> Client:
         machine = self.parties[peer].machine
@@ -203,7 +203,7 @@ class World:
                 self.parties[peer].timers.pop((task, command.name), None)
             case End():
                 self.ends[self.names[peer]] = command
-            case Record():
+            case RecordReceipt():
                 self.records.setdefault(self.names[peer], []).append(command)
             case Report():
                 self.reports.append(command)
@@ -241,7 +241,7 @@ class World:
                 answer = Replicated(command.attempt)
             case StartTraining():
                 delay = 3000
-                rows = {node: 100 + index for index, node in enumerate(command.plan.nodes)}
+                rows = {node: 100 + index for index, node in enumerate(command.assignment.nodes)}
                 answer = TrainingFinished(command.attempt, {"Accuracy": 0.9}, 0.9, "ab" * 32, 5000, rows)
             case FetchModel():
                 answer = ModelScored({"Accuracy": 0.88}, 0.88, "model.safetensors")
@@ -257,14 +257,14 @@ class World:
 
     @staticmethod
     def is_idle(command: Command) -> bool:
-        return isinstance(command, End | Offer)
+        return isinstance(command, End | ServeModel)
 
 
 def ends(world: World) -> str:
     """What client and nodes said last, and what nodes told others before."""
     lines = []
     for name, command in world.log:
-        if isinstance(command, Send) and isinstance(command.message.body, TaskFailed):
+        if isinstance(command, Send) and isinstance(command.message.body, TaskFailedBody):
             lines.append(f"{name} says: {command.message.body.reason}")
         elif isinstance(command, End):
             lines.append(f"{name} ends, {command.state}: {command.reason}".removesuffix(": "))
@@ -295,5 +295,5 @@ def masked(world: World, text: str) -> str:
 def resealed(world: World, message: Message, attempt: int = 0, **changes: Any) -> Message:
     """A message with another body, or of another attempt, validly signed by its sender."""
     body = msgspec.structs.replace(message.body, **changes)
-    seal = world.parties[message.sender].seal
-    return seal.seal(body, task=message.task, attempt=attempt or message.attempt, sent=message.sent)
+    signer = world.parties[message.sender].signer
+    return signer.sign(body, task=message.task, attempt=attempt or message.attempt, sent=message.sent)

@@ -46,7 +46,7 @@ def name_members(
     if len(chosen) < least:
         return client.fail(shortage(client, len(chosen)), "TooFewNodes")
     if not client.attempt:
-        closed = client.seal.seal(ClusterMembers(()), task=client.task, attempt=0, sent=client.now)
+        closed = client.signer.sign(ClusterMembers(()), task=client.task, attempt=0, sent=client.now)
         client.emit(Publish(closed))
     client.attempt += 1
     body = ClusterMembers(tuple(Signed.of(client.answers[peer].envelope) for peer in chosen))
@@ -72,7 +72,7 @@ def choose(client: ClientState) -> tuple[str, ...]:
     if client.cluster is None and len(fit) > most:
         if client.others and most < cluster.max_nodes:
             client.report("shared", others=client.others, answered=len(fit), taken=most)
-        secret = client.seal.secret(f"draw {client.task}")
+        secret = client.signer.secret(f"draw {client.task}")
         fit.sort(key=lambda peer: hashlib.sha256(secret + peer.encode()).digest())
         return tuple(fit[:most])
     return tuple(fit)

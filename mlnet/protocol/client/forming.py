@@ -18,9 +18,9 @@ class Gathering(Phase[ClientState]):
     def work(self, client: ClientState) -> Wait | Literal[ClientPhase.VOTING, ClientPhase.ENDED]:
         """Wait for nodes until the waiting period ends, enough have answered, or the user wants to go on."""
         most, least = client.definition.cluster.max_nodes, client.definition.cluster.min_nodes
-        if client.hurried:
+        if client.enrolment_closed:
             return name_members(client)
-        if client.others and len(client.answers) >= least and client.once("hurry for others"):
+        if client.others and len(client.answers) >= least and client.once("crowded"):
             # Whoever announced a task at the same moment still waits when the rest of the nodes is set free.
             client.extend((client.deadline - client.now) // 2)
         if len(client.answers) >= most:
@@ -124,11 +124,11 @@ class Ready(Phase[ClientState]):
         missing = _unready(client)
         if missing:
             return Wait("CLUSTER_READY", missing)
-        client.bound = decided.digest
+        client.bound = decided.decision
         data, until = client.dataset, client.now + client.deadlines.dataset
-        selection = DatasetSelection(decided.digest, data.segments, data.inputs, data.outputs)
+        selection = DatasetSelection(decided.decision, data.segments, data.inputs, data.outputs)
         client.say(selection, client.committee, until=until, via=client.members)
-        client.report("bound", nodes=decided.nodes, committee=decided.committee, digest=decided.digest)
+        client.report("bound", nodes=decided.nodes, committee=decided.committee, digest=decided.decision)
         return ClientPhase.BALLOTS
 
     def limit(self, client: ClientState) -> int:
@@ -190,6 +190,6 @@ def _cycle(message: Message) -> int:
 
 
 def _unready(client: ClientState) -> tuple[str, ...]:
-    digest = client.attempted.decision().ready.digest
+    decision = client.attempted.decision().ready.decision
     announced = client.attempted.ready()
-    return tuple(peer for peer in client.members if announced.get(peer) != digest)
+    return tuple(peer for peer in client.members if announced.get(peer) != decision)

@@ -46,7 +46,7 @@ from mlnet.protocol.wire.messages import (
     Message,
     NewMlTask,
     Role,
-    TaskFailed,
+    TaskFailedBody,
 )
 
 _TRAINED_TOGETHER = frozenset({ClientPhase.BALLOTS, ClientPhase.ORDER, ClientPhase.TRAINING})
@@ -64,7 +64,7 @@ class Client(ClientState):
         body = self.announcement.body
         assert isinstance(body, NewMlTask)
         word = CancelTask(reason[:MAX_REASON])
-        cancelled = self.seal.seal(word, task=self.task, attempt=self.attempt, sent=body.created)
+        cancelled = self.signer.sign(word, task=self.task, attempt=self.attempt, sent=body.created)
         sent = Send(self.everyone, cancelled, self.now + self.deadlines.grace)
         return [sent] if self.attempt else [sent, Publish(cancelled)]  # some may be about to answer
 
@@ -82,7 +82,7 @@ class Client(ClientState):
         body = message.body
         if isinstance(body, InitCluster):
             self._answered(message, body)
-        elif isinstance(body, TaskFailed):
+        elif isinstance(body, TaskFailedBody):
             self._noted(message, body)
         else:
             if self.cluster is None or message.sender not in self.members or message.attempt != self.attempt:
@@ -118,7 +118,7 @@ class Client(ClientState):
         elif peer not in self.answers and self.cluster is not None and self.few_answered:
             self.forward(self.cluster.named, [peer], until=self.now + self.deadlines.members)
 
-    def _noted(self, message: Message, body: TaskFailed) -> None:
+    def _noted(self, message: Message, body: TaskFailedBody) -> None:
         peer = message.sender
         if peer not in self.answers:
             if len(self.notes) < choosing.MAX_ANSWERS:
@@ -159,8 +159,8 @@ class Client(ClientState):
     # ---------------------------------------------------------------------------------------------------
     # effects
 
-    def _hurry(self, _: StopWaiting) -> None:
-        self.hurried = True
+    def _close_enrolment(self, _: StopWaiting) -> None:
+        self.enrolment_closed = True
 
     def _crowded(self, event: OthersWait) -> None:
         self.others = event.count
@@ -201,7 +201,7 @@ class Client(ClientState):
 
     handlers: ClassVar = {
         Restarted: _restarted,
-        StopWaiting: _hurry,
+        StopWaiting: _close_enrolment,
         OthersWait: _crowded,
         CancelRequested: _cancel,
         TrainingProgressed: _progressed,

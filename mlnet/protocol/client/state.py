@@ -11,9 +11,9 @@ from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.answering import FACTOR
 from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.events import ModelScored
-from mlnet.protocol.machine import Machine, Seal
+from mlnet.protocol.machine import Machine, Signer
 from mlnet.protocol.phases import ClientPhase
-from mlnet.protocol.wire.messages import Message, SegmentInfo, TaskFailed, TrainingCompleted
+from mlnet.protocol.wire.messages import Message, SegmentInfo, TaskFailedBody, TrainingCompleted
 from mlnet.task.definition import TaskDefinition
 
 
@@ -35,7 +35,7 @@ class ClientState(Machine):
     """The client of one task, as its phases see it.
 
     Args:
-        seal: signs as the client.
+        signer: signs as the client.
         task: the NEW_ML_TASK.
         definition: what the task's text says.
         deadlines: of this party.
@@ -60,14 +60,14 @@ class ClientState(Machine):
 
     def __init__(
         self,
-        seal: Seal,
+        signer: Signer,
         task: Message,
         definition: TaskDefinition,
         deadlines: Deadlines,
         dataset: Dataset,
         allowed: frozenset[str] | None = None,
     ) -> None:
-        super().__init__(seal, task, definition, deadlines, ClientPhase.GATHERING)
+        super().__init__(signer, task, definition, deadlines, ClientPhase.GATHERING)
         self.dataset = dataset
         self.allowed = allowed
         self.answers: dict[str, Message] = {}
@@ -76,7 +76,7 @@ class ClientState(Machine):
         self.busy: dict[str, tuple[int, bool]] = {}
         self.others = 0
         self.complained: set[str] = set()
-        self.hurried = False
+        self.enrolment_closed = False
         self.cluster: Cluster | None = None
         self.bound = ""
         self.order: tuple[str, ...] = ()
@@ -111,9 +111,9 @@ class ClientState(Machine):
         return self.winner.body
 
     @staticmethod
-    def link(digest: str) -> str:
+    def link(root: str) -> str:
         """Where members find a segment: at this client, or at another member that has it."""
-        return f"mlnet:{digest}"
+        return f"mlnet:{root}"
 
     @property
     def held_out(self) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ class ClientState(Machine):
 
     def fail(self, reason: str, code: str) -> Literal[ClientPhase.ENDED]:
         """End the task without a model and tell everyone who was part of it; returns the phase to enter."""
-        self.say(TaskFailed(reason, code), self.everyone, until=self.now + self.deadlines.grace)
+        self.say(TaskFailedBody(reason, code), self.everyone, until=self.now + self.deadlines.grace)
         return self.finish("failed", reason, code)
 
     def finish(self, state: State, reason: str = "", code: str = "") -> Literal[ClientPhase.ENDED]:

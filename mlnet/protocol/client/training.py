@@ -16,7 +16,7 @@ from mlnet.protocol.wire.messages import (
     Message,
     Rewards,
     Signed,
-    TaskFailed,
+    TaskFailedBody,
     TrainingCompleted,
 )
 
@@ -49,14 +49,14 @@ class Order(Phase[ClientState]):
         if 2 * len(agreeing) <= len(client.committee):
             return Wait("the order", tuple(peer for peer in client.committee if peer not in agreeing))
         data = client.dataset
-        by_hash = {segment.hash: segment for segment in data.segments}
+        by_root = {segment.root: segment for segment in data.segments}
         training = client.order[: client.definition.training_segments]
         client.report("order", order=client.order, held_out=client.held_out)
         hand_out(client)
-        for position, digest in enumerate(training):
-            segment = by_hash[digest]
+        for position, root in enumerate(training):
+            segment = by_root[root]
             body = DatasetSegment(
-                client.bound, position, len(training), segment, client.link(digest), data.inputs, data.outputs
+                client.bound, position, len(training), segment, client.link(root), data.inputs, data.outputs
             )
             client.say(body, client.committee, until=client.now + client.deadlines.links, via=client.members)
         return ClientPhase.TRAINING
@@ -209,7 +209,7 @@ def resume(client: ClientState) -> None:
 def failed(client: ClientState) -> Literal[ClientPhase.ENDED]:
     """End the task, naming the silent if there are any, else the first reason."""
     told = client.evidence.of("TASK_FAILED", client.attempt)
-    reasons = [message.body.reason for message in told.values() if isinstance(message.body, TaskFailed)]
+    reasons = [message.body.reason for message in told.values() if isinstance(message.body, TaskFailedBody)]
     if not reasons:
         liars = ", ".join(peer for peer in client.members if peer in client.evidence.proofs)
         return client.fail(f"{liars} signed two messages that contradict each other", "NodeLost")
@@ -221,7 +221,7 @@ def failed(client: ClientState) -> Literal[ClientPhase.ENDED]:
 
 
 def _count(client: ClientState, held: dict[str, Message]) -> Literal[ClientPhase.ORDER, ClientPhase.ENDED]:
-    hashes = tuple(segment.hash for segment in client.dataset.segments)
+    hashes = tuple(segment.root for segment in client.dataset.segments)
     secrets = client.attempted.secrets(held, hashes)
     if not secrets:
         return client.fail("no ballot of the committee matches its commitment", "NodeLost")
@@ -244,7 +244,7 @@ def _results(client: ClientState) -> dict[str, Message]:
         peer: message
         for peer, message in sent.items()
         if isinstance(message.body, TrainingCompleted)
-        and message.body.digest == client.bound
+        and message.body.decision == client.bound
         and message.body.trained
     }
 

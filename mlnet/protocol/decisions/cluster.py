@@ -130,7 +130,7 @@ class Cluster:
         if self._decision is None:
             ranking = self.ranking()
             nodes = redis_election.training_order(ranking.order, self.members)
-            digest = redis_election.decision_digest(
+            decision = redis_election.decision_digest(
                 self.named.task,
                 self.attempt,
                 members=self.named.envelope.digest,
@@ -140,14 +140,14 @@ class Cluster:
                 master=ranking.master,
                 slave=ranking.slave,
             )
-            ready = ClusterReady(ranking.order, nodes, ranking.master, ranking.slave, digest)
+            ready = ClusterReady(ranking.order, nodes, ranking.master, ranking.slave, decision)
             self._decision = Decision(ready, ranking)
         return self._decision
 
     def ready(self) -> dict[str, str]:
-        """Digest that each member said READY for."""
+        """Decision that each member said READY for."""
         return {
-            peer: message.body.digest
+            peer: message.body.decision
             for peer, message in self._evidence.of("CLUSTER_READY", self.attempt).items()
             if peer in self.inits and isinstance(message.body, ClusterReady)
         }

@@ -18,7 +18,7 @@ from mlnet.protocol.wire.messages import (
     DatasetSelection,
     InitCluster,
     Redis,
-    TaskFailed,
+    TaskFailedBody,
 )
 
 
@@ -128,20 +128,20 @@ class Replicating(Forming):
         """Serve as master, replicate as slave, or wait for the slave's word."""
         decided = member.attempted.decision().ready
         if member.once("decided"):
-            member.report("decision", master=decided.master, slave=decided.slave, digest=decided.digest)
+            member.report("decision", master=decided.master, slave=decided.slave, digest=decided.decision)
             if member.me in (decided.master, decided.slave):
                 members = member.attempted.members
                 member.emit(ServeStore(member.attempt, members, decided.slave, member.client))
             if member.me == decided.slave:
                 member.emit(Replicate(member.attempt, decided.master))
         if member.me != decided.slave:
-            if member.attempted.ready().get(decided.slave) == decided.digest:
+            if member.attempted.ready().get(decided.slave) == decided.decision:
                 return MemberPhase.READY
             return Wait("CLUSTER_READY of the slave, once it replicates the master", (decided.slave,))
         if member.replicated is None:
             return Wait("replication", (decided.master,))
         if member.replicated.reason:
-            note = TaskFailed(member.replicated.reason, "StoreError")
+            note = TaskFailedBody(member.replicated.reason, "StoreError")
             member.say(note, [member.client], until=member.deadline, via=member.others)
             return Wait("a new attempt or the end (replication failed)", (member.client,))
         return MemberPhase.READY
@@ -162,11 +162,11 @@ class Ready(Forming):
         if chosen is None:
             return Wait("DATASET_SELECTION", (member.client,))
         assert isinstance(chosen.body, DatasetSelection)
-        if chosen.body.digest != decided.digest:
+        if chosen.body.decision != decided.decision:
             return member.withdraw(
                 "the client bound another decision than this node computed", "ProtocolError"
             )
-        member.bound, member.selection = decided.digest, chosen.body
+        member.bound, member.selection = decided.decision, chosen.body
         return MemberPhase.BALLOTS
 
     def limit(self, member: MemberState) -> int:
@@ -189,7 +189,7 @@ class Following(Forming):
         member.say(followed, [member.client], until=member.deadline, via=member.others)
         if not member.evidence.of_type("DATASET_SEGMENT", member.attempt):
             return Wait("DATASET_SEGMENT", (member.client,))
-        member.bound = followed.digest
+        member.bound = followed.decision
         return MemberPhase.LINKS
 
     def limit(self, member: MemberState) -> int:
@@ -206,7 +206,7 @@ def decided(member: MemberState) -> ClusterReady:
 
 def ballot_secret(member: MemberState) -> bytes:
     """Fresh in every task and attempt, and known to this node alone until it opens its ballot."""
-    return member.seal.secret(f"ballot {member.task} {member.attempt}")
+    return member.signer.secret(f"ballot {member.task} {member.attempt}")
 
 
 def _coin(member: MemberState, cycle: int) -> Literal[0, 1]:
@@ -215,7 +215,7 @@ def _coin(member: MemberState, cycle: int) -> Literal[0, 1]:
     Sealed votes are committed to before there is an attempt, so that every attempt opens the same ones.
     """
     attempt = 0 if _is_sealed(member) else member.attempt
-    return 1 if member.seal.secret(f"vote {member.task} {attempt} {cycle}")[-1] & 1 else 0
+    return 1 if member.signer.secret(f"vote {member.task} {attempt} {cycle}")[-1] & 1 else 0
 
 
 def _is_sealed(member: MemberState) -> bool:
@@ -223,7 +223,7 @@ def _is_sealed(member: MemberState) -> bool:
 
 
 def _vote_secret(member: MemberState, cycle: int) -> bytes:
-    return member.seal.secret(f"sealed vote {member.task} {cycle}")
+    return member.signer.secret(f"sealed vote {member.task} {cycle}")
 
 
 def _commitments(member: MemberState) -> tuple[str, ...]:

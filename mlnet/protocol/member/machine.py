@@ -63,7 +63,7 @@ from mlnet.protocol.wire.messages import (
     Message,
     NewMlTask,
     Role,
-    TaskFailed,
+    TaskFailedBody,
 )
 
 EARLY_LENGTH = 8192
@@ -136,8 +136,8 @@ class Member(MemberState):
         before = any(message.type == "TASK_FAILED" for message in self.said()) and not withdrawn
         if before or (self.ended and not withdrawn):
             return []
-        note = self.seal.seal(
-            TaskFailed(reason[:MAX_REASON], "NodeLost"),
+        note = self.signer.sign(
+            TaskFailedBody(reason[:MAX_REASON], "NodeLost"),
             task=self.task,
             attempt=self.attempt,
             sent=self.created,
@@ -169,7 +169,7 @@ class Member(MemberState):
         members = self._named(message) if isinstance(body, ClusterMembers) else {}
         if isinstance(body, DatasetSelection):
             for signed in body.ballots:
-                self.seal.open(signed.envelope)
+                self.signer.verify(signed.envelope)
         if not self._takes_part(message):
             return
         stranger = self.cluster is None and message.sender != self.client
@@ -207,7 +207,7 @@ class Member(MemberState):
                 self._join(message, members)
         elif message.type == "CANCEL_TASK":
             self.enter(self.finish("cancelled", getattr(body, "reason", ""), "TaskCancelled"))
-        elif isinstance(body, TaskFailed):
+        elif isinstance(body, TaskFailedBody):
             self._heard_failure(message, body)
 
     def _named(self, message: Message) -> dict[str, Message]:
@@ -216,7 +216,7 @@ class Member(MemberState):
         assert isinstance(message.body, ClusterMembers)
         members: dict[str, Message] = {}
         for signed in message.body.members:
-            init = self.seal.open(signed.envelope)
+            init = self.signer.verify(signed.envelope)
             if not isinstance(init.body, InitCluster) or init.task != self.task or init.sender in members:
                 raise RemoteProtocolError(
                     "CLUSTER_MEMBERS must hold one INIT_CLUSTER of this task for each member and nothing else"
@@ -245,7 +245,7 @@ class Member(MemberState):
         self.emit(Introduce({peer: self.cluster.init(peer).addresses for peer in self.others}))
         self.enter(MemberPhase.VOTING)
 
-    def _heard_failure(self, message: Message, body: TaskFailed) -> None:
+    def _heard_failure(self, message: Message, body: TaskFailedBody) -> None:
         if message.sender == self.client:
             self.enter(self.finish("failed", body.reason, body.code))
             return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mlnet.protocol.commands import End, Plan, State
+from mlnet.protocol.commands import End, State, TrainingAssignment
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.events import RedisPrepared, Replicated, TrainingFinished
-from mlnet.protocol.machine import Machine, Seal
+from mlnet.protocol.machine import Machine, Signer
 from mlnet.protocol.phases import MemberPhase
 from mlnet.protocol.wire.messages import (
     ClusterReady,
@@ -16,7 +16,7 @@ from mlnet.protocol.wire.messages import (
     Message,
     NewMlTask,
     Resources,
-    TaskFailed,
+    TaskFailedBody,
 )
 from mlnet.task.definition import TaskDefinition
 
@@ -25,7 +25,7 @@ class MemberState(Machine):
     """One node in one task, as its phases see it.
 
     Args:
-        seal: signs as this node.
+        signer: signs as this node.
         task: the NEW_ML_TASK.
         definition: what the task's text says.
         deadlines: of this party.
@@ -42,7 +42,7 @@ class MemberState(Machine):
         order: the voted order, when it does.
         paid: the committee members whose ballots count.
         round: of the ballots that gave the order.
-        plan: what is trained.
+        assignment: what is trained, and with whom.
         result: what this node's trainer has made.
         failure: why training failed, once it has.
         pace: when training began, the first step that was seen then, the last one, and all steps.
@@ -50,13 +50,13 @@ class MemberState(Machine):
 
     def __init__(
         self,
-        seal: Seal,
+        signer: Signer,
         task: Message,
         definition: TaskDefinition,
         deadlines: Deadlines,
         resources: Resources,
     ) -> None:
-        super().__init__(seal, task, definition, deadlines, MemberPhase.PREPARING)
+        super().__init__(signer, task, definition, deadlines, MemberPhase.PREPARING)
         self.resources = resources
         self.cluster: Cluster | None = None
         self.redis: RedisPrepared | None = None
@@ -68,7 +68,7 @@ class MemberState(Machine):
         self.order: tuple[str, ...] = ()
         self.paid: tuple[str, ...] = ()
         self.round = 0
-        self.plan: Plan | None = None
+        self.assignment: TrainingAssignment | None = None
         self.result: TrainingFinished | None = None
         self.failure = ""
         self.pace = (0, 0, 0, 0)
@@ -122,7 +122,7 @@ class MemberState(Machine):
             sent: the word's date, ms since 1970; now when None.
         """
         to = (self.client, *(self.others if self.cluster else ()))
-        self.say(TaskFailed(reason, code), to, until=self.now + self.deadlines.grace, sent=sent)
+        self.say(TaskFailedBody(reason, code), to, until=self.now + self.deadlines.grace, sent=sent)
         return self.finish("failed", reason, code)
 
     def give_up(self) -> Literal[MemberPhase.ENDED]:

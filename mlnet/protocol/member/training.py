@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from mlnet.protocol.commands import Offer, Plan, Record, StartTraining
+from mlnet.protocol.commands import RecordReceipt, ServeModel, StartTraining, TrainingAssignment
 from mlnet.protocol.decisions import rewards, segment_order
 from mlnet.protocol.machine import Phase, Wait
 from mlnet.protocol.member.forming import Forming, ballot_secret, decided
@@ -18,7 +18,7 @@ from mlnet.protocol.wire.messages import (
     Message,
     ModelInfo,
     Rewards,
-    TaskFailed,
+    TaskFailedBody,
     TrainingCompleted,
 )
 
@@ -30,7 +30,7 @@ class Ballots(Forming):
         """Open the ballot, wait for the others', compute the order."""
         selection = member.selection
         assert selection is not None
-        hashes = tuple(segment.hash for segment in selection.segments)
+        hashes = tuple(segment.root for segment in selection.segments)
         if len(set(hashes)) != len(hashes):
             return member.withdraw("the client named one segment twice", "ProtocolError")
         rest = tuple(peer for peer in member.committee if peer != member.me)
@@ -75,13 +75,13 @@ class Links(Forming):
         bodies = [message.body for message in found.values() if isinstance(message.body, DatasetSegment)]
         if wrong := _wrong_links(member, bodies):
             return member.withdraw(wrong, "ProtocolError")
-        if member.seated and any(body.segment.hash != member.order[body.position] for body in bodies):
+        if member.seated and any(body.segment.root != member.order[body.position] for body in bodies):
             return Wait("the ballots that give the order of the segments", (member.client,))
         count = bodies[0].count if bodies else member.definition.training_segments
         missing = [position for position in range(count) if position not in found]
         if missing:
             return Wait(f"the links to segments {', '.join(map(str, missing))}", (member.client,))
-        member.plan = _plan(member, sorted(bodies, key=lambda body: body.position))
+        member.assignment = _assignment(member, sorted(bodies, key=lambda body: body.position))
         return MemberPhase.TRAINING
 
     def limit(self, member: MemberState) -> int:
@@ -94,9 +94,9 @@ class Training(Phase[MemberState]):
 
     def work(self, member: MemberState) -> Wait | Literal[MemberPhase.COMPLETED, MemberPhase.FAILING]:
         """Start the trainer once, and wait for its result."""
-        assert member.plan is not None
+        assert member.assignment is not None
         if member.once("train"):
-            member.emit(StartTraining(member.attempt, member.plan))
+            member.emit(StartTraining(member.attempt, member.assignment))
         if member.failure:
             return MemberPhase.FAILING
         if member.result is None:
@@ -105,8 +105,8 @@ class Training(Phase[MemberState]):
 
     def limit(self, member: MemberState) -> int:
         """fetch + load + rendezvous + step"""
-        assert member.plan is not None
-        size = sum(segment.size for segment in member.plan.segments)
+        assert member.assignment is not None
+        size = sum(segment.size for segment in member.assignment.segments)
         waits = member.deadlines
         return waits.fetch(size) + waits.load + waits.rendezvous + waits.step
 
@@ -121,7 +121,7 @@ class Failing(Phase[MemberState]):
 
     def work(self, member: MemberState) -> Wait:
         """Say why, to the client and to the other members."""
-        note = TaskFailed(member.failure[:1000], "TrainingError")
+        note = TaskFailedBody(member.failure[:1000], "TrainingError")
         member.say(note, (*member.others, member.client), until=member.deadline, via=member.others)
         return Wait("TASK_FAILED", (member.client,))
 
@@ -193,7 +193,7 @@ def await_client(member: MemberState) -> Wait | Literal[MemberPhase.ENDED]:
         for message in _rewards(member)
         if isinstance(message.body, Rewards) and message.body.split == split
     ]
-    member.emit(Record("settled", split.get(member.me, 0), split, (*agreeing, final)))
+    member.emit(RecordReceipt("settled", split.get(member.me, 0), split, (*agreeing, final)))
     return member.finish("completed")
 
 
@@ -204,9 +204,9 @@ def claim(member: MemberState) -> Literal[MemberPhase.OFFERING]:
     """
     signed = _signed(member)
     split = next((split for split in signed.values() if rewards.settled(split, signed, member.committee)), {})
-    member.emit(Record("claimed", split.get(member.me, 0), split, tuple(_rewards(member))))
+    member.emit(RecordReceipt("claimed", split.get(member.me, 0), split, tuple(_rewards(member))))
     until = member.now + member.deadlines.offer
-    member.emit(Offer(until))
+    member.emit(ServeModel(until))
     for message in member.said():
         if message.type in ("TRAINING_COMPLETED", "REWARDS"):
             member.forward(message, [member.client], until=until, via=member.others)
@@ -225,7 +225,7 @@ def _counted_ballots(member: MemberState) -> tuple[dict[str, Message], Literal[1
     if named is None:
         held = member.attempted.ballots()
         return (held if len(held) == len(member.committee) else {}), 1
-    opened = (member.seal.open(signed.envelope) for signed in named.ballots)
+    opened = (member.signer.verify(signed.envelope) for signed in named.ballots)
     counted = {
         message.sender: message
         for message in opened
@@ -245,21 +245,21 @@ def _pass_on(member: MemberState, found: Mapping[int, Message]) -> None:
 
 
 def _wrong_links(member: MemberState, bodies: list[DatasetSegment]) -> str:
-    counts = {(body.count, body.inputs, body.outputs, body.digest) for body in bodies}
+    counts = {(body.count, body.inputs, body.outputs, body.decision) for body in bodies}
     if len(counts) > 1:
         return "the client's DATASET_SEGMENT messages contradict each other"
     for body in bodies:
-        if body.digest != member.bound or body.count != member.definition.training_segments:
+        if body.decision != member.bound or body.count != member.definition.training_segments:
             return "a DATASET_SEGMENT of the client does not belong to the decision that it bound"
         if body.position >= body.count:
             return f"the client named training segment {body.position}; there are {body.count}, from 0"
     return ""
 
 
-def _plan(member: MemberState, bodies: list[DatasetSegment]) -> Plan:
+def _assignment(member: MemberState, bodies: list[DatasetSegment]) -> TrainingAssignment:
     ready = decided(member)
-    return Plan(
-        digest=member.bound,
+    return TrainingAssignment(
+        decision=member.bound,
         nodes=ready.nodes,
         master=ready.master,
         slave=ready.slave,

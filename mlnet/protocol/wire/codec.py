@@ -27,7 +27,7 @@ from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.wire import fast_codec
 from mlnet.protocol.wire.fast_codec import Attempt, Sent
-from mlnet.protocol.wire.messages import MAX_BYTES, MESSAGE_TYPES, VERSION, Body, Digest, Message, PeerId
+from mlnet.protocol.wire.messages import MAX_BYTES, MESSAGE_TYPES, VERSION, Body, Message, PeerId, Sha256
 from mlnet.util import yaml12
 
 MAX_DEPTH = 8
@@ -64,7 +64,7 @@ class _Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _TaskMapping(_Mapping, frozen=True, forbid_unknown_fields=True):
     """The mapping of every other type."""
 
-    task: Digest
+    task: Sha256
     attempt: Attempt
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, inspect
 
-from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MESSAGE_TYPES, VERSION, Digest, MessageType, PeerId
+from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MESSAGE_TYPES, VERSION, MessageType, PeerId, Sha256
 
 MOST = 8192
 """Characters of the longest string that goes this way. A key or value takes two at least, so not even half of
@@ -94,7 +94,7 @@ def _is_peer(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_task(text: str) -> bool:
-    return _fits(text, Digest)
+    return _fits(text, Sha256)
 
 
 def _form(row: MessageType) -> _Form:

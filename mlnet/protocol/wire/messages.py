@@ -28,7 +28,7 @@ MAX_REASON = 2000
 MAX_METRIC = 1e12
 
 PeerId = Annotated[str, Meta(min_length=40, max_length=64, pattern="^[1-9A-HJ-NP-Za-km-z]+\\Z")]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Address = Annotated[str, Meta(min_length=1, max_length=256)]
 Addresses = Annotated[tuple[Address, ...], Meta(max_length=MAX_ADDRESSES)]
 Reason = Annotated[str, Meta(max_length=MAX_REASON)]
@@ -124,7 +124,7 @@ class InitCluster(Body, frozen=True):
     vote: Literal[0, 1]
     addresses: Addresses
     resources: Resources
-    commitments: Annotated[tuple[Digest, ...], Meta(max_length=MAX_CYCLES)] = ()
+    commitments: Annotated[tuple[Sha256, ...], Meta(max_length=MAX_CYCLES)] = ()
     tunnel: bool = False
 
 
@@ -163,7 +163,7 @@ class ClusterDatabaseSelection(Body, frozen=True):
         dict[PeerId, Annotated[tuple[Micros, ...], Meta(max_length=PING_SAMPLES)]],
         Meta(max_length=MAX_COMMITTEE),
     ]
-    commitment: Digest
+    commitment: Sha256
 
 
 class ClusterReady(Body, frozen=True):
@@ -174,33 +174,33 @@ class ClusterReady(Body, frozen=True):
         nodes: all members; the place in it is the rank in training.
         master: peer id of the Redis master.
         slave: peer id of its replica.
-        digest: SHA-256 of the decision and of the evidence that it follows from.
+        decision: SHA-256 of the decision and of the evidence that it follows from.
     """
 
     committee: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_COMMITTEE)]
     nodes: Annotated[tuple[PeerId, ...], Meta(max_length=MAX_NODES)]
     master: PeerId
     slave: PeerId
-    digest: Digest
+    decision: Sha256 = msgspec.field(name="digest")
 
 
 class SegmentInfo(Body, frozen=True):
     """One of the ten parts of the dataset: root of its hash tree, size in bytes, number of rows."""
 
-    hash: Digest
+    root: Sha256 = msgspec.field(name="hash")
     size: Size
     rows: Rows
 
 
 Segments = Annotated[tuple[SegmentInfo, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
-Ranking = Annotated[tuple[Digest, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
+Ranking = Annotated[tuple[Sha256, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
 
 
 class DatasetSelection(Body, frozen=True):
     """client -> members: the decision that it binds the task to, and the segments.
 
     Attributes:
-        digest: of the CLUSTER_READY that the client accepts.
+        decision: that of the CLUSTER_READY that the client accepts.
         segments: the ten, in the order in which the client holds them.
         inputs: features of a row.
         outputs: columns of the labels; the number of classes for a classifier.
@@ -208,7 +208,7 @@ class DatasetSelection(Body, frozen=True):
         ballots: in round 2, those that count.
     """
 
-    digest: Digest
+    decision: Sha256 = msgspec.field(name="digest")
     segments: Segments
     inputs: Annotated[int, Meta(ge=1, le=2**31)]
     outputs: Annotated[int, Meta(ge=1, le=2**31)]
@@ -220,14 +220,14 @@ class HashVotes(Body, frozen=True):
     """committee member -> committee and client: first its ballot; when all are in, to the client, the order.
 
     Attributes:
-        digest: the bound decision.
+        decision: the bound one.
         stage: which of the two this is.
         ranking: the ten segment hashes, best first: its own ballot, or the order that all ballots give.
         secret: opens the commitment, hex; the ballot only.
         round: of the DATASET_SELECTION whose ballots give the order.
     """
 
-    digest: Digest
+    decision: Sha256 = msgspec.field(name="digest")
     stage: Literal["ballot", "order"]
     ranking: Ranking
     secret: Annotated[str, Meta(max_length=64)] = ""
@@ -238,7 +238,7 @@ class DatasetSegment(Body, frozen=True):
     """client -> committee, which forwards it to the nodes: where a training segment can be had.
 
     Attributes:
-        digest: the bound decision.
+        decision: the bound one.
         position: its place in the voted order, from 0.
         count: how many training segments there are.
         segment: which.
@@ -247,7 +247,7 @@ class DatasetSegment(Body, frozen=True):
         outputs: columns of the labels; the number of classes for a classifier.
     """
 
-    digest: Digest
+    decision: Sha256 = msgspec.field(name="digest")
     position: Annotated[int, Meta(ge=0, lt=SEGMENTS)]
     count: Annotated[int, Meta(ge=1, le=SEGMENTS)]
     segment: SegmentInfo
@@ -259,7 +259,7 @@ class DatasetSegment(Body, frozen=True):
 class ModelInfo(Body, frozen=True):
     """A trained model: plain SHA-256 of the file, its size in bytes, where it can be had."""
 
-    sha256: Digest
+    sha256: Sha256
     size: Size
     links: Annotated[tuple[Annotated[str, Meta(max_length=2048)], ...], Meta(max_length=8)]
 
@@ -268,14 +268,14 @@ class TrainingCompleted(Body, frozen=True):
     """every member -> client: the result of training.
 
     Attributes:
-        digest: the bound decision.
+        decision: the bound one.
         accuracy: on the validation split, 0 to 1; absent for a regression.
         metrics: those that the definition asks for, by name, on the validation split.
         model: the model that it holds.
         contributions: rows trained, by peer id.
     """
 
-    digest: Digest
+    decision: Sha256 = msgspec.field(name="digest")
     metrics: Annotated[dict[Text, Metric], Meta(max_length=16)]
     model: ModelInfo
     contributions: Annotated[dict[PeerId, Rows], Meta(max_length=MAX_NODES)]
@@ -290,12 +290,12 @@ class TrainingCompleted(Body, frozen=True):
 class Rewards(Body, frozen=True):
     """committee members, then the client: the split of the payment, in micro-units, by peer id."""
 
-    digest: Digest
+    decision: Sha256 = msgspec.field(name="digest")
     payment: Money
     split: Annotated[dict[PeerId, Money], Meta(max_length=MAX_NODES)]
 
 
-class TaskFailed(Body, frozen=True):
+class TaskFailedBody(Body, frozen=True):
     """client or committee member -> all: the task, or the sender's part in it, has failed.
 
     Attributes:
@@ -349,9 +349,10 @@ class Gossip(Enum):
     """Whether a message of a type may go by gossip; what may not is refused to be passed on."""
 
     NEVER = "never"
-    FALLBACK = "where nothing else reaches the receiver"
+    FALLBACK = "fallback"
+    """Where nothing else reaches the receiver."""
     ALWAYS = "always"
-    ATTEMPT_0 = "in attempt 0"
+    ATTEMPT_0 = "attempt-0"
 
 
 class MessageType(NamedTuple):
@@ -411,7 +412,7 @@ MESSAGE_TYPES: dict[str, MessageType] = {
         MessageType("DATASET_SEGMENT", DatasetSegment, _CLIENT, _MEMBER),
         MessageType("TRAINING_COMPLETED", TrainingCompleted, _MEMBER, _CLIENT),
         MessageType("REWARDS", Rewards, _COMMITTEE | _CLIENT, _MEMBER | _CLIENT),
-        MessageType("TASK_FAILED", TaskFailed, _NODE | _CLIENT, _NODE | _CLIENT),
+        MessageType("TASK_FAILED", TaskFailedBody, _NODE | _CLIENT, _NODE | _CLIENT),
         MessageType("CANCEL_TASK", CancelTask, _CLIENT, _NODE, gossip=Gossip.ALWAYS),
         MessageType("PEERS", Peers, Role.PEER, Role.PEER, has_task=False),
     )
@@ -479,7 +480,7 @@ def place(attempt: int, body: Body) -> Place:
         detail = f"{body.stage} {body.round}"
     elif isinstance(body, DatasetSegment):
         detail = str(body.position)
-    elif isinstance(body, TaskFailed) and attempt == 0:
+    elif isinstance(body, TaskFailedBody) and attempt == 0:
         # A node that was busy when it heard of the task may take part, and leave, later; and after a restart
         # it may be busy for another time.
         detail = f"{body.code} {body.busy}" if body.busy else body.code

@@ -56,8 +56,8 @@ class Task:
         if self.obeys:
             self.phase = "ended"
 
-    def hurry(self) -> None:
-        self.told.append("hurry")
+    def close_enrolment(self) -> None:
+        self.told.append("close_enrolment")
 
 
 class Hand:
@@ -154,7 +154,7 @@ def test_enter_ends_the_waiting_once_enough_have_answered() -> None:
     assert hand.words == ["1 node answered and the task needs 2; still waiting"]
     task.answers = 2
     hand.controls.on_enter()
-    assert task.told == ["hurry"]
+    assert task.told == ["close_enrolment"]
 
 
 def test_enter_does_nothing_later() -> None:

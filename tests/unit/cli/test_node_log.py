@@ -8,7 +8,7 @@ from support.protocol_world import World
 
 from mlnet.cli import traffic
 from mlnet.cli.node_log import NodeLog
-from mlnet.protocol.commands import End, Publish, Record, Report, Send
+from mlnet.protocol.commands import End, Publish, RecordReceipt, Report, Send
 from mlnet.protocol.wire.messages import Message
 from mlnet.util import yaml12
 from mlnet.util.wording import short
@@ -33,7 +33,7 @@ def log(world: World, node: str) -> list[str]:
                 written.message(True, name, message)
             case Report() | End() if name == node:
                 written.report(task, command)
-            case Record(state=state, amount=amount) if name == node:
+            case RecordReceipt(state=state, amount=amount) if name == node:
                 written.report(task, Report("receipt", {"state": state, "amount": amount}))
             case _:
                 pass

@@ -34,7 +34,7 @@ from mlnet.errors import MlnetError, StorageError
 from mlnet.node.ledger import Ledger
 from mlnet.protocol.commands import Report
 from mlnet.protocol.node import Terms
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import Resources
 from mlnet.training.ipc import Scored
 from mlnet.util import yaml12
@@ -114,7 +114,7 @@ async def carry_out(
             if report.what in ("answer", "note") and party._submissions:
                 (one,) = party._submissions.values()
                 if one.gathering and sum(r.what in ("answer", "note") for r in heard) >= NODES:
-                    asyncio.get_running_loop().call_soon(one.hurry)
+                    asyncio.get_running_loop().call_soon(one.close_enrolment)
 
         if resume is not None:
             submission = await party.resume(resume, output=output, observe=observe)
@@ -133,13 +133,13 @@ def open_below(base: Path) -> list[str]:
     return [path for path in found if path.startswith(f"{base}/") and not path.endswith("/lock")]
 
 
-def well_formed(base: Path, seal: Seal) -> None:
+def well_formed(base: Path, signer: IdentitySigner) -> None:
     """Whatever is left can be read."""
     for path in base.glob("*/tasks/*/journal"):
-        list(journal.replay(path, seal.open))
+        list(journal.replay(path, signer.verify))
     for path in base.glob("*/transcripts/*.jsonl"):
         if path.stat().st_size:
-            read(path, seal.open)
+            read(path, signer.verify)
     for path in base.glob("*/ledger"):
         Ledger(path).receipts()
 
@@ -167,7 +167,7 @@ async def mission(base: Path, file: Path, disk: Disk) -> Result | MlnetError:
         if not isinstance(ended, StorageError):
             assert not any(server.node.busy for server in servers)
             assert not open_below(base), open_below(base)
-        well_formed(base, servers[0].wire.seal)
+        well_formed(base, servers[0].wire.signer)
     InstantRun.running.clear()
     return ended
 

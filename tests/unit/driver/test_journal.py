@@ -14,69 +14,69 @@ from mlnet.errors import ConfigError
 from mlnet.identity.keys import Identity
 from mlnet.node.ledger import Ledger, Receipt
 from mlnet.protocol.events import Event, PingsMeasured, Received, Restarted, TimerFired
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import CancelTask
 
 TASK = "ab" * 32
 
 
 @pytest.fixture
-def seal() -> Seal:
-    return Seal(Identity.from_seed(b"s" * 32))
+def signer() -> IdentitySigner:
+    return IdentitySigner(Identity.from_seed(b"s" * 32))
 
 
-def events(seal: Seal) -> list[tuple[int, Event]]:
-    message = seal.seal(CancelTask("enough"), task=TASK, attempt=1, sent=5)
+def events(signer: IdentitySigner) -> list[tuple[int, Event]]:
+    message = signer.sign(CancelTask("enough"), task=TASK, attempt=1, sent=5)
     return [(5, Received(message)), (7, PingsMeasured(1, {"p" * 44: (1, 2)})), (9, TimerFired("deadline"))]
 
 
-def written(path: Path, seal: Seal) -> Path:
+def written(path: Path, signer: IdentitySigner) -> Path:
     journal = Journal(path)
-    for now, event in events(seal):
+    for now, event in events(signer):
         journal.append(now, event, durable=True)
     journal.close()
     return path
 
 
-def test_what_was_written_is_read_again(tmp_path: Path, seal: Seal) -> None:
-    path = written(tmp_path / "journal", seal)
-    assert list(replay(path, seal.open)) == events(seal)
+def test_what_was_written_is_read_again(tmp_path: Path, signer: IdentitySigner) -> None:
+    path = written(tmp_path / "journal", signer)
+    assert list(replay(path, signer.verify)) == events(signer)
 
 
-def test_a_journal_goes_on_where_it_was(tmp_path: Path, seal: Seal) -> None:
-    path = written(tmp_path / "journal", seal)
+def test_a_journal_goes_on_where_it_was(tmp_path: Path, signer: IdentitySigner) -> None:
+    path = written(tmp_path / "journal", signer)
     journal = Journal(path)
     journal.append(11, Restarted(), durable=False)
     journal.close()
-    assert list(replay(path, seal.open)) == [*events(seal), (11, Restarted())]
+    assert list(replay(path, signer.verify)) == [*events(signer), (11, Restarted())]
 
 
-def test_every_cut_leaves_the_whole_records_before_it(tmp_path: Path, seal: Seal) -> None:
-    path = written(tmp_path / "journal", seal)
+def test_every_cut_leaves_the_whole_records_before_it(tmp_path: Path, signer: IdentitySigner) -> None:
+    path = written(tmp_path / "journal", signer)
     whole = path.read_bytes()
     ends = [0] + [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         complete = sum(end <= length for end in ends[1:])
-        assert list(replay(path, seal.open)) == events(seal)[:complete]
+        assert list(replay(path, signer.verify)) == events(signer)[:complete]
 
 
-def test_a_record_after_a_torn_one_is_whole(tmp_path: Path, seal: Seal) -> None:
-    path = written(tmp_path / "journal", seal)
+def test_a_record_after_a_torn_one_is_whole(tmp_path: Path, signer: IdentitySigner) -> None:
+    path = written(tmp_path / "journal", signer)
     path.write_bytes(path.read_bytes()[:-5])
     journal = Journal(path)
     journal.append(11, Restarted(), durable=True)
     journal.close()
-    assert list(replay(path, seal.open)) == [*events(seal)[:2], (11, Restarted())]
+    assert list(replay(path, signer.verify)) == [*events(signer)[:2], (11, Restarted())]
 
 
-def test_damage_in_the_middle_is_named(tmp_path: Path, seal: Seal) -> None:
-    path = written(tmp_path / "journal", seal)
+def test_damage_in_the_middle_is_named(tmp_path: Path, signer: IdentitySigner) -> None:
+    path = written(tmp_path / "journal", signer)
     data = bytearray(path.read_bytes())
     data[20] ^= 1
     path.write_bytes(data)
     with pytest.raises(ConfigError, match="line 1: the journal is damaged"):
-        list(replay(path, seal.open))
+        list(replay(path, signer.verify))
 
 
 def receipt(state: str, amount: int) -> Receipt:

@@ -60,7 +60,7 @@ def without(*types: str, of: str = "") -> Change:
 def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
     def found(change: Change) -> Case:
         def case(_: Path) -> str:
-            result = audit(change(finished, messages(finished)), finished.parties[finished.clients[0]].seal)
+            result = audit(change(finished, messages(finished)), finished.parties[finished.clients[0]].signer)
             lies = [f"{lie.peer} {lie.what}" for lie in result.lies]
             return masked(finished, "\n".join(result.missing + lies) or "nothing")
 
@@ -69,8 +69,8 @@ def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
     def announced(definition: str) -> Change:
         def change(world: World, said: list[Message]) -> list[Message]:
             body = cast(NewMlTask, said[0].body)
-            seal = world.parties[said[0].sender].seal
-            return [seal.seal(msgspec.structs.replace(body, definition=definition), sent=said[0].sent)]
+            signer = world.parties[said[0].sender].signer
+            return [signer.sign(msgspec.structs.replace(body, definition=definition), sent=said[0].sent)]
 
         return change
 
@@ -82,7 +82,7 @@ def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
 
     def two_ready(world: World, said: list[Message]) -> list[Message]:
         ready = next(one for one in said if one.type == "CLUSTER_READY")
-        return [*said, resealed(world, ready, digest=OTHER)]
+        return [*said, resealed(world, ready, decision=OTHER)]
 
     segments = tuple(f"{number:064x}" for number in range(10))
     check(
@@ -103,10 +103,10 @@ def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
             "no open port": found(nobody_open),
             "no ping times": found(without("CLUSTER_DATABASE_SELECTION")),
             "ping times to nobody": found(changed("CLUSTER_DATABASE_SELECTION", pings={})),
-            "another decision of a member": found(changed("CLUSTER_READY", "node0", digest=OTHER)),
+            "another decision of a member": found(changed("CLUSTER_READY", "node0", decision=OTHER)),
             "two decisions of a member": found(two_ready),
             "no segments": found(without("DATASET_SELECTION")),
-            "another decision of the client": found(changed("DATASET_SELECTION", digest=OTHER)),
+            "another decision of the client": found(changed("DATASET_SELECTION", decision=OTHER)),
             "no ballots": found(without("HASH_VOTES")),
             "ballots with other secrets": found(changed("HASH_VOTES", of="ballot", secret=OTHER)),
             "another order of a member": found(changed("HASH_VOTES", "node0", of="order", ranking=segments)),
@@ -123,12 +123,12 @@ def named(
     world: World, said: list[Message], change: Callable[[list[Message]], list[Message]]
 ) -> list[Message]:
     """Other INIT_CLUSTER messages in the client's CLUSTER_MEMBERS."""
-    seal = world.parties[world.clients[0]].seal
+    signer = world.parties[world.clients[0]].signer
     out = []
     for message in said:
         signed: tuple[Any, ...] = getattr(message.body, "members", ())
         if message.type == "CLUSTER_MEMBERS" and signed:
-            inits = change([seal.open(one.envelope) for one in signed])
+            inits = change([signer.verify(one.envelope) for one in signed])
             members = tuple(type(signed[0]).of(init.envelope) for init in inits)
             message = resealed(world, message, members=members)
         out.append(message)

@@ -26,11 +26,11 @@ from mlnet.identity.keys import Identity
 from mlnet.net.types import DialBack
 from mlnet.node import gloo_tunnel, liveness, server, task, training
 from mlnet.node.redis import TaskRedis
-from mlnet.protocol.commands import Command, End, FetchModel, Introduce, Plan, Publish, Send
+from mlnet.protocol.commands import Command, End, FetchModel, Introduce, Publish, Send, TrainingAssignment
 from mlnet.protocol.events import Received
 from mlnet.protocol.node import Step
-from mlnet.protocol.phases import Stage
-from mlnet.protocol.wire.messages import SegmentInfo, TaskFailed
+from mlnet.protocol.phases import ClientPhase
+from mlnet.protocol.wire.messages import SegmentInfo, TaskFailedBody
 from mlnet.util import clock
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
@@ -100,7 +100,7 @@ def submitted(act: Callable[[Submission, World], object], *, removed: bool = Tru
     async def run(directory: Path) -> str:
         world = World(3)
         peer = world.submit()
-        wire = Has(carry=carried, drain=drained, seal=world.parties[peer].seal)
+        wire = Has(carry=carried, drain=drained, signer=world.parties[peer].signer)
         machine, state = world.client(peer), party(directory)
         made = Submission(machine, cast(Any, wire), state, {}, directory / "out", None, lambda _: None)
         state.prepared(made.task).joinpath("journal").touch()
@@ -118,11 +118,11 @@ def test_a_client_whose_disk_is_full(tmp_path: Path) -> None:
 
     def gathers(made: Submission, world: World) -> None:
         world.run(1)
-        made.hurry()
+        made.close_enrolment()
 
     def trains(made: Submission, world: World) -> None:
-        world.run(until=lambda: made.machine.phase is Stage.TRAINING)
-        made.hurry()
+        world.run(until=lambda: made.machine.phase is ClientPhase.TRAINING)
+        made.close_enrolment()
 
     def loses_its_files(made: Submission, world: World) -> None:
         made._state.discard(made.task)
@@ -173,7 +173,7 @@ def test_a_node_whose_disk_is_full(tmp_path: Path) -> None:
         serving = cast(server.NodeServer, Has(_books={}, node=node))
         said = server.NodeServer._muted(serving, step, FULL)
         bodies = [getattr(one, "message", None) and one.message.body for one in said]  # type: ignore[attr-defined]
-        return "\n".join(body.reason for body in bodies if isinstance(body, TaskFailed))
+        return "\n".join(body.reason for body in bodies if isinstance(body, TaskFailedBody))
 
     def ended(directory: Path) -> None:
         serving = Has(
@@ -228,7 +228,7 @@ def test_tasks_that_cannot_be_resumed(tmp_path: Path) -> None:
             client = world.client(world.submit())
             state.prepared(client.task)
             begin(state, world)
-            asking = Has(_state=state, wire=Has(seal=client.seal))
+            asking = Has(_state=state, wire=Has(signer=client.signer))
             return await TaskClient.resume(cast(Any, asking), client.task)
 
         return masked(awaited(resume))
@@ -269,7 +269,7 @@ def test_neighbours(tmp_path: Path) -> None:
             network=Has(connected_peers=list),
             _named=(PEER,),
             _told=set(),
-            seal=Has(peer_id=""),
+            signer=Has(peer_id=""),
             _handlers=Has(
                 on_unreachable=lambda peer, why: said.append(f"peer {peer} does not answer: {why}")
             ),
@@ -364,7 +364,7 @@ async def no_tunnel(_: Path) -> object:
 
 def test_tasks_of_a_node(tmp_path: Path) -> None:
     segment = SegmentInfo("cd" * 32, 1 << 30, 100)
-    plan = Plan("ab" * 32, (PEER,), PEER, PEER, (segment,) * 8, ("",) * 8, 64, 10, ("",))
+    plan = TrainingAssignment("ab" * 32, (PEER,), PEER, PEER, (segment,) * 8, ("",) * 8, 64, 10, ("",))
 
     def training_(**parts: object) -> Any:
         wire = Has(network=Has(peer_id=PEER))

@@ -115,10 +115,10 @@ def test_a_client_that_does_not_keep_to_the_protocol(tmp_path: Path) -> None:
         """A second round of ballots with other secrets, before those of the first are in."""
         selection = first(world, "DATASET_SELECTION")
         node = next(name for name in world.nodes if name in world.client(world.clients[0]).committee)
-        hashes = tuple(segment.hash for segment in getattr(selection.body, "segments", NOTHING))
-        seal = world.parties[node].seal
+        hashes = tuple(segment.root for segment in getattr(selection.body, "segments", NOTHING))
+        signer = world.parties[node].signer
         body = HashVotes(world.client(world.clients[0]).bound, "ballot", hashes, OTHER)
-        ballot = seal.seal(body, task=selection.task, attempt=selection.attempt, sent=selection.sent)
+        ballot = signer.sign(body, task=selection.task, attempt=selection.attempt, sent=selection.sent)
         second = resealed(world, selection, round=2, ballots=(Signed.of(ballot.envelope),))
         for receiver in world.nodes:
             world.at(50, lambda receiver=receiver: world.give(receiver, second.task, Received(second)))  # type: ignore[misc]
@@ -129,13 +129,13 @@ def test_a_client_that_does_not_keep_to_the_protocol(tmp_path: Path) -> None:
     check(
         "hostile-clients",
         {
-            "it binds another decision": ran(forge=says("DATASET_SELECTION", digest=OTHER)),
+            "it binds another decision": ran(forge=says("DATASET_SELECTION", decision=OTHER)),
             "it says two things": ran(then=twice("DATASET_SELECTION", "client", members, inputs=7)),
             "it names a segment twice": ran(forge=segment_twice),
             "its second round has worthless ballots": ran(
                 lost=loses("HASH_VOTES", of="ballot"), then=worthless_ballots
             ),
-            "its links are of another decision": ran(forge=says("DATASET_SEGMENT", digest=OTHER)),
+            "its links are of another decision": ran(forge=says("DATASET_SEGMENT", decision=OTHER)),
             "its links contradict each other": ran(forge=one_of_other_inputs),
             "it hands out a segment that there is not": ran(
                 forge=says("DATASET_SEGMENT", of="0", position=9), lost=loses("DATASET_SEGMENT", of="1")
@@ -158,7 +158,7 @@ def other_order(world: World, _: str, message: Message) -> Message:
     if message.type != "DATASET_SEGMENT" or message.place[2] not in ("0", "1"):
         return message
     position = 1 - int(message.place[2])
-    by_hash = {segment.hash: segment for segment in world.client(world.clients[0]).dataset.segments}
+    by_hash = {segment.root: segment for segment in world.client(world.clients[0]).dataset.segments}
     return resealed(world, message, segment=by_hash[order[position]])
 
 
@@ -243,9 +243,9 @@ def test_nodes_that_do_not_answer(tmp_path: Path) -> None:
 
     def invalid(_: Path) -> str:
         world = World(1)
-        seal = world.parties[world.submit()].seal
+        signer = world.parties[world.submit()].signer
         body = NewMlTask("version: 1\n", (), world.now)
-        task = seal.seal(body, sent=world.now)
+        task = signer.sign(body, sent=world.now)
         with pytest.raises(RemoteProtocolError) as caught:
             world.node(world.nodes[0]).step(task.task, Received(task), world.now)
         return masked(world, str(caught.value))

@@ -77,8 +77,8 @@ def forged(change: Callable[[World, Message], tuple[str, str, Any, int]]) -> Cas
     def case(_: Path) -> str:
         world, members = announced()
         sender, receiver, body, attempt = change(world, members)
-        seal = world.parties[sender].seal
-        message = seal.seal(body, task=members.task, attempt=attempt, sent=members.sent)
+        signer = world.parties[sender].signer
+        message = signer.sign(body, task=members.task, attempt=attempt, sent=members.sent)
         world.give(receiver, members.task, Received(message))
         found = [command for _, command in world.log if isinstance(command, Report)][-1]
         return f"{found.what}: {found.data.get('reason', '')}"

@@ -27,7 +27,7 @@ from mlnet.net.receiving import inbox
 from mlnet.net.types import MAX_ENVELOPE_BYTES
 from mlnet.protocol import node
 from mlnet.protocol.decisions import rewards
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.store import binary, keystore, progress, resp
 from mlnet.store.ping import ping as ping_server
@@ -293,7 +293,7 @@ def test_nodes(tmp_path: Path) -> None:
     def damaged(directory: Path) -> object:
         path = directory / "journal"
         path.write_bytes(b"damage\n" * 3)
-        return list(journal.replay(path, Seal(Identity.generate()).open))
+        return list(journal.replay(path, IdentitySigner(Identity.generate()).verify))
 
     check(
         "nodes",

@@ -8,7 +8,7 @@ from support.protocol_world import World, reports, sent
 from mlnet.protocol.commands import Command, Replicate, StartTraining
 from mlnet.protocol.events import Event, Received, Replicated, Restarted, TrainingStopped
 from mlnet.protocol.phases import MemberPhase
-from mlnet.protocol.wire.messages import CommitteeVoting, TaskFailed
+from mlnet.protocol.wire.messages import CommitteeVoting, TaskFailedBody
 
 SILENT = {
     "INIT_CLUSTER": 0,
@@ -52,7 +52,7 @@ def test_a_vote_that_does_not_open_its_commitment_is_none() -> None:
     assert isinstance(send.body, CommitteeVoting)
     world.heap.clear()
     body = CommitteeVoting(send.body.cycle, 0 if send.body.vote else 1, send.body.opening)
-    false = world.parties[liar].seal.seal(body, task=send.task, attempt=1, sent=send.sent)
+    false = world.parties[liar].signer.sign(body, task=send.task, attempt=1, sent=send.sent)
     cluster = world.client(world.clients[0]).attempted
     world.give(world.clients[0], send.task, Received(false))
     assert liar in cluster.silent_voters()
@@ -127,7 +127,7 @@ def test_a_node_that_fails_before_the_trainers_meet_takes_nobody_silent_with_it(
     assert world.ends["client"].code == "TrainingError"
     assert world.ends["client"].reason == "training failed: out of memory"
     gave_up = [sent(world, f"node{index}", "TASK_FAILED")[0].message.body for index in (0, 2, 3)]
-    assert all(isinstance(body, TaskFailed) and body.reason.endswith("out of memory") for body in gave_up)
+    assert all(isinstance(body, TaskFailedBody) and body.reason.endswith("out of memory") for body in gave_up)
     assert {end.state for end in world.ends.values()} == {"failed"}
 
 

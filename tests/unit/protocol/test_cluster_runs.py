@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from support.protocol_world import World, reports, sent
 
-from mlnet.protocol.commands import Command, Record, Send, StartTraining
+from mlnet.protocol.commands import Command, RecordReceipt, Send, StartTraining
 from mlnet.protocol.events import Event, Received, Restarted, StopWaiting, TrainingStopped
 from mlnet.protocol.phases import ClientPhase
-from mlnet.protocol.wire.messages import CommitteeVoting, Message, TaskFailed
+from mlnet.protocol.wire.messages import CommitteeVoting, Message, TaskFailedBody
 
 PAYMENT = 100_000_000
 
@@ -121,7 +121,9 @@ def test_a_client_that_replays_its_journal_says_the_same_words_and_goes_on(secon
     world.run(seconds)
     party, before = world.parties[peer], world.client(peer)
     words = [message.envelope for message in before.said()]
-    again = type(before)(party.seal, before.announcement, before.definition, before.deadlines, before.dataset)
+    again = type(before)(
+        party.signer, before.announcement, before.definition, before.deadlines, before.dataset
+    )
     for task, event, now in party.history:
         assert task == before.task
         again.step(event, now)
@@ -139,7 +141,7 @@ def test_a_member_that_contradicts_itself_is_dropped() -> None:
     world.run(until=lambda: bool(sent(world, "node0", "CLUSTER_DATABASE_SELECTION")))
     said = sent(world, "node0", "CLUSTER_DATABASE_SELECTION")[0].message
     party = world.parties[world.nodes[0]]
-    other = party.seal.seal(said.body, task=said.task, attempt=said.attempt, sent=said.sent + 1)
+    other = party.signer.sign(said.body, task=said.task, attempt=said.attempt, sent=said.sent + 1)
     for receiver in [*world.nodes[1:], client]:
         world._deliver(world.nodes[0], receiver, other)
     world.run()
@@ -165,7 +167,7 @@ def test_receipts_are_written_once() -> None:
     world.submit()
     world.run()
     assert all(len(records) == 1 for records in world.records.values())
-    assert all(isinstance(record, Record) for records in world.records.values() for record in records)
+    assert all(isinstance(record, RecordReceipt) for records in world.records.values() for record in records)
 
 
 def test_a_long_reason_is_cut_and_kills_nobody() -> None:
@@ -186,8 +188,8 @@ def test_strangers_cannot_fill_the_room_of_the_client() -> None:
     world.run(1)
     task = world.client(client).task
     for number in range(1100):
-        stranger = World._seal(f"stranger {number}")
-        word = stranger.seal(CommitteeVoting(1, 0, "00" * 32), task=task, attempt=1, sent=1)
+        stranger = World._signer(f"stranger {number}")
+        word = stranger.sign(CommitteeVoting(1, 0, "00" * 32), task=task, attempt=1, sent=1)
         for peer in world.nodes:
             world.give(peer, task, Received(word))
     world.run()
@@ -199,7 +201,7 @@ def test_what_is_ignored_is_not_written_down() -> None:
     client = world.submit()
     world.run(1)
     task = world.client(client).task
-    noise = World._seal("stranger").seal(TaskFailed("noise"), task=task, attempt=1, sent=1)
+    noise = World._signer("stranger").sign(TaskFailedBody("noise"), task=task, attempt=1, sent=1)
     (step,) = world.node(world.nodes[0]).step(task, Received(noise), world.now)
     assert step.event is None
 

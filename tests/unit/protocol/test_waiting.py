@@ -10,14 +10,14 @@ from mlnet.protocol.client.rivals import MAX_SHARES, Rivals, share
 from mlnet.protocol.commands import Report
 from mlnet.protocol.events import OthersWait, Received
 from mlnet.protocol.node import MAX_PENDING_OF_CLIENT
-from mlnet.protocol.wire.messages import NewMlTask, TaskFailed
+from mlnet.protocol.wire.messages import NewMlTask, TaskFailedBody
 
 HOUR = 3_600_000
 
 
-def declined(world: World, node: str) -> list[TaskFailed]:
+def declined(world: World, node: str) -> list[TaskFailedBody]:
     bodies = [send.message.body for send in sent(world, node, "TASK_FAILED") if send.neighbours_only]
-    return [body for body in bodies if isinstance(body, TaskFailed)]
+    return [body for body in bodies if isinstance(body, TaskFailedBody)]
 
 
 def unanswered(world: World) -> list[str]:
@@ -59,11 +59,12 @@ def test_a_busy_node_says_for_how_long_and_the_client_groups_what_nodes_said() -
 def test_a_node_with_too_many_tasks_of_one_client_says_so() -> None:
     world = World(1)
     peer = world.submit()
-    node, seal, body = next(iter(world.nodes)), world.parties[peer].seal, world.client(peer).announcement.body
+    node, signer = next(iter(world.nodes)), world.parties[peer].signer
+    body = world.client(peer).announcement.body
     assert isinstance(body, NewMlTask)
     said: list[object] = []
     for number in range(MAX_PENDING_OF_CLIENT + 2):
-        task = seal.seal(msgspec.structs.replace(body, created=world.now + number), sent=world.now)
+        task = signer.sign(msgspec.structs.replace(body, created=world.now + number), sent=world.now)
         steps = world.node(node).step(task.task, Received(task), world.now)
         said += [c.data["reason"] for s in steps for c in s.commands if isinstance(c, Report)]
     assert any(str(reason).endswith(", which still gathers nodes") for reason in said)
@@ -75,8 +76,9 @@ def test_a_busy_word_that_comes_after_the_answer_does_not_drop_the_node() -> Non
     client = world.client(world.submit())
     world.run(1)
     peer, answer = next(iter(client.answers.items()))
-    seal = world.parties[peer].seal
-    late = seal.seal(TaskFailed("busy with another task", "TooFewNodes", 5_000), task=client.task, sent=1)
+    signer = world.parties[peer].signer
+    busy = TaskFailedBody("busy with another task", "TooFewNodes", 5_000)
+    late = signer.sign(busy, task=client.task, sent=1)
     client.step(Received(late), world.now)
     assert client.answers[peer] is answer
 
