@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from mlnet.protocol.wire.messages import MESSAGE_TYPES, VERSION, Message
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES
+from mlnet.protocol.wire.messages import VERSION, Message
 from mlnet.util import yaml12
 from mlnet.util.wording import short
 

@@ -15,7 +15,8 @@ from mlnet.net.network import DEFAULT_LISTEN, Network
 from mlnet.net.types import Handlers, Limits, Target
 from mlnet.protocol.commands import Command, Introduce, Publish, Send
 from mlnet.protocol.signer import IdentitySigner
-from mlnet.protocol.wire.messages import MAX_ADDRESSES, Message, PeerAddresses, Peers, is_gossiped
+from mlnet.protocol.wire.message_types import is_gossiped
+from mlnet.protocol.wire.messages import MAX_ADDRESSES, Message, PeerAddresses, Peers
 from mlnet.util import clock
 
 EXCHANGED_PEERS = 32

@@ -20,18 +20,8 @@ from mlnet.protocol.commands import Command, Report, Send, SetTimer
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, TimerFired
 from mlnet.protocol.evidence import Evidence
-from mlnet.protocol.wire.messages import (
-    MAX_REASON,
-    MESSAGE_TYPES,
-    Body,
-    CancelTask,
-    Gossip,
-    Message,
-    Place,
-    Role,
-    TaskFailedBody,
-    place,
-)
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES, Gossip, Role, place
+from mlnet.protocol.wire.messages import MAX_REASON, Body, CancelTask, Message, Place, TaskFailedBody
 from mlnet.task.definition import TaskDefinition
 
 DEADLINE = "deadline"

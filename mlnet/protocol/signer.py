@@ -8,7 +8,8 @@ from mlnet.errors import RemoteProtocolError
 from mlnet.identity.envelope import SIGNING_CONTEXT, Envelope
 from mlnet.identity.keys import Identity, verify_all
 from mlnet.protocol.wire import codec
-from mlnet.protocol.wire.messages import Body, Message, type_of
+from mlnet.protocol.wire.message_types import type_of
+from mlnet.protocol.wire.messages import Body, Message
 
 
 class IdentitySigner:

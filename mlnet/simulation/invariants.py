@@ -17,16 +17,14 @@ from mlnet.protocol.evidence import PER_SENDER, SENDERS, Evidence
 from mlnet.protocol.machine import DEADLINE, Machine
 from mlnet.protocol.member.machine import Member
 from mlnet.protocol.node import MAX_ENDED, MAX_PENDING, Node, Step
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES, Role, is_gossiped
 from mlnet.protocol.wire.messages import (
     MAX_ATTEMPTS,
-    MESSAGE_TYPES,
     DatasetSegment,
     DatasetSelection,
     Message,
     Rewards,
-    Role,
     TrainingCompleted,
-    is_gossiped,
 )
 from mlnet.simulation.derivation import Violation, check_decision, check_order
 from mlnet.simulation.party import Party

@@ -16,7 +16,8 @@ from mlnet.identity.keys import Identity
 from mlnet.protocol.machine import Signer
 from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire import codec
-from mlnet.protocol.wire.messages import Body, Message, type_of
+from mlnet.protocol.wire.message_types import type_of
+from mlnet.protocol.wire.messages import Body, Message
 
 MAX_KEPT = 1 << 17
 """Decoded messages that are kept; beyond it all are forgotten and decoded anew."""

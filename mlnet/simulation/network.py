@@ -11,7 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from mlnet.protocol.commands import Send
-from mlnet.protocol.wire.messages import Message, is_gossiped
+from mlnet.protocol.wire.message_types import is_gossiped
+from mlnet.protocol.wire.messages import Message
 from mlnet.simulation.party import Party, chance
 from mlnet.simulation.regions import one_way_us
 

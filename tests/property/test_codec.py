@@ -17,14 +17,8 @@ from support.strategies import CHARACTERS, DIGESTS, PEER_IDS, TEXT, body_of
 from mlnet.errors import RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.wire import codec, fast_codec
-from mlnet.protocol.wire.messages import (
-    MAX_BYTES,
-    MESSAGE_TYPES,
-    Body,
-    ModelInfo,
-    NewMlTask,
-    TrainingCompleted,
-)
+from mlnet.protocol.wire.message_types import MAX_BYTES, MESSAGE_TYPES
+from mlnet.protocol.wire.messages import Body, ModelInfo, NewMlTask, TrainingCompleted
 from mlnet.util import yaml12
 
 KINDS = st.sampled_from(sorted(MESSAGE_TYPES))

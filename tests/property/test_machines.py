@@ -18,7 +18,8 @@ from mlnet.protocol.evidence import Evidence
 from mlnet.protocol.machine import Machine
 from mlnet.protocol.node import Node
 from mlnet.protocol.signer import IdentitySigner
-from mlnet.protocol.wire.messages import MESSAGE_TYPES, Body, type_of
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES, type_of
+from mlnet.protocol.wire.messages import Body
 
 MOMENTS = [1, 9, 10.03, 10.05, 10.1, 10.15, 10.2, 10.3, 11, 13.5, 14]
 

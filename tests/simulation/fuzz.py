@@ -18,7 +18,8 @@ from mlnet.identity.envelope import Envelope
 from mlnet.protocol.events import Received
 from mlnet.protocol.machine import Signer
 from mlnet.protocol.wire import codec
-from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MESSAGE_TYPES, Message
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES
+from mlnet.protocol.wire.messages import MAX_ATTEMPTS, Message
 from mlnet.simulation.invariants import fingerprint
 from mlnet.simulation.party import Party
 from mlnet.simulation.scenario import Run, Scenario

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec.inspect as inspect
 from hypothesis import strategies as st
 
-from mlnet.protocol.wire.messages import MESSAGE_TYPES, Body
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES
+from mlnet.protocol.wire.messages import Body
 
 # All that a string can carry: controls, non-characters and the line breaks of every YAML, but no surrogates.
 CHARACTERS = st.characters(exclude_categories=["Cs"])

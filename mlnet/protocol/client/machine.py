@@ -39,13 +39,13 @@ from mlnet.protocol.events import (
 )
 from mlnet.protocol.evidence import Verdict
 from mlnet.protocol.phases import CLIENT_UNBOUND, ClientPhase
+from mlnet.protocol.wire.message_types import Role
 from mlnet.protocol.wire.messages import (
     MAX_REASON,
     CancelTask,
     InitCluster,
     Message,
     NewMlTask,
-    Role,
     TaskFailedBody,
 )
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from mlnet.errors import TaskError
-from mlnet.protocol.wire.messages import MESSAGE_TYPES, Message, NewMlTask, Role, is_gossiped
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES, Role, is_gossiped
+from mlnet.protocol.wire.messages import Message, NewMlTask
 from mlnet.task import definition as task_definition
 
 MAX_RIVALS = 64

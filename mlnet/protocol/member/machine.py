@@ -53,16 +53,15 @@ from mlnet.protocol.machine import DEADLINE
 from mlnet.protocol.member import forming, training
 from mlnet.protocol.member.state import MemberState
 from mlnet.protocol.phases import MEMBER_UNBOUND, MemberPhase
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES, Role
 from mlnet.protocol.wire.messages import (
     MAX_ATTEMPTS,
     MAX_REASON,
-    MESSAGE_TYPES,
     ClusterMembers,
     DatasetSelection,
     InitCluster,
     Message,
     NewMlTask,
-    Role,
     TaskFailedBody,
 )
 

@@ -5,7 +5,7 @@ and PEERS have neither ``task`` nor ``attempt``. What is written is JSON on one 
 reads alike, which makes it the signing input as it stands. What is read may be any YAML within the limits
 below:
 
-- a UTF-8 form of at most the bytes that :data:`~mlnet.protocol.wire.messages.MESSAGE_TYPES` allows the type;
+- a UTF-8 form of at most the bytes that its row in :mod:`~mlnet.protocol.wire.message_types` allows;
 - :data:`MAX_DEPTH` levels, :data:`MAX_ITEMS` keys and values, keys of
   :data:`~mlnet.util.yaml12.MAX_KEY_BYTES`;
 - integers of 63 bits, and decimals of at most six places and :data:`MAX_DECIMAL` in magnitude; no null;
@@ -27,7 +27,8 @@ from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.wire import fast_codec
 from mlnet.protocol.wire.fast_codec import Attempt, Sent
-from mlnet.protocol.wire.messages import MAX_BYTES, MESSAGE_TYPES, VERSION, Body, Message, PeerId, Sha256
+from mlnet.protocol.wire.message_types import MAX_BYTES, MESSAGE_TYPES
+from mlnet.protocol.wire.messages import VERSION, Body, Message, PeerId, Sha256
 from mlnet.util import yaml12
 
 MAX_DEPTH = 8

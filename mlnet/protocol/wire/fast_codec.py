@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, inspect
 
-from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MESSAGE_TYPES, VERSION, MessageType, PeerId, Sha256
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES, MessageType
+from mlnet.protocol.wire.messages import MAX_ATTEMPTS, VERSION, PeerId, Sha256
 
 MOST = 8192
 """Characters of the longest string that goes this way. A key or value takes two at least, so not even half of

@@ -1,15 +1,14 @@
 """The messages of the protocol: one frozen struct for the body of each type, with the bounds that it must
-keep, and :data:`MESSAGE_TYPES`, one row a type: who sends it, who reads it, how large it may be, whether it
-may go by gossip.
+keep.
 
-A message on the wire is one YAML mapping of a header and a body (see :mod:`mlnet.protocol.wire.codec`). What
-bounds and table cannot say - when something may be said - is for the state machines.
+A message on the wire is one YAML mapping of a header and a body (see :mod:`mlnet.protocol.wire.codec`). Who
+sends a type to whom, and how large it may be, is in :mod:`mlnet.protocol.wire.message_types`; when something
+may be said is for the state machines.
 """
 
 from __future__ import annotations
 
-from enum import Enum, Flag, auto
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -331,100 +330,6 @@ class Peers(Body, frozen=True):
     peers: Annotated[tuple[PeerAddresses, ...], Meta(max_length=64)]
 
 
-class Role(Flag):
-    """What a peer is to a task. A seated member is a member, and a member is a node."""
-
-    CLIENT = auto()
-    NODE = auto()
-    """Any node that hears of the task, whether or not it takes part."""
-    MEMBER = auto()
-    """A node that the client has named in CLUSTER_MEMBERS."""
-    COMMITTEE = auto()
-    """A member that the vote has seated."""
-    PEER = auto()
-    """Whoever is connected, with or without a task."""
-
-
-class Gossip(Enum):
-    """Whether a message of a type may go by gossip; what may not is refused to be passed on."""
-
-    NEVER = "never"
-    FALLBACK = "fallback"
-    """Where nothing else reaches the receiver."""
-    ALWAYS = "always"
-    ATTEMPT_0 = "attempt-0"
-
-
-class MessageType(NamedTuple):
-    """A row of :data:`MESSAGE_TYPES`.
-
-    Attributes:
-        name: on the wire.
-        body: what the body is.
-        senders: who may sign it. A party refuses what only its task's client may sign from anybody else.
-        receivers: who reads it; anybody else ignores it.
-        max_bytes: the largest string, bytes of UTF-8.
-        gossip: whether it may go by gossip.
-        has_task: whether its header has ``task`` and ``attempt``.
-        early: whether it may overtake the CLUSTER_MEMBERS that makes its sender a member.
-    """
-
-    name: str
-    body: type[Body]
-    senders: Role
-    receivers: Role
-    max_bytes: int = 128 << 10
-    gossip: Gossip = Gossip.NEVER
-    has_task: bool = True
-    early: bool = False
-
-
-MAX_BYTES = 1 << 20
-"""No envelope string is larger, whatever its type. The network carries none that is larger either."""
-_NESTED = 7168
-"""Of what goes into a list of envelopes: 64 of these, each with an escape for every character, still fit into
-:data:`MAX_BYTES`."""
-_DEFINITION = 192 << 10
-"""A definition of 64 KiB doubles when each character needs an escape; 64 KiB are for what stands around
-it."""
-_CLIENT, _NODE, _MEMBER, _COMMITTEE = Role.CLIENT, Role.NODE, Role.MEMBER, Role.COMMITTEE
-
-# What is to be known of a type before its body is read stands here alone. Codec, machines, the passing on of
-# gossip and the simulation read it; a test compares it with the table in the protocol's documentation.
-MESSAGE_TYPES: dict[str, MessageType] = {
-    row.name: row
-    for row in (
-        # name, body, senders, receivers, and what differs from the usual
-        MessageType("NEW_ML_TASK", NewMlTask, _CLIENT, _NODE, _DEFINITION, Gossip.ALWAYS, has_task=False),
-        MessageType("INIT_CLUSTER", InitCluster, _NODE, _CLIENT, _NESTED, Gossip.FALLBACK),
-        MessageType("CLUSTER_MEMBERS", ClusterMembers, _CLIENT, _NODE, MAX_BYTES, Gossip.ATTEMPT_0),
-        MessageType("COMMITTEE_VOTING", CommitteeVoting, _MEMBER, _MEMBER | _CLIENT, early=True),
-        MessageType(
-            "CLUSTER_DATABASE_SELECTION",
-            ClusterDatabaseSelection,
-            _COMMITTEE,
-            _COMMITTEE | _CLIENT,
-            early=True,
-        ),
-        MessageType("CLUSTER_READY", ClusterReady, _MEMBER, _MEMBER | _CLIENT, early=True),
-        MessageType("DATASET_SELECTION", DatasetSelection, _CLIENT, _COMMITTEE, MAX_BYTES),
-        MessageType("HASH_VOTES", HashVotes, _COMMITTEE, _COMMITTEE | _CLIENT, _NESTED),
-        MessageType("DATASET_SEGMENT", DatasetSegment, _CLIENT, _MEMBER),
-        MessageType("TRAINING_COMPLETED", TrainingCompleted, _MEMBER, _CLIENT),
-        MessageType("REWARDS", Rewards, _COMMITTEE | _CLIENT, _MEMBER | _CLIENT),
-        MessageType("TASK_FAILED", TaskFailedBody, _NODE | _CLIENT, _NODE | _CLIENT),
-        MessageType("CANCEL_TASK", CancelTask, _CLIENT, _NODE, gossip=Gossip.ALWAYS),
-        MessageType("PEERS", Peers, Role.PEER, Role.PEER, has_task=False),
-    )
-}
-_BY_BODY = {row.body: row for row in MESSAGE_TYPES.values()}
-
-
-def type_of(body: Body) -> MessageType:
-    """The row of a body's type."""
-    return _BY_BODY[type(body)]
-
-
 class Message(msgspec.Struct, frozen=True):
     """A decoded message: header, body, and the envelope that it came in.
 
@@ -449,19 +354,7 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def place(self) -> Place:
         """What its sender may say once."""
-        return place(self.attempt, self.body)
-
-
-def is_gossiped(message: Message) -> bool:
-    """Whether a message that came as gossip is passed on; anything else is for its receiver or for nobody."""
-    match MESSAGE_TYPES[message.type].gossip:
-        case Gossip.NEVER:
-            return False
-        case Gossip.ATTEMPT_0:
-            # The one that names members goes to them: it is long, and nobody else has a use for it.
-            return isinstance(message.body, ClusterMembers) and not (message.attempt or message.body.members)
-        case _:
-            return True
+        return (self.type, self.attempt, detail(self.attempt, self.body))
 
 
 Place = tuple[str, int, str]
@@ -469,19 +362,19 @@ Place = tuple[str, int, str]
 equivocation."""
 
 
-def place(attempt: int, body: Body) -> Place:
-    """Where a message belongs among those of its sender in its task."""
-    detail = ""
-    if isinstance(body, CommitteeVoting):
-        detail = str(body.cycle)
-    elif isinstance(body, DatasetSelection):
-        detail = str(body.round)
-    elif isinstance(body, HashVotes):
-        detail = f"{body.stage} {body.round}"
-    elif isinstance(body, DatasetSegment):
-        detail = str(body.position)
-    elif isinstance(body, TaskFailedBody) and attempt == 0:
-        # A node that was busy when it heard of the task may take part, and leave, later; and after a restart
-        # it may be busy for another time.
-        detail = f"{body.code} {body.busy}" if body.busy else body.code
-    return (type_of(body).name, attempt, detail)
+def detail(attempt: int, body: Body) -> str:
+    """What tells a message from others of its type, attempt and sender: cycle, round, stage or position."""
+    match body:
+        case CommitteeVoting():
+            return str(body.cycle)
+        case DatasetSelection():
+            return str(body.round)
+        case HashVotes():
+            return f"{body.stage} {body.round}"
+        case DatasetSegment():
+            return str(body.position)
+        case TaskFailedBody() if attempt == 0:
+            # A node that was busy when it heard of the task may take part, and leave, later; and after a
+            # restart it may be busy for another time.
+            return f"{body.code} {body.busy}" if body.busy else body.code
+    return ""

@@ -8,9 +8,8 @@ import pytest
 from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.wire import codec
+from mlnet.protocol.wire.message_types import MAX_BYTES, MESSAGE_TYPES
 from mlnet.protocol.wire.messages import (
-    MAX_BYTES,
-    MESSAGE_TYPES,
     Body,
     CancelTask,
     ClusterMembers,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlnet.net.types import MAX_ENVELOPE_BYTES
-from mlnet.protocol.wire.messages import MAX_BYTES, MESSAGE_TYPES, Body, MessageType, Role
+from mlnet.protocol.wire.message_types import MAX_BYTES, MESSAGE_TYPES, MessageType, Role
+from mlnet.protocol.wire.messages import Body
 
 README = Path(__file__).parents[3] / "proto" / "README.md"
 COLUMNS = ("type", "from", "to", "gossip", "at most")
