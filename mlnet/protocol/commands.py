@@ -1,4 +1,10 @@
-"""What comes out of the state machines: plain data, carried out by a driver. Effects answer with an event."""
+"""What comes out of the state machines: plain data, which a driver carries out. Effects answer with an event.
+
+The driver writes two logs, for two readers. The journal holds the events of a task, from which this process
+comes back to the same state after a crash; it is deleted when the task ends. The transcript holds the signed
+messages of all, hash-chained, from which anybody can derive the decisions years later. One log could not be
+both: a journal holds what is private and unsigned, and a transcript lacks timers and effects.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +29,14 @@ class Command(msgspec.Struct, frozen=True, tag=True):
 
 
 class Send(Command, frozen=True):
-    """Deliver a message: acknowledged, resent until ``until``, by way of a ``via`` peer where no direct path
-    works.
+    """Deliver a message. It is acknowledged, resent until ``until``, and relayed by a ``via`` peer where no
+    direct path works.
 
     Attributes:
         to: peer ids.
         message: ours, or one that we pass on.
         until: ms; resending ends then.
-        via: peers that may carry it.
+        via: peers that may relay it.
         gossip: it may go by gossip when nothing else reaches the receiver.
         neighbours_only: it goes only where a connection already is.
     """
@@ -110,8 +116,8 @@ class TrainingAssignment(msgspec.Struct, frozen=True):
         links: where each can be had.
         inputs: features of a row.
         outputs: columns of the labels; the number of classes for a classifier.
-        hosts: by rank, the IP address at which the others reach it; empty for one that they reach by way of
-            its libp2p connections.
+        hosts: by rank, the IP address at which the others reach it; empty for one that they reach through its
+            libp2p connections.
     """
 
     decision: str
@@ -200,5 +206,9 @@ class Report(Command, frozen=True):
 
 
 def speaks(commands: Iterable[Command]) -> bool:
-    """Whether something that was signed leaves this party: what led to it must be on the disk before."""
+    """Whether something that was signed leaves this party: what led to it must be on the disk before.
+
+    Otherwise a process that restarts could sign another word in the same place, and would be a liar to all
+    who hold both.
+    """
     return any(isinstance(command, Send | Publish) for command in commands)

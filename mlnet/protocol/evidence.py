@@ -8,9 +8,11 @@ from enum import Enum
 from mlnet.protocol.wire.messages import Message, Place
 
 PER_SENDER = 64
-"""Messages of one sender that are kept for one attempt: far above what any role may say."""
+"""Messages of one sender that are kept for one attempt. An honest party says fewer than twenty; it bounds the
+memory that a hostile one takes."""
 SENDERS = 1024
-"""Senders whose messages are kept for one task before its members are known."""
+"""Senders whose messages are kept for one task before its members are known: as many as can be members. A
+vote can overtake the CLUSTER_MEMBERS that makes its sender a member, so strangers are heard until then."""
 
 
 class Verdict(Enum):
@@ -48,6 +50,7 @@ class Evidence:
             return Verdict.KNOWN
         kept = self.get(*message.place, sender)
         if kept is not None:
+            # The strings, not the signatures: whoever has the key can sign one string in many ways.
             if kept.envelope.yaml == message.envelope.yaml:
                 return Verdict.KNOWN
             self.proofs[sender] = (kept, message)

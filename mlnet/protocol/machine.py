@@ -202,7 +202,10 @@ class Machine(ABC):
         self._out.extend(commands)
 
     def once(self, name: str) -> bool:
-        """True the first time in an attempt."""
+        """Whether this is called with a name for the first time in an attempt.
+
+        A phase's work runs after every event, so that it guards with this what must be done once.
+        """
         key = (name, self.attempt)
         if key in self._done:
             return False
@@ -224,7 +227,7 @@ class Machine(ABC):
             self.extend(self.phases[phase].limit(self))
 
     def extend(self, milliseconds: int) -> None:
-        """Set the deadline so far from now."""
+        """Set the deadline to a time (ms) from now."""
         self.deadline = self.now + milliseconds
         self._out.append(SetTimer(DEADLINE, self.deadline))
 

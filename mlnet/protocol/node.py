@@ -25,12 +25,16 @@ from mlnet.task import definition as task_definition
 from mlnet.task.definition import TaskDefinition
 
 MAX_PENDING = 256
-"""Tasks that a busy node keeps in case it is free in time."""
+"""Tasks that a busy node keeps in case it is free in time. Each holds a definition of up to 64 KiB."""
 MAX_PENDING_OF_CLIENT = 8
+"""Of one client, so that no client can fill the list alone."""
 MAX_ENDED = 8192
-"""Ended tasks that a node remembers, so that an old announcement finds it deaf."""
+"""Ended tasks that a node remembers and does not answer again. An announcement is fresh for its waiting
+period and :data:`CLOCK_SKEW`: a node forgets one too early only when it ends more tasks than this in that
+time."""
 CLOCK_SKEW = 300_000
-"""ms, beside the waiting period, by which a task's date may be off by the clock that fits it best."""
+"""ms, beside the waiting period, by which a task's date may be off by the clock that fits it best. Machines
+with a time service are within a second of one another; five minutes is the tolerance of Kerberos as well."""
 
 ANSWER = "answer"
 """Timer of a task that is not answered yet."""

@@ -40,7 +40,7 @@ class IdentitySigner:
         """Read a message and check its signature.
 
         Raises:
-            RemoteProtocolError: it is not a message, or not its sender's.
+            RemoteProtocolError: it cannot be read as a message, or its signature is not its sender's.
         """
         (opened,) = self.verify_all((envelope,))
         if isinstance(opened, RemoteProtocolError):
@@ -51,7 +51,7 @@ class IdentitySigner:
         """Read messages and check their signatures, in any thread.
 
         Returns:
-            For each the message, or why it is none or not its sender's.
+            For each the message, or the error that says why it cannot be read or is not its sender's.
         """
         opened = [_read(envelope) for envelope in envelopes]
         messages = [one for one in opened if isinstance(one, Message)]

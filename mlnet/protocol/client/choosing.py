@@ -16,9 +16,9 @@ from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import MAX_ATTEMPTS, ClusterMembers, Signed
 
 MAX_ANSWERS = SENDERS
-"""Answers, and reasons for none, that a client keeps."""
+"""Answers, and reasons for not answering, that a client keeps: as many as the evidence has room for."""
 MAX_REASONS = 20
-"""Of them in a final error."""
+"""Reasons in a final error, those of most nodes first: more do not help a reader."""
 NAMED = 2
 """Nodes with the same reason that are named; more are counted."""
 

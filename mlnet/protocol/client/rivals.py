@@ -13,9 +13,10 @@ from mlnet.protocol.wire.messages import Message, NewMlTask
 from mlnet.task import definition as task_definition
 
 MAX_RIVALS = 64
-"""Clients that are remembered."""
+"""Clients that are remembered. Beyond :data:`MAX_SHARES` their number makes no difference to a share."""
 MAX_SHARES = 8
-"""Parts, at most, into which a client divides the nodes, however many clients announce something."""
+"""Parts, at most, into which a client divides the nodes. Announcements cost nothing: without a bound, whoever
+makes up clients would starve the others."""
 
 
 class Rivals:
@@ -63,11 +64,11 @@ class Rivals:
 
 
 def share(answers: int, others: int, least: int, most: int) -> int:
-    """How many of those who answered a task takes, while so many other clients wait.
+    """How many of those who answered a task takes while other clients wait for nodes, too.
 
     Args:
         answers: nodes that could take part.
-        others: clients that gather at the same time.
+        others: clients that gather nodes at the same time.
         least: ``min-nodes``.
         most: ``max-nodes``.
     """

@@ -1,7 +1,14 @@
 """Who sits on the committee: minority voting over the candidates of a cluster, replayed from signed votes.
 
-Every cycle keeps the candidates whose vote is in the minority. What a cycle decides is a pure function of all
-of its votes, so that whoever holds the envelopes computes the same committee.
+Every cycle keeps the candidates whose vote is in the minority. Candidates who agree on a vote, as the
+identities of one person do, are a block: the larger it is, the more likely it is the majority and leaves. A
+hash over peer ids would be simpler, and would be won by whoever generates the most keys. Each cycle removes
+at least half, so few cycles suffice.
+
+What a cycle decides is a pure function of all of its votes, so that whoever holds the envelopes computes the
+same committee. A last voter who has seen the others' votes could join the smaller side;
+:mod:`mlnet.protocol.decisions.commit_reveal` prevents that. The game without it is the minority game of
+D. Challet and Y.-C. Zhang (Physica A 246, 1997).
 """
 
 from __future__ import annotations

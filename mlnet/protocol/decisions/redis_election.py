@@ -1,4 +1,14 @@
-"""Which committee members become Redis master and slave: a Borda count over the matrix of measured pings."""
+"""Which committee members become Redis master and slave: a Borda count over the matrix of measured pings.
+
+Each row of the matrix ranks the members by their ping times to one of them, and the ranks are added (J.-C. de
+Borda, 1781). Sums of
+times would let one member decide the election with one exaggerated time; a rank moves the sum by at most the
+size of the committee, and does not depend on how far away everybody is.
+
+Of nine samples the lower median counts: a few that were delayed do not move it, and it is a time that was
+measured. Of a pair's two directions the worse one counts, so that nobody looks closer than the other side
+measures it to be.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +86,9 @@ def decision_digest(
     slave: str,
 ) -> str:
     """Identity of a decision: SHA-256 over what was decided and the envelopes (hashes) that it follows from.
+
+    Two parties that agree on it have decided the same for the same reasons: equal results from different
+    evidence would differ in an audit.
 
     Args:
         task: the task's id.

@@ -1,4 +1,9 @@
-"""How the payment is shared out: nine tenths by rows trained, one tenth in equal parts to the committee."""
+"""How the payment is shared out: nine tenths by rows trained, one tenth in equal parts to the committee.
+
+Rows are what all members can check: each knows the shares that follow from the order and the ranks. The tenth
+pays for the pings, ballots and replication that only the committee does. All amounts are integers of
+micro-units, so that every party computes the same split to the last one.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""In which order the segments are used: sealed ballots, opened when the hashes are known, and a Borda count
-over them.
+"""In which order the segments are used: a Borda count over ballots that were committed to beforehand.
 
-A ballot ranks the segments by a hash of a secret that its sender had committed to before it knew the
-segments, so that nobody - neither the client nor a member - chooses which segments train and which are held
-back.
+The order decides which segments train and which are held back to score the model. A client that could choose
+it might keep easy rows for scoring; a member, who trains on what comes first, might choose as well. So a
+ballot ranks the segments by a hash of a secret that its sender committed to before it knew the segments. The
+joint order cannot be foreseen as long as one of the secrets cannot.
 """
 
 from __future__ import annotations

@@ -66,8 +66,10 @@ from mlnet.protocol.wire.messages import (
 )
 
 EARLY_LENGTH = 8192
+"""Characters of a message from a peer that may be a stranger, until the members are named. Measurements of a
+committee of 64 take about that."""
 EARLY_MESSAGES = 12
-"""Of one sender, who may be a stranger, until the members are named."""
+"""Messages of such a peer that are kept: eight votes, measurements and READY, and two to spare."""
 
 
 class Occupied(NamedTuple):

@@ -17,14 +17,26 @@ from mlnet.identity.envelope import Envelope
 
 VERSION = 1
 SEGMENTS = 10
+"""Parts of a dataset. The definition counts training segments in tenths; every ballot ranks all of them."""
 MAX_NODES = 1024
+"""Members of a cluster: what the codec's limits of size and items leave room for in CLUSTER_MEMBERS."""
 MAX_COMMITTEE = 64
+"""Seats of the committee. Its members ping and message one another, so the work grows with the square."""
 MAX_ATTEMPTS = 5
+"""Attempts to form a cluster. Each leaves somebody out; when members fail one by one each costs an attempt,
+and after five the user is told."""
 MAX_CYCLES = 8
+"""Cycles of the vote. Each removes half of the candidates or more, unless it is unanimous or leaves too few:
+eight suffice for 1,024 candidates and five seats. An answer holds a commitment for each."""
 PING_SAMPLES = 9
+"""Odd, so that the median is one of them; up to four outliers do not move it out of the range of the
+others."""
 MAX_ADDRESSES = 16
+"""Multiaddrs of one peer: a machine with several networks, each in IPv4 and IPv6, over two transports."""
 MAX_REASON = 2000
+"""Characters of a text for people; it is cut, so that an error never fails to be told."""
 MAX_METRIC = 1e12
+"""Magnitude of a metric. JSON writers give an exponent to 1e16 and more, and the codec allows none."""
 
 PeerId = Annotated[str, Meta(min_length=40, max_length=64, pattern="^[1-9A-HJ-NP-Za-km-z]+\\Z")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
@@ -115,8 +127,8 @@ class InitCluster(Body, frozen=True):
         resources: what it offers.
         commitments: to its votes, one a cycle, when they are sealed; see
             :mod:`mlnet.protocol.decisions.commit_reveal`.
-        tunnel: whether its gradients come by way of its libp2p connections, because ``redis.host`` is of no
-            use to it or to its operator's liking.
+        tunnel: whether its gradients go through its libp2p connections, because nothing can listen at
+            ``redis.host`` or because its operator chose so.
     """
 
     redis: Redis

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from mlnet.protocol.client import machine as client
+from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.machine import Machine, Phase
 from mlnet.protocol.member import machine as member
 from mlnet.protocol.phases import ClientPhase, MemberPhase
@@ -71,3 +72,11 @@ def test_every_phase_ends_by_itself_when_nothing_happens(
     for _ in machine.phases:
         ends |= {name for name, phase in machine.phases.items() if ends & {*follows(phase.late)}}
     assert ends == set(names)
+
+
+def test_a_member_waits_longer_than_a_client_that_passes_evidence_on() -> None:
+    """Otherwise members leave a cluster that the client is about to form anew."""
+    for patience in (0.5, 1.0, 4.0):
+        waits = Deadlines().scaled(patience)
+        assert waits.grace > waits.ready
+        assert waits.dataset > 2 * waits.ready
