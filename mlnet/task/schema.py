@@ -48,7 +48,7 @@ class Payment(_Part, frozen=True):
     """What the client pays for the model.
 
     Attributes:
-        best_model_payment_amount: decimal text with at most six places, such as ``100`` or ``12.5``.
+        best_model_payment_amount: the amount that the nodes share, as decimal text.
     """
 
     best_model_payment_amount: str
@@ -65,8 +65,9 @@ class Source(_Part, frozen=True, omit_defaults=True):
     A path may be that of a directory, whose files are read in the order of their names.
 
     Attributes:
-        features: the only file of a CSV, and of an NPZ that holds ``features`` and ``labels``.
-        labels: the second file, if there is one.
+        features: file or directory of the features; the only one of a CSV, and of an NPZ that holds
+            ``features`` and ``labels``.
+        labels: file or directory of the labels, if it is another one.
     """
 
     features: str
@@ -77,25 +78,25 @@ class Dataset(_Part, frozen=True, omit_defaults=True):
     """The dataset, and how much of it trains.
 
     Attributes:
-        format: of the source files.
-        sha256: plain SHA-256, hex, of the bytes of ``source.features`` followed by those of ``source.labels``
-            if that is another file; of directories, of all their files. Checked before the dataset is cut.
-        training_set_size: share of the ten segments that trains, in tenths; the first of the voted order.
-        test_set_size: share that the client holds back; the two sum to 1.
-        source: the files.
-        scale: what the features are multiplied by: 1/255, none, or, if they are unsigned bytes, as pixels are
-            (auto).
-        classes: labels in the order of the model's outputs; empty for those that are found, sorted.
-        delimiter: CSV only: one character between two values; None for the one that fits.
-        header: CSV only: whether the first line names the columns; None for what it looks like.
-        label_column: CSV only: its name, or its position from 0 or, if negative, from the end; None is the
-        last.
-        ignore_columns: CSV only: names or positions of columns that are no features; None leaves out what
-            certainly only numbers the rows.
-        category_columns: CSV only: names or positions of columns whose values are categories, beside those of
-            texts that certainly are.
-        decimal: CSV only: the decimal point; None for what it looks like.
-        comment: CSV only: how a line of comment begins; None for what it looks like.
+        format: format of the source files.
+        training_set_size: share of the ten segments that trains, 0.1 to 0.9: the first of the voted order.
+        test_set_size: share that the client holds back to score the model, 0.1 to 0.9.
+        source: where the files are.
+        sha256: SHA-256 of the bytes of ``source.features``, followed by those of ``source.labels`` if that is
+            another file; of a directory, of all its files. By default it is not checked.
+        scale: what the features are multiplied by: ``auto`` is 1/255 for unsigned bytes, such as pixels, and
+            nothing for any other type.
+        classes: the labels in the order of the model's outputs; by default those that are found, sorted.
+        delimiter: character between two values; by default the one that fits.
+        header: whether the first line names the columns; ``auto``, the default, decides by its looks.
+        label_column: name of the label's column, or its position from 0 or, if negative, from the end; by
+            default the last one.
+        ignore_columns: names or positions of columns that are neither features nor label; by default those
+            that certainly only number the rows.
+        category_columns: names or positions of columns each of whose values is an input, 1 or 0; columns of a
+            few texts that repeat are such by default.
+        decimal: the decimal point; by default what it looks like.
+        comment: how a line of comment begins; by default ``#`` where it cannot be a value.
     """
 
     format: Format
@@ -128,8 +129,8 @@ class Strategy(_Part, frozen=True):
     """How accuracy is measured while training.
 
     Attributes:
-        method: Holdout: the model never trains on a fixed share of the training rows.
-        size: that share, above 0 and below 1.
+        method: ``Holdout``: the model never trains on a fixed share of the training rows.
+        size: that share.
     """
 
     method: Method
@@ -137,13 +138,25 @@ class Strategy(_Part, frozen=True):
 
 
 class Validation(_Part, frozen=True):
-    """The validation of a model."""
+    """The validation of a model.
+
+    Attributes:
+        strategy: how accuracy is measured.
+    """
 
     strategy: Strategy
 
 
 class SgdParameters(msgspec.Struct, frozen=True):
-    """Of stochastic gradient descent; ``nesterov`` needs a momentum and no dampening."""
+    """Parameters of stochastic gradient descent, as ``torch.optim.SGD`` defines them.
+
+    Attributes:
+        learning_rate: factor of each step.
+        momentum: share of the last step that the next one keeps.
+        weight_decay: factor of the weights that is added to the gradient.
+        dampening: share of the gradient that the momentum leaves out.
+        nesterov: take the gradient where the momentum leads to; needs a momentum and no dampening.
+    """
 
     learning_rate: float
     momentum: float = 0.0
@@ -153,7 +166,18 @@ class SgdParameters(msgspec.Struct, frozen=True):
 
 
 class AdamParameters(msgspec.Struct, frozen=True):
-    """Of Adam (Kingma and Ba, 2015) and of AdamW (Loshchilov and Hutter, 2019), which decouples the decay."""
+    """Parameters of Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019), as ``torch.optim``
+    defines them.
+
+    Attributes:
+        learning_rate: factor of each step.
+        weight_decay: factor of the weights, which Adam adds to the gradient, and AdamW takes from the
+            weights.
+        beta1: decay of the mean of the gradients.
+        beta2: decay of the mean of their squares.
+        eps: added to the denominator.
+        amsgrad: use the largest mean of the squares so far.
+    """
 
     learning_rate: float
     weight_decay: float = 0.0
@@ -164,27 +188,46 @@ class AdamParameters(msgspec.Struct, frozen=True):
 
 
 class Xavier(msgspec.Struct, frozen=True):
-    """Uniform in +-gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    """Uniform in +-gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010).
+
+    Attributes:
+        gain: factor of the range.
+    """
 
     gain: float = 1.0
 
 
 class Kaiming(msgspec.Struct, frozen=True):
-    """Uniform in +-gain(nonlinearity) * sqrt(3 / fan) (He et al., 2015); the slope of leaky_relu is 0.01."""
+    """Uniform in +-gain(nonlinearity) * sqrt(3 / fan) (He et al., 2015).
+
+    Attributes:
+        mode: which fan: inputs or outputs of the layer.
+        nonlinearity: what the gain is for; the slope of leaky_relu is 0.01.
+    """
 
     mode: KaimingMode = "fan_in"
     nonlinearity: Nonlinearity = "relu"
 
 
 class Normal(msgspec.Struct, frozen=True):
-    """A normal distribution."""
+    """A normal distribution.
+
+    Attributes:
+        mean: of the weights.
+        std: standard deviation.
+    """
 
     mean: float = 0.0
     std: float = 0.01
 
 
 class Uniform(msgspec.Struct, frozen=True):
-    """A uniform distribution in [low, high)."""
+    """A uniform distribution in [low, high).
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+    """
 
     low: float = -0.05
     high: float = 0.05
@@ -198,8 +241,8 @@ class Initializer(_Part, frozen=True):
     """How the weights begin. Biases begin at zero.
 
     Attributes:
-        name: of the method.
-        parameters: the struct of that method.
+        name: name of the method.
+        parameters: parameters of that method.
     """
 
     name: InitializerName = "Xavier"
@@ -217,10 +260,10 @@ class Optimizer(
     """How the model learns.
 
     Attributes:
-        type: of the optimizer.
-        parameters: SgdParameters for SGD, AdamParameters for the others.
+        type: which optimizer.
+        parameters: parameters of that optimizer.
         epochs: passes over the training rows.
-        batch_size: rows of one step over all nodes together.
+        batch_size: rows of one step, over all nodes together.
         initializer: how the weights begin.
     """
 
@@ -252,8 +295,8 @@ class Dense(_Part, frozen=True, tag_field="type", tag="Dense"):
 
     Attributes:
         id: the author's name for it, unique in the model.
-        nodes: its outputs.
-        activation: applied to each of them.
+        nodes: outputs of the layer.
+        activation: applied to each of them; the last layer's is ``Linear`` by default.
     """
 
     id: int | str
@@ -266,7 +309,7 @@ class Dropout(_Part, frozen=True, tag_field="type", tag="Dropout"):
 
     Attributes:
         id: the author's name for it, unique in the model.
-        rate: probability of each value, 0 to below 1.
+        rate: probability of each value.
     """
 
     id: int | str
@@ -277,9 +320,10 @@ class Model(_Part, frozen=True):
     """A multilayer perceptron.
 
     Attributes:
-        type: MLP.
-        hidden_units: layers, first to last; the last is Dense, and its nodes are the model's outputs.
-        loss: CrossEntropy makes it a classifier of as many classes as it has outputs.
+        type: a multilayer perceptron.
+        hidden_units: the layers, first to last; the last one is Dense, and its nodes are the model's outputs.
+        loss: ``CrossEntropy`` makes it a classifier of as many classes as it has outputs, ``MSE`` a
+            regression.
     """
 
     type: Literal["MLP"]
@@ -303,7 +347,15 @@ class Model(_Part, frozen=True):
 
 
 class Ml(_Part, frozen=True):
-    """What is trained, on what, and how."""
+    """What is trained, on what, and how.
+
+    Attributes:
+        dataset: the data.
+        validation: how accuracy is measured while training.
+        optimizer: how the model learns.
+        model: the model.
+        evaluation_metrics: what is measured on the validation rows and on the held-back segments.
+    """
 
     dataset: Dataset
     validation: Validation
@@ -316,8 +368,8 @@ class Requirements(_Part, frozen=True):
     """What a node must offer to take part.
 
     Attributes:
-        memory: such as ``512MiB``.
-        cpus: processor threads.
+        memory: memory for the task.
+        cpus: processor threads for the task.
     """
 
     memory: str = "0B"
@@ -333,13 +385,13 @@ class Cluster(_Part, frozen=True):
     """How the cluster forms.
 
     Attributes:
-        waiting_period: how long nodes may answer, such as ``15m``.
-        min_nodes: fewer end the task.
-        max_nodes: so many end the waiting period early.
-        max_committee_size: seats of the committee.
-        min_committee_size: fewer candidates end the task; at least 2, a master and a slave.
-        sealed_votes: the votes of the committee are committed to before the members are named.
-        requirements: what a node must offer.
+        waiting_period: how long nodes may answer.
+        min_nodes: the task fails with fewer; by default 2, or ``min-committee-size`` if that is more.
+        max_nodes: this many answers end the waiting period; by default 64, or ``min-nodes`` if that is more.
+        max_committee_size: seats of the committee; by default 5, or ``min-committee-size`` if that is more.
+        min_committee_size: the task fails with fewer candidates; a master and a replica are the least.
+        sealed_votes: whether members commit to their votes before the client names the members.
+        requirements: what a node must offer to take part.
     """
 
     waiting_period: str = "15m"
@@ -357,7 +409,14 @@ class Cluster(_Part, frozen=True):
 
 
 class TaskDefinition(_Part, frozen=True):
-    """A whole definition."""
+    """A whole definition.
+
+    Attributes:
+        version: version of this schema.
+        payment: what the client pays.
+        ml: what is trained, on what, and how.
+        cluster: how the cluster forms.
+    """
 
     version: Literal[1]
     payment: Payment
