@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlnet.errors import MlnetError
     from mlnet.training.model import Model, load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "ClientOptions",
     "MlnetError",
