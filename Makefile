@@ -20,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test circumstances test-fast test-latest test-oldest update simulate fuzz fuzz-session lint bench bench-tunnel bench-training soak sanitize format wheel clean
+.PHONY: help demo test circumstances test-fast test-latest test-oldest update simulate fuzz fuzz-session lint docs bench bench-tunnel bench-training soak sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo 'make soak          an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
 	@echo 'make fuzz-session  feed a million frames to the native byte path under sanitizers (needs gcc; ARGS=SEED)'
 	@echo 'make lint          check style and types'
+	@echo 'make docs          build the documents into build/site; a dead link fails'
 	@echo 'make bench         compare the kernels and the codec with other libraries (ARGS=--json)'
 	@echo 'make bench-tunnel  compare gRPC through the tunnel with gRPC directly and over other libp2ps'
 	@echo 'make bench-training  what a step of training costs by way of the tunnel (Linux, as root)'
@@ -87,6 +88,10 @@ lint: $(VENV)/.developer
 	$(BIN)/stubtest --mypy-config-file pyproject.toml mlnet.kernels._borda mlnet.kernels._pingmatrix \
 		mlnet.kernels._segmenthash mlnet.kernels._signatures \
 		mlnet.net.muxer._session
+
+# The warning is about a future version of MkDocs, which pyproject.toml does not allow.
+docs: $(VENV)/.developer
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(ARGS)
