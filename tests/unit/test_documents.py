@@ -92,6 +92,27 @@ def test_every_module_exists(document: Path) -> None:
     assert sorted(name for name in named if not exists(name)) == []
 
 
+@everywhere
+def test_every_public_attribute_exists(document: Path) -> None:
+    named = {name for line in code(document) for name in re.findall(r"(?<![\w.])([A-Z]\w+)\.(\w+)", line)}
+    wrong = [(kind, name) for kind, name in named if kind in mlnet.__all__ and name not in attributes(kind)]
+    assert wrong == []
+
+
+@functools.cache
+def attributes(kind: str) -> set[str]:
+    """Those of a public class, from its source: some of the modules are slow to import."""
+    home = ROOT / (mlnet._HOMES[kind].replace(".", "/") + ".py")
+    (found,) = [
+        node
+        for node in ast.parse(home.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == kind
+    ]
+    names = {node.name for node in found.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    targets = [node.target for node in found.body if isinstance(node, ast.AnnAssign)]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
+
+
 def exists(name: str) -> bool:
     """Whether a dotted name is that of a module, or of something in one."""
     parts = name.split(".")
