@@ -40,7 +40,7 @@ async def run(arguments: argparse.Namespace) -> mlnet.Result:
         try:
             async with asyncio.timeout(arguments.seconds):
                 await asyncio.wait((result, waiting), return_when=asyncio.FIRST_COMPLETED)
-                submission.hurry()  # does nothing where the waiting period is over
+                submission.close_enrolment()  # does nothing where the waiting period is over
                 return await asyncio.shield(result)
         except TimeoutError:
             submission.cancel(f"no model after {arguments.seconds:g} s")

@@ -8,14 +8,14 @@ import sys
 import grpc
 
 from mlnet.identity.keys import Identity
-from mlnet.protocol.signer import Seal
+from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import PeerAddresses, Peers
 from mlnet.rpc import mlnet_pb2, mlnet_pb2_grpc
 from mlnet.util import clock
 
 tools, address = sys.argv[1:]
 peers = Peers((PeerAddresses(address.rpartition("/p2p/")[2], (address,)),))
-signed = Seal(Identity.generate()).seal(peers, sent=clock.wall()).envelope
+signed = IdentitySigner(Identity.generate()).sign(peers, sent=clock.wall()).envelope
 with grpc.insecure_channel(tools) as channel:
     stub = mlnet_pb2_grpc.MlnetStub(channel)
     receipt = stub.Send(mlnet_pb2.Envelope(yaml=signed.yaml, signature=signed.signature), timeout=5)

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 import mlnet
 from mlnet.cli import app
-from mlnet.protocol.wire.messages import BODIES
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES
 from mlnet.simulation.profiles import PROFILES
 from mlnet.task.keys import ALL_KEYS
 
@@ -212,7 +212,7 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
 
 def test_every_message_of_the_protocol_has_a_row() -> None:
     shown = set(re.findall(r"^\| ([A-Z_]+) \|", PROTOCOL.read_text(), re.M))
-    assert set(BODIES) <= shown
+    assert set(MESSAGE_TYPES) <= shown
 
 
 def test_the_number_of_fault_profiles_is_right() -> None:
