@@ -222,6 +222,8 @@ class World:
                 watch.refused(party, event, error)
             return ""
         for step in steps:
+            if not party.alive:
+                break  # its process ended in the middle of the step before
             self._carry_out(party, step)
         self._stepped(party, event, steps)
         for hook in self.hooks:
