@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import shlex
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from mlnet.client import outputs
 from mlnet.client.result import Accuracy, ModelFile, Result
 from mlnet.data.modelfile import MODEL
 from mlnet.driver.blob_holders import Holder
-from mlnet.driver.book import Book
+from mlnet.driver.book import FileBook
 from mlnet.driver.data_dir import State
 from mlnet.driver.directories import default_data_dir
+from mlnet.driver.loop import DriverLoop, Executor
 from mlnet.driver.messenger import Wire
+from mlnet.driver.parties import WORKING, ClientParty, Leave
 from mlnet.driver.timers import Timers
 from mlnet.errors import (
     DataError,
@@ -35,16 +37,7 @@ from mlnet.errors import (
 )
 from mlnet.net.types import REDIS_PROTOCOL
 from mlnet.protocol.client.machine import Client
-from mlnet.protocol.commands import (
-    CancelTimer,
-    Command,
-    End,
-    FetchModel,
-    FollowProgress,
-    PublishSegments,
-    Report,
-    SetTimer,
-)
+from mlnet.protocol.commands import End, FetchModel, FollowProgress, PublishSegments, Report
 from mlnet.protocol.events import (
     CancelRequested,
     Event,
@@ -107,7 +100,7 @@ class Submission:
         self._files = segments
         self._schema = schema
         self._observe = observe
-        self._book = Book(state, machine.me, self.task)
+        self._book = FileBook(state, machine.me, notes_begun=False)
         self._timers = Timers(lambda _, name: self._dispatch(TimerFired(name)))
         self._published: frozenset[str] = frozenset()
         self._readers: frozenset[str] = frozenset()
@@ -117,6 +110,20 @@ class Submission:
         self._seconds: dict[str, float] = {}
         self._phase = machine.phase
         self._scorer: asyncio.Task[Trainer] | None = None
+        execute = Executor(
+            "a client",
+            {
+                **wire.handlers,
+                **self._timers.handlers,
+                PublishSegments: self._publish,
+                FollowProgress: self._begin_following,
+                FetchModel: lambda _, command: self._start(self._fetch_model(command)),
+                Report: lambda _, command: self._show(command),
+                End: self._end,
+                Leave: self._end_part,
+            },
+        )
+        self._loop = DriverLoop(ClientParty(machine), self._book, execute, clock.now)
 
     @property
     def gathering(self) -> bool:
@@ -126,7 +133,7 @@ class Submission:
     @property
     def training(self) -> bool:
         """Whether the nodes are at work, so that giving up now would waste it."""
-        return self.machine.phase in (ClientPhase.TRAINING, ClientPhase.SCORING, ClientPhase.REWARDS)
+        return self.machine.phase in WORKING
 
     @property
     def resume_command(self) -> str:
@@ -147,15 +154,11 @@ class Submission:
 
     def take_up(self, events: Iterable[tuple[int, Event]]) -> None:
         """Bring the machine to where a former process left it."""
-        commands: list[Command] = []
-        for now, event in events:
-            commands = self.machine.step(event, now)
+        steps = self._loop.restore(self.task, events)
         self._phase = self.machine.phase
-        if not self.machine.ended:
-            self._dispatch(Restarted())
-            return
-        for command in commands:
-            self._do(command)  # how much of it the former process has done, nobody knows
+        for step in steps:
+            self._loop.carry_out(step)
+        self._dispatch(Restarted())
 
     def close_enrolment(self) -> None:
         """End the waiting period now."""
@@ -215,9 +218,9 @@ class Submission:
                     outputs.deliver, self.output, model, result, self._schema, private=private
                 )
             except (OSError, MlnetError) as error:
-                self._book.close()
+                self._book.close_all()
                 return outputs.undelivered(result, model, error, self.resume_command)
-        if not self._book.remove():
+        if not self._book.remove(self.task):
             where = self._state.journal(self.task)
             logger.error("the journal of a task that is over cannot be removed; remove it: %s", where)
         self._state.discard(self.task)
@@ -227,51 +230,34 @@ class Submission:
         """Stop; a task that has not ended can be resumed."""
         await self._stop_jobs()
         self._timers.close()
-        self._book.close()
+        self._book.close_all()
 
     # ------------------------------------------------------------------------------------------- the machine
 
     def _dispatch(self, event: Event) -> None:
         if self._ended.done():
             return
-        now = clock.now()
         try:
-            commands = self.machine.step(event, now)
+            steps = self._loop.dispatch(self.task, event)
         except RemoteProtocolError:
             raise
-        except Exception as error:  # noqa: BLE001 - a bug of ours is the user's to hear of, not only a log's
-            self._ended.set_exception(error)
+        except Exception as error:
+            logger.error("internal error in task %s", self.task[:12], exc_info=error)
+            self._leave(error)
             return
-        try:
-            self._book.write(now, event, commands)
-        except OSError as error:
-            commands = self._muted(event, commands, error)
-        for command in commands:
-            self._do(command)
-        self._note_phase(now)
+        for step in steps:
+            self._note_phase(step.now)
 
-    def _muted(self, event: Event, commands: Sequence[Command], error: OSError) -> list[Command]:
-        """What is done of a step that is not on the disk.
+    def _end(self, _: str, command: End) -> None:
+        if not self._ended.done():
+            self._ended.set_result(command)
 
-        What the nodes train is kept for a later process. A task that has not come so far is cancelled, since
-        they would wait for this client.
-        """
-        problem = f"the client cannot write to its disk: {files.why(error)}"
-        logger.error("the journal of task %s cannot be written: %s", self.task[:12], files.why(error))
-        if isinstance(event, Received) and event.message == self.machine.announcement:
-            self._book.remove()
-            self._leave(
-                StorageError(
-                    f"{problem}; the task was not announced; free some space, or choose another --data-dir"
-                )
-            )
-            return []
-        if self.training or any(isinstance(one, End) and one.state == "completed" for one in commands):
-            self._suspend(problem)
-            return []
-        self._book.remove()
-        ends = [one for one in commands if isinstance(one, End)] or [End("failed", problem, "StorageError")]
-        return [*self.machine.last_word(ends[0].reason or problem), *ends]
+    def _end_part(self, _: str, command: Leave) -> None:
+        if command.resumable:
+            self._suspend(command.problem)
+        else:
+            fix = "free some space, or choose another --data-dir"
+            self._leave(StorageError(f"{command.problem}; the task was not announced; {fix}"))
 
     def _suspend(self, problem: str) -> None:
         """End this process's part, and not the task; unless what a later one needs is gone."""
@@ -296,26 +282,12 @@ class Submission:
         self._entered[self._phase.value] = now
         self._show(Report("phase", {"phase": self._phase.value, "waiting": str(self.machine.waiting)}))
 
-    def _do(self, command: Command) -> None:
-        if self._wire.carry(command):
-            return
-        match command:
-            case SetTimer():
-                self._timers.set(self.task, command.name, command.at)
-            case CancelTimer():
-                self._timers.cancel(self.task, command.name)
-            case PublishSegments():
-                self._published, self._readers = frozenset(command.hashes), frozenset(command.members)
-            case FollowProgress():
-                self._load_scorer()
-                self._start(self._follow(command))
-            case FetchModel():
-                self._start(self._fetch_model(command))
-            case Report():
-                self._show(command)
-            case End():
-                if not self._ended.done():
-                    self._ended.set_result(command)
+    def _publish(self, _: str, command: PublishSegments) -> None:
+        self._published, self._readers = frozenset(command.hashes), frozenset(command.members)
+
+    def _begin_following(self, _: str, command: FollowProgress) -> None:
+        self._load_scorer()
+        self._start(self._follow(command))
 
     def _show(self, report: Report) -> None:
         """Show people something. A log on a full disk, or a terminal that is gone, ends no task."""

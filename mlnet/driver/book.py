@@ -1,36 +1,69 @@
-"""What a party keeps of one task on its disk while the task runs, in the order in which it must be there.
+"""What a party keeps of its tasks while they run: on the disk, or in memory where there is none.
 
-A driver takes every step of a state machine in the same three parts: the event goes into the journal and the
-messages into the transcript (:meth:`Book.write`), and only then are the commands carried out. What is not in
-the journal is not said, since a later process would not know that it was, and might say something else in its
-place. So a party whose journal cannot be written is mute from there on but for one last word that is the same
-string whoever says it again: ``last_word`` of its machine.
+See :mod:`mlnet.driver.loop` for when a book is written.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from mlnet.driver.data_dir import State
 from mlnet.driver.journal import Journal
 from mlnet.driver.transcript import Transcript
 from mlnet.errors import MlnetError
-from mlnet.protocol.commands import Command, speaks
-from mlnet.protocol.events import Event
+from mlnet.protocol.commands import Command, Publish, Send, speaks
+from mlnet.protocol.events import Event, Received
+from mlnet.protocol.wire.messages import Message
 from mlnet.util import files
 
 logger = logging.getLogger(__name__)
 
 
-class Book:
-    """A task's journal and transcript. Nothing is opened before the first event.
+class FileBook:
+    """Journals and transcripts in a party's directory.
 
     Args:
-        state: the party's directory.
-        me: its peer id.
-        task: the task's id.
+        state: the directory.
+        me: peer id of the party.
+        notes_begun: whether a task is noted as begun before anything is said in it, so that no later process
+            signs words of it anew; for a node, which is told of tasks again.
     """
+
+    def __init__(self, state: State, me: str, *, notes_begun: bool) -> None:
+        self._state, self._me, self._notes_begun = state, me, notes_begun
+        self._tasks: dict[str, _TaskFiles] = {}
+
+    def write(self, task: str, now: int, event: Event, commands: Sequence[Command]) -> None:
+        """See :meth:`mlnet.driver.loop.Book.write`."""
+        if task not in self._tasks:
+            if self._notes_begun and not self._state.journal(task).exists():
+                self._state.begin(task)
+            self._tasks[task] = _TaskFiles(self._state, self._me, task)
+        self._tasks[task].write(now, event, commands)
+
+    def remove(self, task: str) -> bool:
+        """See :meth:`mlnet.driver.loop.Book.remove`."""
+        if task in self._tasks:
+            self._tasks[task].close()
+        journal = self._state.journal(task)
+        return not journal.exists() or files.remove(journal)
+
+    def close(self, task: str) -> None:
+        """Close the files of a task and keep them; the task takes no further event."""
+        found = self._tasks.pop(task, None)
+        if found is not None:
+            found.close()
+
+    def close_all(self) -> None:
+        """Close the files of all tasks and keep them."""
+        for task in list(self._tasks):
+            self.close(task)
+
+
+class _TaskFiles:
+    """A task's journal and transcript. Nothing is opened before the first event."""
 
     def __init__(self, state: State, me: str, task: str) -> None:
         self._state, self._me, self._task = state, me, task
@@ -40,11 +73,6 @@ class Book:
         self._failure: OSError | None = None
 
     def write(self, now: int, event: Event, commands: Sequence[Command]) -> None:
-        """Write a step down; to be called before its commands are carried out.
-
-        Raises:
-            OSError: the journal is not written, now or before: nothing that this step signed may be said.
-        """
         if self._failure is not None:
             raise self._failure  # an event after one that is missing would mean something else
         try:
@@ -74,14 +102,67 @@ class Book:
             )
 
     def close(self) -> None:
-        """Close the files and keep them."""
         if self._transcript is not None:
             self._transcript.close()
         if self._journal is not None:
             self._journal.close()
 
-    def remove(self) -> bool:
-        """The task has ended: keep the transcript alone. Whether the journal is gone, and with it the task
-        for later processes."""
-        self.close()
-        return files.remove(self._state.journal(self._task))
+
+@dataclass
+class Record:
+    """What a book in memory holds of one task.
+
+    Attributes:
+        events: with their times, ms.
+        durable: how many of them survive a loss of power.
+    """
+
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    durable: int = 0
+
+
+class MemoryBook:
+    """Journals and transcripts of a party without a disk, for simulations and tests.
+
+    Args:
+        me: peer id of the party.
+
+    Attributes:
+        records: by task.
+        transcripts: messages by task, when somebody wants to have them; else None.
+        failure: what writing raises, for a disk that is full; None for one that is well.
+    """
+
+    def __init__(self, me: str) -> None:
+        self._me = me
+        self.records: dict[str, Record] = {}
+        self.transcripts: dict[str, list[Message]] | None = None
+        self.failure: OSError | None = None
+
+    def write(self, task: str, now: int, event: Event, commands: Sequence[Command]) -> None:
+        """See :meth:`mlnet.driver.loop.Book.write`."""
+        if self.failure is not None:
+            raise self.failure
+        record = self.records.setdefault(task, Record())
+        record.events.append((now, event))
+        if speaks(commands):
+            record.durable = len(record.events)
+        if self.transcripts is None:
+            return
+        kept = self.transcripts.setdefault(task, [])
+        if isinstance(event, Received):
+            kept.append(event.message)
+        spoken = (command.message for command in commands if isinstance(command, Send | Publish))
+        kept.extend(message for message in spoken if message.sender == self._me)
+
+    def remove(self, task: str) -> bool:
+        """See :meth:`mlnet.driver.loop.Book.remove`."""
+        self.records.pop(task, None)
+        return True
+
+    def lose_power(self) -> None:
+        """Forget what was written but not forced to the disk."""
+        for task, record in list(self.records.items()):
+            del record.events[record.durable :]
+            if not record.events:
+                del self.records[task]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlnet.driver.loop import Handler
 from mlnet.driver.peer_clocks import PeerClocks, length
 from mlnet.identity.keys import Identity
 from mlnet.net.addresses import block
@@ -138,22 +139,24 @@ class Wire:
         """Where others may dial this party."""
         return tuple(self.network.addresses()[:MAX_ADDRESSES])
 
-    def carry(self, command: Command) -> bool:
-        """Carry out a Send, Publish or Introduce; False for any other command."""
-        if isinstance(command, Send):
-            connected = set(self.network.connected_peers()) if command.neighbours_only else None
-            for peer in command.to:
-                if connected is None or peer in connected:
-                    self._send(command, peer)
-        elif isinstance(command, Publish):
-            self._handlers.on_traffic(False, "all", command.message)
-            self._await(self.network.publish(command.message.envelope))
-        elif isinstance(command, Introduce):
-            for peer, addresses in command.addresses.items():
-                self.network.add_addresses(peer, addresses)
-        else:
-            return False
-        return True
+    @property
+    def handlers(self) -> dict[type[Command], Handler]:
+        """Of the commands that are carried out here."""
+        return {Send: self._send_all, Publish: self._publish, Introduce: self._introduce}
+
+    def _send_all(self, _: str, command: Send) -> None:
+        connected = set(self.network.connected_peers()) if command.neighbours_only else None
+        for peer in command.to:
+            if connected is None or peer in connected:
+                self._send(command, peer)
+
+    def _publish(self, _: str, command: Publish) -> None:
+        self._handlers.on_traffic(False, "all", command.message)
+        self._await(self.network.publish(command.message.envelope))
+
+    def _introduce(self, _: str, command: Introduce) -> None:
+        for peer, addresses in command.addresses.items():
+            self.network.add_addresses(peer, addresses)
 
     def _send(self, command: Send, peer: str) -> None:
         self._handlers.on_traffic(False, peer, command.message)

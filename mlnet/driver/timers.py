@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from mlnet.driver.loop import Handler
+from mlnet.protocol.commands import CancelTimer, Command, SetTimer
 from mlnet.util import clock
 
 MAX_NAP_SECONDS = 10.0
@@ -21,6 +23,14 @@ class Timers:
     def __init__(self, fire: Callable[[str, str], None]) -> None:
         self._fire = fire
         self._handles: dict[tuple[str, str], asyncio.TimerHandle] = {}
+
+    @property
+    def handlers(self) -> dict[type[Command], Handler]:
+        """Of the commands that are carried out here."""
+        return {
+            SetTimer: lambda task, command: self.set(task, command.name, command.at),
+            CancelTimer: lambda task, command: self.cancel(task, command.name),
+        }
 
     def set(self, task: str, name: str, at: int) -> None:
         """Have a timer fire at a time (ms since 1970), in place of the one of the same name."""

@@ -12,26 +12,21 @@ from pathlib import Path
 
 from mlnet import store
 from mlnet.driver import journal
-from mlnet.driver.book import Book
+from mlnet.driver.book import FileBook
 from mlnet.driver.data_dir import State, opened
+from mlnet.driver.loop import DriverLoop, Executor
 from mlnet.driver.messenger import Wire, WireHandlers
 from mlnet.driver.options import NodeOptions
+from mlnet.driver.parties import NodeParty
 from mlnet.driver.timers import Timers
 from mlnet.errors import ConfigError
 from mlnet.net.types import REDIS_PROTOCOL, Target
 from mlnet.node import offer
 from mlnet.node.ledger import Ledger, Receipt
 from mlnet.node.task import NodeTask
-from mlnet.protocol.commands import (
-    CancelTimer,
-    Command,
-    End,
-    RecordReceipt,
-    Report,
-    SetTimer,
-)
+from mlnet.protocol.commands import Command, End, RecordReceipt, Report
 from mlnet.protocol.events import Event, Received, Restarted, TimerFired
-from mlnet.protocol.node import MAX_ENDED, Node, Step
+from mlnet.protocol.node import MAX_ENDED, Node
 from mlnet.protocol.wire.messages import Message, NewMlTask, Signed
 from mlnet.util import clock, files
 
@@ -78,9 +73,21 @@ class NodeServer:
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
         self._runs: dict[str, NodeTask] = {}
         self._clients: dict[str, str] = {}
-        self._books: dict[str, Book] = {}
         self._unrecorded: dict[str, Receipt] = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._book = FileBook(state, self.peer_id, notes_begun=True)
+        execute = Executor(
+            "a node",
+            {
+                **self.wire.handlers,
+                **self._timers.handlers,
+                **dict.fromkeys(NodeTask.effects, self._begin_effect),
+                RecordReceipt: self._record,
+                Report: self._show,
+                End: self._end,
+            },
+        )
+        self._loop = DriverLoop(NodeParty(self.node), self._book, execute, clock.now, self._clocks)
 
     @property
     def peer_id(self) -> str:
@@ -113,12 +120,10 @@ class NodeServer:
         await self.wire.drain(FAREWELL_SECONDS)
         await asyncio.gather(*self._endings, return_exceptions=True)
         self._timers.close()
-        for book in self._books.values():
-            book.close()
+        self._book.close_all()
         await self.wire.stop()
 
-    # ------------------------------------------------------------------------------------------- from the
-    # network
+    # ----------------------------------------------------------------------------------- from the network
 
     def _on_message(self, message: Message, _: str) -> bool:
         if not message.task:
@@ -145,8 +150,7 @@ class NodeServer:
     def _dispatch(self, task: str, event: Event) -> None:
         if not self.node.members and not self.node.pending:
             clock.settle()
-        for step in self.node.step(task, event, clock.now(), self._clocks(event)):
-            self._carry_out(step)
+        self._loop.dispatch(task, event)
 
     def _clocks(self, event: Event) -> tuple[int, ...]:
         """What other clocks show than the one that drives the machines, where an age depends on it."""
@@ -156,62 +160,12 @@ class NodeServer:
         client = known.of(event.message.sender, elapsed)
         return (wall, known.median(wall, elapsed), *(() if client is None else (client,)))
 
-    def _carry_out(self, step: Step) -> None:
-        commands: Sequence[Command] = step.commands
-        if step.event is not None:
-            try:
-                self._book(step.task).write(step.now, step.event, commands)
-            except OSError as error:
-                commands = self._muted(step, error)
-        for command in commands:
-            self._do(step.task, command)
-
-    def _muted(self, step: Step, error: OSError) -> list[Command]:
-        """What is done of a step that is not on the disk. The reason is said freely where the journal is
-        gone, else in the words of a restarted node, which may follow."""
-        logger.error("the journal of task %s cannot be written: %s", step.task[:12], files.why(error))
-        book = self._books.get(step.task)
-        if step.member is not None and step.member.result_said:
-            return self.node.abandon(step, Restarted().reason)
-        gone = book.remove() if book is not None else True
-        reason = f"the node cannot write to its disk: {files.why(error)}" if gone else Restarted().reason
-        return self.node.abandon(step, reason)
-
-    def _book(self, task: str) -> Book:
-        """The task's files; a task is noted as begun before anything is said in it.
-
-        Raises:
-            OSError: it cannot be noted.
-        """
-        if task not in self._books:
-            if not self._state.journal(task).exists():
-                self._state.begin(task)
-            self._books[task] = Book(self._state, self.peer_id, task)
-        return self._books[task]
-
-    def _do(self, task: str, command: Command) -> None:
-        if self.wire.carry(command):
-            return
-        match command:
-            case SetTimer():
-                self._timers.set(task, command.name, command.at)
-            case CancelTimer():
-                self._timers.cancel(task, command.name)
-            case RecordReceipt():
-                self._record(task, command)
-            case Report():
-                self._show(task, command)
-            case End():
-                self._end(task, command)
-            case _:
-                self._run(task).carry_out(command)
-
     def _restore(self, task: str) -> None:
         """Resume a task from its journal, or withdraw from it."""
         events = list(journal.replay(self._state.journal(task), self.wire.signer.verify))
         if events and isinstance(events[0][1], Received):
             self._clients[task] = events[0][1].message.sender
-        steps = self.node.restore(task, events, clock.now())
+        steps = self._loop.restore(task, events)
         member = self.node.members.get(task)
         if member is None and not steps:
             self._state.discard(task)
@@ -219,7 +173,10 @@ class NodeServer:
         if member is not None and member.result is not None:
             self._run(task).restore_model(member.result.sha256)
         for step in steps:
-            self._carry_out(step)
+            self._loop.carry_out(step)
+
+    def _begin_effect(self, task: str, command: Command) -> None:
+        self._run(task).carry_out(command)
 
     def _run(self, task: str) -> NodeTask:
         if task not in self._runs:
@@ -263,15 +220,14 @@ class NodeServer:
         """Let go of all that a task holds. Nothing here needs room on the disk, and nothing that fails keeps
         what follows from being done."""
         self._timers.clear(task)
-        book, run = self._books.pop(task, None), self._runs.pop(task, None)
+        run = self._runs.pop(task, None)
         receipt = self._unrecorded.pop(task, None)
         owed = receipt is not None and not self._written(receipt)  # its journal has what it is made of
         self._unrecorded.pop(task, None)
-        if book is not None and owed:
-            book.close()
-        elif book is not None and not book.remove():
+        if not owed and not self._book.remove(task):
             where = self._state.journal(task)
             logger.error("the journal of a task that is over cannot be removed; remove it: %s", where)
+        self._book.close(task)
         self._later(self._discard(task, run, keep=owed))
         self._show(task, command)
 

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any, ClassVar
 
 from mlnet.driver.messenger import Wire
 from mlnet.driver.options import NodeOptions
-from mlnet.errors import LocalProtocolError, MlnetError
+from mlnet.errors import MlnetError
 from mlnet.net import addresses
 from mlnet.net.types import DialBack
 from mlnet.node import offer
@@ -77,26 +78,10 @@ class NodeTask:
     # ------------------------------------------------------------------------------------------- commands
 
     def carry_out(self, command: Command) -> None:
-        """Begin what a command asks for; its end comes as an event."""
+        """Begin what a command of :attr:`effects` asks for; its end comes as an event."""
         if getattr(command, "attempt", 0) > self._attempt:
             self._begin(getattr(command, "attempt", 0))
-        match command:
-            case PrepareRedis():
-                self._start(self._prepare_redis())
-            case MeasurePings():
-                self._start(self._measure_pings(command), self._forming)
-            case ServeStore():
-                self._redis.serve(frozenset(command.members), command.slave)
-            case Replicate():
-                self._replicates = True
-                self._start(self._replicate(command), self._forming)
-            case StartTraining():
-                self._unwatch()
-                self._start(self._training.train(command.attempt, command.assignment))
-            case ServeModel():
-                self._start(self.release())
-            case _:
-                raise LocalProtocolError(f"a node does not know how to carry out {type(command).__name__}")
+        self.effects[type(command)](self, command)
 
     def _begin(self, attempt: int) -> None:
         """Nothing of an earlier attempt goes on: its measurements, its admissions, its replication."""
@@ -126,7 +111,7 @@ class NodeTask:
             logger.error("what task %s leaves cannot be removed: %s", self.task[:12], reason)
 
     def restore_model(self, sha256: str) -> None:
-        """Offer a model that a former process has left."""
+        """ServeModel a model that a former process has left."""
         self._training.restore_model(sha256)
 
     # --------------------------------------------------------------------------------- what peers may have
@@ -198,8 +183,38 @@ class NodeTask:
         tunnel = self._options.tunnel_training or not addresses.is_own(host)
         self._tell(RedisPrepared(found.open, host, port, wire.addresses(), found.reason, tunnel))
 
-    async def _measure_pings(self, command: MeasurePings) -> None:
+    async def _tell_pings(self, command: MeasurePings) -> None:
         self._tell(await self._redis.measure_pings(command))
 
-    async def _replicate(self, command: Replicate) -> None:
+    async def _tell_replicated(self, command: Replicate) -> None:
         self._tell(await self._redis.replicate(command))
+
+    def _begin_redis(self, _: PrepareRedis) -> None:
+        self._start(self._prepare_redis())
+
+    def _measure_pings(self, command: MeasurePings) -> None:
+        self._start(self._tell_pings(command), self._forming)
+
+    def _serve(self, command: ServeStore) -> None:
+        self._redis.serve(frozenset(command.members), command.slave)
+
+    def _replicate(self, command: Replicate) -> None:
+        self._replicates = True
+        self._start(self._tell_replicated(command), self._forming)
+
+    def _train(self, command: StartTraining) -> None:
+        self._unwatch()
+        self._start(self._training.train(command.attempt, command.assignment))
+
+    def _offer(self, _: ServeModel) -> None:
+        self._start(self.release())
+
+    effects: ClassVar[Mapping[type[Command], Callable[[Any, Any], None]]] = {
+        PrepareRedis: _begin_redis,
+        MeasurePings: _measure_pings,
+        ServeStore: _serve,
+        Replicate: _replicate,
+        StartTraining: _train,
+        ServeModel: _offer,
+    }
+    """Commands whose effect is of one task alone, and what begins it."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from mlnet.driver.loop import Handler
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import (
     Command,
@@ -15,6 +17,7 @@ from mlnet.protocol.commands import (
     MeasurePings,
     PrepareRedis,
     PublishSegments,
+    RecordReceipt,
     Replicate,
     ServeModel,
     ServeStore,
@@ -89,31 +92,20 @@ class Effects:
         """SHA-256 of the model that honest trainers make under a decision."""
         return hashlib.sha256(f"model {digest}".encode()).hexdigest()
 
-    def carry_out(self, party: Party, task: str, command: Command) -> None:
-        """Begin an effect; its event comes later."""
-        match command:
-            case PrepareRedis():
-                self._prepare(party, task, command)
-            case MeasurePings():
-                self._measure(party, task, command)
-            case ServeStore():
-                party.serving[task] = command
-            case Replicate():
-                party_deadlines = party.machines()[task].deadlines
-                deadline = self.world.now + party_deadlines.ready * 750
-                self._replicate(party, task, command, deadline, party.incarnation)
-            case StartTraining():
-                self._join(party, task, command)
-            case ServeModel():
-                party.serving.pop(task, None)
-                party.servers.discard(task)
-                self._left(party, task)
-            case PublishSegments():
-                self.published[task] = (party, command)
-            case FollowProgress():
-                self.following[task] = (party, command)
-            case FetchModel():
-                self._later(party, SECOND, self._fetch, task, command, 0)
+    def handlers(self, party: Party) -> dict[type[Command], Handler]:
+        """What begins the effects of a party's commands; their events come later."""
+        return {
+            PrepareRedis: partial(self._prepare, party),
+            MeasurePings: partial(self._measure, party),
+            ServeStore: party.serving.__setitem__,
+            Replicate: partial(self._begin_replication, party),
+            StartTraining: partial(self._join, party),
+            ServeModel: partial(self._offer, party),
+            RecordReceipt: lambda task, command: None,
+            PublishSegments: partial(self._publish, party),
+            FollowProgress: partial(self._follow, party),
+            FetchModel: lambda task, command: self._later(party, SECOND, self._fetch, task, command, 0),
+        }
 
     def ended(self, party: Party, task: str) -> None:
         """A task is over for a party: its server and trainer stop."""
@@ -125,7 +117,22 @@ class Effects:
             if party.peer in group.ranks:
                 self._left(party, group.task)
 
+    def _offer(self, party: Party, task: str, _: ServeModel) -> None:
+        party.serving.pop(task, None)
+        party.servers.discard(task)
+        self._left(party, task)
+
+    def _publish(self, party: Party, task: str, command: PublishSegments) -> None:
+        self.published[task] = (party, command)
+
+    def _follow(self, party: Party, task: str, command: FollowProgress) -> None:
+        self.following[task] = (party, command)
+
     # ------------------------------------------------------------------------------------------------ Redis
+
+    def _begin_replication(self, party: Party, task: str, command: Replicate) -> None:
+        deadline = self.world.now + party.machines()[task].deadlines.ready * 750
+        self._replicate(party, task, command, deadline, party.incarnation)
 
     def _prepare(self, party: Party, task: str, command: PrepareRedis) -> None:
         is_open = party.port_open and not chance(self._random, self.odds.closed_port)

@@ -56,13 +56,12 @@ class Honest:
     def __init__(self, world: World, random: Random) -> None:
         self.world, self.random = world, random
 
-    def commands(self, party: Party, task: str, commands: list[Command]) -> Iterator[Command]:
+    def commands(self, party: Party, task: str, command: Command) -> Iterator[Command]:
         """See :class:`mlnet.simulation.world.Mischief`."""
-        for command in commands:
-            if isinstance(command, Send) and command.message.sender == party.peer:
-                yield from self.send(party, command)
-            else:
-                yield command
+        if isinstance(command, Send) and command.message.sender == party.peer:
+            yield from self.send(party, command)
+        else:
+            yield command
 
     def send(self, party: Party, command: Send) -> Iterator[Command]:
         """What it sends in place of its own words."""

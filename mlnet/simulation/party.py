@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
+from mlnet.driver.book import MemoryBook, Record
+from mlnet.driver.loop import DriverLoop
 from mlnet.driver.peer_clocks import PeerClocks
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.client.rivals import Rivals
 from mlnet.protocol.commands import ServeStore
 from mlnet.protocol.events import Event, Received
 from mlnet.protocol.machine import Machine, Signer
-from mlnet.protocol.node import Node, Step
+from mlnet.protocol.node import Node
 from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
 
@@ -43,14 +45,6 @@ class Clock:
         return -(-passed * PPM // (PPM + self.drift))
 
 
-@dataclass
-class Record:
-    """What a disk holds of one task: its events, and how many of them survive a loss of power."""
-
-    events: list[tuple[int, Event]] = field(default_factory=list)
-    durable: int = 0
-
-
 class Party:
     """A node or a client.
 
@@ -70,7 +64,11 @@ class Party:
         hostile: the checks of honest parties do not apply.
         stepped: ms by which somebody has set its system's clock forward.
         rivals: what a client has heard of others' tasks.
+        loop: drives the machine; the world's, anew for each process.
+        book: what the party's disk holds.
     """
+
+    loop: DriverLoop
 
     def __init__(
         self,
@@ -95,7 +93,7 @@ class Party:
         self.hostile = False
         self.neighbours: list[Party] = []
         self.timers: dict[tuple[str, str], int] = {}
-        self.disk: dict[str, Record] = {}
+        self.book = MemoryBook(self.peer)
         self.buried: dict[str, None] = {}
         self.held: list[Callable[[], None]] = []
         self.serving: dict[str, ServeStore] = {}
@@ -116,6 +114,11 @@ class Party:
     def is_node(self) -> bool:
         """Whether this is a node, not a client."""
         return isinstance(self.machine, Node)
+
+    @property
+    def disk(self) -> dict[str, Record]:
+        """The party's journals by task."""
+        return self.book.records
 
     def wall(self, now: int) -> int:
         """What the system's clock shows, at a time of the world (us); somebody may have set it."""
@@ -144,26 +147,11 @@ class Party:
             return [self.machine.announcement] if open_ else []
         return self.machine.open_tasks(self.clock.read(now))
 
-    def step(self, task: str, event: Event, world: int) -> list[Step]:
-        """Step the machine as a driver does, at a time of the world (us)."""
-        now = self.clock.read(world)
-        if isinstance(self.machine, Client):
-            if self.machine.ended:
-                return []
-            return [Step(task, event, now, self.machine.step(event, now))]
-        clocks: tuple[int, ...] = ()
-        if isinstance(event, Received) and event.message.type == "NEW_ML_TASK":
-            clocks = self.clocks(world, event.message.sender)
-        return self.machine.step(task, event, now, clocks)
-
-    def write(self, step: Step, *, durable: bool) -> None:
-        """Put a step's event on the disk before its commands are carried out."""
-        if step.event is None:
-            return
-        record = self.disk.setdefault(step.task, Record())
-        record.events.append((step.now, step.event))
-        if durable:
-            record.durable = len(record.events)
+    def clocks_for(self, event: Event, now: int) -> tuple[int, ...]:
+        """What other clocks show that bear on an event, as a driver has it, at a time of the world (us)."""
+        if not self.is_node or not isinstance(event, Received) or event.message.type != "NEW_ML_TASK":
+            return ()
+        return self.clocks(now, event.message.sender)
 
     def first_sight(self, message: Message) -> bool:
         """Whether a gossiped message has not been here before."""
@@ -186,7 +174,7 @@ class Party:
         """The task has ended: its id stays on the disk, its record leaves it."""
         self.buried[task] = None
         self.release(task)
-        self.disk.pop(task, None)
+        self.book.remove(task)
         for key in [key for key in self.timers if key[0] == task]:
             del self.timers[key]
 
@@ -201,10 +189,7 @@ class Party:
         self.servers.clear()
         self.segments.clear()
         if power:
-            for task, record in list(self.disk.items()):
-                del record.events[record.durable :]
-                if not record.events:
-                    del self.disk[task]
+            self.book.lose_power()
 
 
 def chance(random: Random, per_mille: int) -> bool:

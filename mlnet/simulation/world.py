@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import Literal, Protocol
 
+from mlnet.driver.loop import DriverLoop, Executor, Handler
+from mlnet.driver.parties import ClientParty, NodeParty
 from mlnet.errors import ProtocolError, RemoteProtocolError
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import (
@@ -18,7 +22,6 @@ from mlnet.protocol.commands import (
     Report,
     Send,
     SetTimer,
-    speaks,
 )
 from mlnet.protocol.events import Event, OthersWait, Received, Restarted, TimerFired
 from mlnet.protocol.node import Node, Step
@@ -53,8 +56,8 @@ class Watch(Protocol):
 class Mischief(Protocol):
     """What a hostile party does otherwise than the protocol says."""
 
-    def commands(self, party: Party, task: str, commands: list[Command]) -> Iterator[Command]:
-        """What it does in place of the commands of its machine."""
+    def commands(self, party: Party, task: str, command: Command) -> Iterator[Command]:
+        """What it does in place of a command of its machine."""
         ...
 
     def effect(self, party: Party, command: Command, event: Event) -> Event | None:
@@ -64,6 +67,10 @@ class Mischief(Protocol):
     def heard(self, party: Party, message: Message) -> None:
         """A message has come in."""
         ...
+
+
+class ProcessEnded(Exception):
+    """The process of a party has ended in the middle of a step."""
 
 
 class World:
@@ -78,7 +85,6 @@ class World:
     Attributes:
         now: microseconds since the world began.
         steps: events that parties have taken in.
-        transcripts: what each party has seen and said of each task, when somebody wants to have it.
         doomed: commands that a party carries out before its process ends.
         doomed_at_end: parties whose process ends before they put the next task away.
         orders: whether what travels between two parties arrives in the order in which it was sent.
@@ -101,7 +107,6 @@ class World:
         self.doomed_at_end: set[str] = set()
         self.ends: dict[tuple[str, str], End] = {}
         self.reports: list[tuple[str, int, Report]] = []
-        self.transcripts: dict[tuple[str, str], list[Message]] | None = None
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
         mint.signed = self._signed
@@ -132,6 +137,7 @@ class World:
 
     def add(self, party: Party) -> Party:
         """A party joins."""
+        self._boot(party)
         self.parties[party.peer] = party
         self.names[party.peer] = party.name
         return party
@@ -143,6 +149,19 @@ class World:
     def nodes(self) -> list[Party]:
         """Those that work for others."""
         return [party for party in self.parties.values() if party.is_node]
+
+    def transcribe(self) -> None:
+        """Have the parties keep what they see and say from here on."""
+        for party in self.parties.values():
+            party.book.transcripts = {}
+
+    def transcripts(self) -> dict[tuple[str, str], list[Message]]:
+        """What each party has seen and said of each task, by (peer, task)."""
+        return {
+            (party.peer, task): messages
+            for party in self.parties.values()
+            for task, messages in (party.book.transcripts or {}).items()
+        }
 
     def connect(self, one: Party, other: Party) -> None:
         """Make two parties neighbours."""
@@ -171,11 +190,11 @@ class World:
         if isinstance(party.machine, Client) and party.machine.task in party.buried:
             return  # a client's process ends with its task
         party.machine = party.reborn()
-        now = party.clock.read(self.now)
+        self._boot(party)
         if isinstance(party.machine, Client):
-            self._resume(party, party.machine, now)
+            self._resume(party, party.machine)
         else:
-            self._restore(party, party.machine, now)
+            self._restore(party, party.machine)
         for neighbour in party.neighbours:
             if self.network.linked(party, neighbour):
                 self.network.greet(party, neighbour)
@@ -216,15 +235,13 @@ class World:
         self.trace.took(self.steps, self.now, party.name, event)
         known = _knows(party, task)
         try:
-            steps = party.step(task, event, self.now)
+            steps = party.loop.dispatch(task, event)
         except RemoteProtocolError as error:
             for watch in self.watches:
                 watch.refused(party, event, error)
             return ""
-        for step in steps:
-            if not party.alive:
-                break  # its process ended in the middle of the step before
-            self._carry_out(party, step)
+        except ProcessEnded:
+            steps = []
         self._stepped(party, event, steps)
         for hook in self.hooks:
             hook(party, event)
@@ -277,56 +294,72 @@ class World:
             self.give(party, task, event)
 
     def _carry_out(self, party: Party, step: Step) -> None:
-        party.write(step, durable=speaks(step.commands))
-        commands: Iterator[Command] = iter(step.commands)
+        with suppress(ProcessEnded):
+            party.loop.carry_out(step)
+
+    # ------------------------------------------------------------------------------------------- commands
+
+    def _boot(self, party: Party) -> None:
+        """Give the process that a party starts its loop; the party's machine and disk are there."""
+        machine = party.machine
+        party.loop = DriverLoop(
+            ClientParty(machine) if isinstance(machine, Client) else NodeParty(machine),
+            party.book,
+            partial(self._execute, party, Executor("the simulation", self._handlers(party))),
+            lambda: party.clock.read(self.now),
+            lambda event: party.clocks_for(event, self.now),
+        )
+
+    def _execute(self, party: Party, execute: Handler, task: str, command: Command) -> None:
+        """Carry a command out, or what a hostile party does in its place.
+
+        Raises:
+            ProcessEnded: the party's process ends before that.
+        """
+        commands: Iterable[Command] = [command]
         mischief = self.mischief.get(party.peer)
         if mischief is not None:
-            commands = mischief.commands(party, step.task, step.commands)
-        if self.transcripts is not None and step.event is not None:
-            kept = self.transcripts.setdefault((party.peer, step.task), [])
-            if isinstance(step.event, Received):
-                kept.append(step.event.message)
-            spoken = (command for command in step.commands if isinstance(command, Send | Publish))
-            kept.extend(command.message for command in spoken if command.message.sender == party.peer)
-        for command in commands:
-            if isinstance(command, End) and party.peer in self.doomed_at_end:
-                self.doomed_at_end.discard(party.peer)
-                self.crash(party)
-                return
-            if party.peer in self.doomed:
-                if self.doomed[party.peer] == 0:
-                    del self.doomed[party.peer]
-                    self.crash(party, power=False)
-                    return
-                self.doomed[party.peer] -= 1
-            self.trace.did(self.steps, self.now, party.name, command)
+            commands = mischief.commands(party, task, command)
+        for one in commands:
+            self._end_if_doomed(party, one)
+            self.trace.did(self.steps, self.now, party.name, one)
             for watch in self.watches:
-                watch.does(party, step.task, command)
-            self.do(party, step.task, command)
+                watch.does(party, task, one)
+            execute(task, one)
 
-    def do(self, party: Party, task: str, command: Command) -> None:
-        """Carry a command out."""
-        match command:
-            case Send():
-                self.network.send(party, command)
-            case Publish():
-                self.network.publish(party, command.message)
-            case SetTimer():
-                party.timers[task, command.name] = command.at
-                due = party.clock.when(command.at)
-                self.at(due, self._fire, party, task, command, party.incarnation)
-            case CancelTimer():
-                party.timers.pop((task, command.name), None)
-            case Report():
-                self.reports.append((party.name, self.now, command))
-            case Introduce():
-                pass
-            case End():
-                self.ends[party.peer, task] = command
-                self.effects.ended(party, task)
-                party.forget(task)
-            case _:
-                self.effects.carry_out(party, task, command)
+    def _end_if_doomed(self, party: Party, command: Command) -> None:
+        if isinstance(command, End) and party.peer in self.doomed_at_end:
+            self.doomed_at_end.discard(party.peer)
+            self.crash(party)
+            raise ProcessEnded
+        if party.peer in self.doomed:
+            if self.doomed[party.peer] == 0:
+                del self.doomed[party.peer]
+                self.crash(party, power=False)
+                raise ProcessEnded
+            self.doomed[party.peer] -= 1
+
+    def _handlers(self, party: Party) -> dict[type[Command], Handler]:
+        return {
+            Send: lambda _, command: self.network.send(party, command),
+            Publish: lambda _, command: self.network.publish(party, command.message),
+            Introduce: lambda _, command: None,
+            SetTimer: partial(self._set_timer, party),
+            CancelTimer: lambda task, command: party.timers.pop((task, command.name), None),
+            Report: lambda _, command: self.reports.append((party.name, self.now, command)),
+            End: partial(self._end, party),
+            **self.effects.handlers(party),
+        }
+
+    def _set_timer(self, party: Party, task: str, command: SetTimer) -> None:
+        party.timers[task, command.name] = command.at
+        due = party.clock.when(command.at)
+        self.at(due, self._fire, party, task, command, party.incarnation)
+
+    def _end(self, party: Party, task: str, command: End) -> None:
+        self.ends[party.peer, task] = command
+        self.effects.ended(party, task)
+        party.forget(task)
 
     def _fire(self, party: Party, task: str, command: SetTimer, incarnation: int) -> None:
         if party.incarnation != incarnation or party.timers.get((task, command.name)) != command.at:
@@ -338,22 +371,19 @@ class World:
         del party.timers[task, command.name]
         self.give(party, task, TimerFired(command.name))
 
-    def _resume(self, party: Party, machine: Client, now: int) -> None:
+    def _resume(self, party: Party, machine: Client) -> None:
         record = party.disk.get(machine.task)
         if record is None:
             self.announce(party)
             return
-        commands: list[Command] = []
-        for at, event in list(record.events):
-            commands = machine.step(event, at)
-        if machine.ended:
-            self._carry_out(party, Step(machine.task, None, now, commands))
-        else:
+        for step in party.loop.restore(machine.task, list(record.events)):
+            self._carry_out(party, step)
+        if not machine.ended:
             self.give(party, machine.task, Restarted())
 
-    def _restore(self, party: Party, machine: Node, now: int) -> None:
+    def _restore(self, party: Party, machine: Node) -> None:
         for task in sorted(party.disk):
-            steps = machine.restore(task, list(party.disk[task].events), now)
+            steps = party.loop.restore(task, list(party.disk[task].events))
             if task not in machine.members and not steps:
                 party.forget(task)
             for step in steps:

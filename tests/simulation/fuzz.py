@@ -92,7 +92,7 @@ class Fuzzer:
             party = self.random.choice(self.parties)
             before = fingerprint(party)
             try:
-                party.step(message.task, Received(message), party.clock.read(self.run.world.now))
+                party.loop.step(message.task, Received(message))
                 self.taken += 1
             except RemoteProtocolError:
                 self.refused += 1

@@ -23,11 +23,11 @@ from mlnet.simulation.scenario import Run, Scenario
 
 def audited(faults: str, seed: int) -> list[tuple[Run, Party, Audit]]:
     run = Run(Scenario(seed, faults), keep=10)
-    run.world.transcripts = {}
+    run.world.transcribe()
     assert not run.go().violation
     return [
         (run, run.world.parties[peer], audit(messages, run.world.parties[peer].signer))
-        for (peer, _), messages in run.world.transcripts.items()
+        for (peer, _), messages in run.world.transcripts().items()
         if not run.world.parties[peer].hostile
     ]
 
@@ -93,11 +93,11 @@ def test_a_lie_is_found(faults: str, what: str) -> None:
 
 def write(path: Path) -> int:
     run = Run(Scenario(3, "real-keys"), keep=10)
-    run.world.transcripts = {}
+    run.world.transcribe()
     run.go()
     client = run.world.clients()[0]
     assert isinstance(client.machine, Client)
-    messages = run.world.transcripts[client.peer, client.machine.task]
+    messages = run.world.transcripts()[client.peer, client.machine.task]
     transcript = Transcript(path, client.peer, client.machine.task)
     for message in messages:
         own = message.sender == client.peer

@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from mlnet.errors import DataError
 from mlnet.identity.envelope import Envelope
 from mlnet.net.types import Handlers
+from mlnet.node.task import NodeTask
 from mlnet.protocol.commands import Command, MeasurePings, PrepareRedis, Replicate, ServeModel, StartTraining
 from mlnet.protocol.events import (
     Event,
@@ -210,6 +211,7 @@ class LocalNetwork:
 class InstantRun:
     """In the place of :class:`mlnet.node.task.NodeTask`: what it is asked for is there at once."""
 
+    effects: ClassVar = NodeTask.effects
     running: ClassVar[set[InstantRun]] = set()
     ports: ClassVar = itertools.count(1000)
 

@@ -11,11 +11,15 @@ import heapq
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
 import msgspec
 
+from mlnet.driver.book import MemoryBook
+from mlnet.driver.loop import DriverLoop, Executor, Handler
+from mlnet.driver.parties import ClientParty, NodeParty
 from mlnet.identity.keys import Identity
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.client.state import Dataset
@@ -24,14 +28,18 @@ from mlnet.protocol.commands import (
     Command,
     End,
     FetchModel,
+    FollowProgress,
+    Introduce,
     MeasurePings,
     PrepareRedis,
     Publish,
+    PublishSegments,
     RecordReceipt,
     Replicate,
     Report,
     Send,
     ServeModel,
+    ServeStore,
     SetTimer,
     StartTraining,
 )
@@ -86,9 +94,9 @@ class Party:
 
     signer: IdentitySigner
     machine: Node | Client
+    book: MemoryBook
     alive: bool = True
     timers: dict[tuple[str, str], int] = field(default_factory=dict)
-    history: list[tuple[str, Event, int]] = field(default_factory=list)
 
 
 class World:
@@ -108,6 +116,7 @@ class World:
         self.definition = task_definition.load(self.text)
         self.parties: dict[str, Party] = {}
         self.names: dict[str, str] = {}
+        self.loops: dict[str, DriverLoop] = {}
         self.heap: list[tuple[int, int, Callable[[], None]]] = []
         self.order = count()
         self.log: list[tuple[str, Command]] = []
@@ -121,8 +130,7 @@ class World:
         for index in range(nodes):
             signer = self._signer(f"node {seed} {index}")
             node = Node(signer, Terms(Resources(4096, 4)), Deadlines())
-            self.parties[signer.peer_id] = Party(signer, node)
-            self.names[signer.peer_id] = f"node{index}"
+            self.add(f"node{index}", signer, node)
             self.nodes.append(signer.peer_id)
         self.closed = {self.nodes[index] for index in closed}
         self.clients: list[str] = []
@@ -141,8 +149,7 @@ class World:
             for index in range(10)
         )
         client = Client(signer, task, self.definition, Deadlines(), Dataset(segments, 64, 10))
-        self.parties[signer.peer_id] = Party(signer, client)
-        self.names[signer.peer_id] = name
+        self.add(name, signer, client)
         self.clients.append(signer.peer_id)
         self.give(signer.peer_id, task.task, Received(task))
         return signer.peer_id
@@ -169,46 +176,61 @@ class World:
 
     def give(self, peer: str, task: str, event: Event) -> None:
         """Step a party's machine and carry out what it wants."""
+        if self.parties[peer].alive:
+            self.loops[peer].dispatch(task, event)
+
+    def add(self, name: str, signer: IdentitySigner, machine: Node | Client) -> None:
+        peer = signer.peer_id
+        self.parties[peer] = Party(signer, machine, MemoryBook(peer))
+        self.names[peer] = name
+        self.drive(peer, machine)
+
+    def drive(self, peer: str, machine: Node | Client) -> None:
+        """Have a party be that machine from here on."""
         party = self.parties[peer]
-        if not party.alive:
-            return
-        if isinstance(party.machine, Client):
-            party.history.append((task, event, self.now))
-            for command in party.machine.step(event, self.now):
-                self._do(peer, task, command)
-            return
-        for step in party.machine.step(task, event, self.now):
-            if step.event is not None:
-                party.history.append((step.task, step.event, step.now))
-            for command in step.commands:
-                self._do(peer, step.task, command)
+        party.machine = machine
+        driven = NodeParty(machine) if isinstance(machine, Node) else ClientParty(machine)
+        execute = Executor("a test", self._handlers(peer))
+        self.loops[peer] = DriverLoop(driven, party.book, partial(self._execute, execute, peer), self.clock)
+
+    def clock(self) -> int:
+        return self.now
 
     def at(self, delay: int, action: Callable[[], None]) -> None:
         heapq.heappush(self.heap, (self.now + delay, next(self.order), action))
 
-    def _do(self, peer: str, task: str, command: Command) -> None:
+    def _execute(self, execute: Executor, peer: str, task: str, command: Command) -> None:
         self.log.append((self.names[peer], command))
-        match command:
-            case Send():
-                for receiver in command.to:
-                    self._deliver(peer, receiver, command.message)
-            case Publish():
-                for receiver in list(self.parties):
-                    if receiver != peer:
-                        self._deliver(peer, receiver, command.message)
-            case SetTimer():
-                self.parties[peer].timers[task, command.name] = command.at
-                self.at(command.at - self.now, lambda: self._fire(peer, task, command))
-            case CancelTimer():
-                self.parties[peer].timers.pop((task, command.name), None)
-            case End():
-                self.ends[self.names[peer]] = command
-            case RecordReceipt():
-                self.records.setdefault(self.names[peer], []).append(command)
-            case Report():
-                self.reports.append(command)
-            case _:
-                self._effect(peer, task, command)
+        execute(task, command)
+
+    def _handlers(self, peer: str) -> dict[type[Command], Handler]:
+        name, timers = self.names[peer], self.parties[peer].timers
+        effects = (PrepareRedis, MeasurePings, Replicate, StartTraining, FetchModel)
+        silent = (Introduce, ServeStore, ServeModel, PublishSegments, FollowProgress)
+        return {
+            Send: partial(self._send, peer),
+            Publish: partial(self._publish, peer),
+            SetTimer: partial(self._set_timer, peer),
+            CancelTimer: lambda task, command: timers.pop((task, command.name), None),
+            End: lambda _, command: self.ends.__setitem__(name, command),
+            RecordReceipt: lambda _, command: self.records.setdefault(name, []).append(command),
+            Report: lambda _, command: self.reports.append(command),
+            **dict.fromkeys(effects, partial(self._effect, peer)),
+            **dict.fromkeys(silent, lambda task, command: None),
+        }
+
+    def _send(self, peer: str, _: str, command: Send) -> None:
+        for receiver in command.to:
+            self._deliver(peer, receiver, command.message)
+
+    def _publish(self, peer: str, _: str, command: Publish) -> None:
+        for receiver in list(self.parties):
+            if receiver != peer:
+                self._deliver(peer, receiver, command.message)
+
+    def _set_timer(self, peer: str, task: str, command: SetTimer) -> None:
+        self.parties[peer].timers[task, command.name] = command.at
+        self.at(command.at - self.now, lambda: self._fire(peer, task, command))
 
     def _fire(self, peer: str, task: str, command: SetTimer) -> None:
         if self.parties[peer].timers.get((task, command.name)) == command.at:
