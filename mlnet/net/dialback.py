@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 
+from mlnet.errors import TransportError
 from mlnet.net.types import DialBack
 from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.util.hosts import is_ipv6_link_local
@@ -57,12 +60,28 @@ async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackReply:
     return pb.DialBackReply(open=not reason, host=ip, reason=reason)
 
 
-async def ask(stub: object, port: int, timeout: float) -> DialBack:
-    """Ask a peer; never raises for what happens on the way."""
+async def ask(connect: Callable[[], Awaitable[Any]], port: int, timeout: float) -> DialBack:
+    """Ask a peer; never raises for what happens on the way.
+
+    Args:
+        connect: gives the peer's stub.
+        port: of ours.
+        timeout: seconds, for the connection, too.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await _ask(await connect(), port, timeout)
+    except TransportError as error:
+        return DialBack(False, "", str(error))
+    except TimeoutError:
+        return DialBack(False, "", f"the peer did not answer within {timeout:g} s")
+
+
+async def _ask(stub: Any, port: int, timeout: float) -> DialBack:
     # The peer gets less time than we have, so that its reason arrives.
     request = pb.DialBackRequest(port=port, timeout_ms=int(1000 * min(0.8 * timeout, MAX_SECONDS)))
     try:
-        reply = await stub.DialBack(request, timeout=timeout)  # type: ignore[attr-defined]
+        reply = await stub.DialBack(request, timeout=timeout)
     except grpc.aio.AioRpcError as error:
         return DialBack(False, "", f"the peer did not dial back: {error.details() or error.code().name}")
     return DialBack(bool(reply.open), str(reply.host)[:64], str(reply.reason)[:256])

@@ -6,12 +6,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlnet.errors import LocalProtocolError, TransportError
 from mlnet.identity.envelope import Envelope
@@ -24,18 +22,25 @@ from mlnet.net.peers.manager import PeerManager
 from mlnet.net.peers.twins import Twins
 from mlnet.net.peers.views import Views
 from mlnet.net.receiving.inbox import Inbox
-from mlnet.net.receiving.service import RpcServer, Service
+from mlnet.net.receiving.server import RpcServers
+from mlnet.net.receiving.service import Service
 from mlnet.net.sending.peer_channel import PeerChannels
 from mlnet.net.sending.routing import Deliveries
 from mlnet.net.transport.host import Host
 from mlnet.net.transport.listening import everywhere
 from mlnet.net.transport.ping_identify import Identified
 from mlnet.net.transport.unix_tunnel import RuntimeDir
-from mlnet.net.types import MAX_ENVELOPE_BYTES, MAX_PREAMBLE_BYTES, TOOL, DialBack, Handlers, Limits, Target
+from mlnet.net.types import (
+    MAX_ENVELOPE_BYTES,
+    MAX_PREAMBLE_BYTES,
+    AddToServer,
+    DialBack,
+    Handlers,
+    Limits,
+    Target,
+)
+from mlnet.util.stopping import within
 
-__all__ = ["TOOL", "DialBack", "Handlers", "Identified", "Limits", "Network"]
-
-logger = logging.getLogger(__name__)
 DEFAULT_LISTEN = everywhere()
 STOP_SECONDS = 5.0
 """How long the end of one part of a network may take before the next part ends."""
@@ -53,6 +58,7 @@ class Network:
             :meth:`stop`. Its path must leave room for a name of 24 characters within the 107 of a unix
             socket.
         tools_address: ``host:port`` at which tools (a gRPC stub, ghz) may call the service; None for nowhere.
+        servicers: what tools, and no peers, may call there beside it.
         limits: see :class:`Limits`.
 
     Raises:
@@ -68,6 +74,7 @@ class Network:
         peers: Sequence[str] = (),
         runtime_dir: Path,
         tools_address: str | None = None,
+        servicers: Sequence[AddToServer] = (),
         limits: Limits | None = None,
     ) -> None:
         self._handlers = handlers
@@ -101,8 +108,16 @@ class Network:
             self._peers.penalise,
             time.monotonic,
         )
-        self._rpc_socket, self._tools_address = rpc_socket, tools_address
-        self._server: RpcServer | None = None
+        service = Service(
+            self._limits,
+            self._inbox,
+            self._host.source,
+            handlers.find_blob,
+            self._peers.neighbours.on_degree,
+            time.monotonic,
+        )
+        self._rpc_socket = rpc_socket
+        self._servers = RpcServers(service, rpc_socket, tools_address, servicers)
         self._running = False
         self._views = Views(self._host)
 
@@ -114,17 +129,8 @@ class Network:
             ConfigError: an address is not ours, or ``runtime_dir`` cannot be used.
         """
         self._runtime.prepare()
-        service = Service(
-            self._limits,
-            self._inbox,
-            self._host.source,
-            self._handlers.find_blob,
-            self._peers.neighbours.on_degree,
-            time.monotonic,
-        )
-        self._server = RpcServer(service, self._rpc_socket, self._tools_address)
         try:
-            await self._server.start()
+            await self._servers.start()
             self._running = True
             await self._host.start()
         except BaseException:
@@ -139,13 +145,12 @@ class Network:
         Can be called again, and before :meth:`start`.
         """
         self._running = False
-        await _within(STOP_SECONDS, "the questions to peers", self._views.stop())
-        await _within(STOP_SECONDS, "the dials of our own identity", self._twins.stop())
-        await _within(STOP_SECONDS, "the dials under way", self._peers.stop())
-        await _within(STOP_SECONDS, "the channels to peers", self._channels.stop())
+        await within(STOP_SECONDS, "the questions to peers", self._views.stop())
+        await within(STOP_SECONDS, "the dials of our own identity", self._twins.stop())
+        await within(STOP_SECONDS, "the dials under way", self._peers.stop())
+        await within(STOP_SECONDS, "the channels to peers", self._channels.stop())
         self._host.refuse_calls()
-        if self._server is not None:
-            await _within(STOP_SECONDS, "the gRPC server", self._server.stop())
+        await within(STOP_SECONDS, "the gRPC servers", self._servers.stop())
         await self._host.stop()
         await self._inbox.stop()
         self._runtime.close()
@@ -160,7 +165,7 @@ class Network:
     @property
     def tools_port(self) -> int | None:
         """The TCP port of ``tools_address``; None when it is off."""
-        return None if self._server is None else self._server.tools_port
+        return self._servers.tools_port
 
     def addresses(self) -> list[str]:
         """Full multiaddrs with ``/p2p/ID``: first those at which peers have reached us, then those at which
@@ -284,8 +289,7 @@ class Network:
         return self._gossip.publish(envelope) if self._running else []
 
     def _check(self, envelope: Envelope) -> None:
-        size = envelope.size
-        if size > MAX_ENVELOPE_BYTES:
+        if (size := envelope.size) > MAX_ENVELOPE_BYTES:
             raise LocalProtocolError(
                 f"an envelope has {size} bytes; at most {MAX_ENVELOPE_BYTES} can be sent"
             )
@@ -297,13 +301,7 @@ class Network:
 
         Never raises for what happens on the way: ``open`` is False and ``reason`` says why.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return await dialback.ask(await self._channels.stub(peer), port, timeout)
-        except TransportError as error:
-            return DialBack(False, "", str(error))
-        except TimeoutError:
-            return DialBack(False, "", f"the peer did not answer within {timeout:g} s")
+        return await dialback.ask(functools.partial(self._channels.stub, peer), port, timeout)
 
     async def fetch_blob(
         self, peer: str, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
@@ -401,16 +399,3 @@ class Network:
         """A connection ended because that peer broke the rules."""
         if self._running:
             self._peers.penalise(peer, points)
-
-
-async def _within(seconds: float, what: str, stopping: Coroutine[Any, Any, None]) -> None:
-    """Wait for an end, but not for ever: the host's, which comes after it, sets free what hangs."""
-    task = asyncio.ensure_future(stopping)
-    try:
-        await asyncio.wait((task,), timeout=seconds)
-        if task.done():
-            task.result()
-        else:
-            logger.error("%s did not end within %g s: %s", what, seconds, task.get_stack())
-    finally:
-        task.cancel()

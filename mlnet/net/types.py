@@ -28,6 +28,8 @@ GLOO_PROTOCOL = "/mlnet/gloo/1.0.0"
 
 Target = Path | tuple[str, int]
 """A unix socket, or an address and a TCP port of this machine."""
+AddToServer = Callable[[Any], None]
+"""Adds a servicer to a ``grpc.aio.Server``, as the generated ``add_NAMEServicer_to_server`` does."""
 
 
 class Source(NamedTuple):

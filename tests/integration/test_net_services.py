@@ -19,7 +19,7 @@ from support.network import SECONDS, Node, accepted, join, nodes, running
 from mlnet.errors import DataError, LocalProtocolError, PeerUnreachable, PortInUse, TransportError
 from mlnet.identity.keys import Identity
 from mlnet.net.network import Network
-from mlnet.net.types import CHUNK_BYTES, REDIS_PROTOCOL, Limits
+from mlnet.net.types import CHUNK_BYTES, REDIS_PROTOCOL, RPC_PROTOCOL, Limits
 from mlnet.rpc import mlnet_pb2, mlnet_pb2_grpc
 
 DIGEST = "ab" * 32
@@ -368,6 +368,34 @@ async def test_a_taken_tools_address_is_named(tmp_path: Path) -> None:
         network = Network(node.identity, node.handlers(), runtime_dir=tmp_path / "run", tools_address=address)
         with pytest.raises(PortInUse, match=f"--tools {address}: the port is in use"):
             await network.start()
+
+
+async def test_tools_and_no_peers_call_what_others_add_to_the_server() -> None:
+    async def answer(request: bytes, context: object) -> bytes:
+        return request[::-1]
+
+    def add_to_server(server: grpc.aio.Server) -> None:
+        method = grpc.unary_unary_rpc_method_handler(answer)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x.Y", {"Z": method}),))
+
+    servicers = (add_to_server,)
+    async with (
+        running(Node(), tools_address="127.0.0.1:0", servicers=servicers) as node,
+        running(Node()) as peer,
+    ):
+        await join(peer, node)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
+            assert await channel.unary_unary("/x.Y/Z")(b"abc", timeout=SECONDS) == b"cba"
+            # The network's own calls are there as before.
+            stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Send(mlnet_pb2.Envelope(yaml="garbage"), timeout=SECONDS)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        tunnel = await peer.network._host.open_tunnel(node.id, RPC_PROTOCOL)
+        async with grpc.aio.insecure_channel(f"unix:{tunnel}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary("/x.Y/Z")(b"abc", timeout=SECONDS)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_tools_call_by_ipv6() -> None:

@@ -16,12 +16,10 @@ from mlnet.net import blobs, dialback
 from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.net.receiving.exchange import MAX_CARRIED, Exchange
 from mlnet.net.receiving.inbox import Inbox
-from mlnet.net.sending.grpc_channel import SERVER_OPTIONS, unix_target
 from mlnet.net.sending.outbox import DIRECT, Outcome
 from mlnet.net.types import TOOL, Limits, Source
 from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.rpc import mlnet_pb2_grpc
-from mlnet.util import hosts
 
 logger = logging.getLogger(__name__)
 MAX_EXCHANGES_PER_PEER = 4
@@ -147,34 +145,3 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
             except OSError as error:
                 logger.warning("cannot serve blob %s: %s", request.digest, error)
                 await context.abort(grpc.StatusCode.NOT_FOUND, "the blob cannot be read")
-
-
-class RpcServer:
-    """The gRPC server on a unix socket, and on a TCP address for tools if one is given."""
-
-    def __init__(self, service: Service, socket: Path, tools_address: str | None) -> None:
-        self._socket, self._tools_address = socket, tools_address
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        mlnet_pb2_grpc.add_MlnetServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
-        self.tools_port: int | None = None
-
-    async def start(self) -> None:
-        """Serve.
-
-        Raises:
-            PortInUse: ``tools_address`` is taken.
-            ConfigError: it cannot be listened on.
-        """
-        self._server.add_insecure_port(unix_target(self._socket))
-        if self._tools_address is not None:
-            # The server itself only says that it failed, not why.
-            for probe in hosts.listening(self._tools_address, "--tools"):
-                probe.close()
-            place = hosts.join(*hosts.split(self._tools_address, "--tools"))
-            self.tools_port = self._server.add_insecure_port(place)
-        await self._server.start()
-
-    async def stop(self) -> None:
-        """End all calls and close the sockets."""
-        await self._server.stop(0.2)
-        self._socket.unlink(missing_ok=True)
