@@ -1,0 +1,20 @@
+"""The commands of ``mlnet-node``, a file each: a function ``command`` with its options, and a line of help.
+
+A new one is a file here and its name in :data:`NAMES`. A command's module loads nothing heavy, since the
+program's help loads all of them; what the command needs it imports when it runs.
+"""
+
+from __future__ import annotations
+
+NAMES = (
+    "start",
+    "submit",
+    "demo",
+    "validate",
+    "predict",
+    "rewards",
+    "doctor",
+    "simulate",
+    "replay",
+)
+"""In the order of the help; each is also the name of a module here."""
