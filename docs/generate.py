@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 import msgspec
 
 from mlnet.errors import TaskError
-from mlnet.task import parser, schema
+from mlnet.task import parser, layers, schema
 from mlnet.task.keys import CSV_KEYS
 from mlnet.util import yaml12
 
@@ -125,8 +125,8 @@ TABLES = (
     _initializer("Normal", schema.Normal),
     _initializer("Uniform", schema.Uniform),
     Table("ml.model", "ml.model", ("ml", "model"), schema.Model),
-    _layer(0, "Dense", schema.Dense, {"id": 1, "type": "Dense", "nodes": 8, "activation": "ReLU"}),
-    _layer(0, "Dropout", schema.Dropout, {"id": 1, "type": "Dropout", "rate": 0.5}),
+    _layer(0, "Dense", layers.Dense, {"id": 1, "type": "Dense", "nodes": 8, "activation": "ReLU"}),
+    _layer(0, "Dropout", layers.Dropout, {"id": 1, "type": "Dropout", "rate": 0.5}),
     Table("cluster", "cluster", ("cluster",), schema.Cluster),
     Table("cluster.requirements", "cluster.requirements", ("cluster", "requirements"), schema.Requirements),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mlnet.task import definition as task
-from mlnet.task.schema import Dense, TaskDefinition
+from mlnet.task.schema import TaskDefinition
 from mlnet.util.wording import amount, clean, count
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def validate(file: Path, *, read_data: bool) -> None:
 def described(definition: TaskDefinition) -> Iterator[Fact]:
     """The facts that stand in a definition."""
     ml, cluster = definition.ml, definition.cluster
-    units = ", ".join(
-        f"{unit.nodes} {unit.activation}" if isinstance(unit, Dense) else f"dropout {unit.rate:g}"
-        for unit in ml.model.hidden_units
-    )
+    units = ", ".join(unit.summary for unit in ml.model.hidden_units)
     yield "model", f"{ml.model.type}: {units}; loss {ml.model.loss}"
     optimizer, rate = ml.optimizer, ml.optimizer.parameters.learning_rate
     effort = f"{count(optimizer.epochs, 'epoch')}, {optimizer.batch_size} rows a step"

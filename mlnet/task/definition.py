@@ -15,12 +15,11 @@ import msgspec
 
 from mlnet.errors import TaskError, TaskProblem
 from mlnet.task import diagnosis, parser
+from mlnet.task.layers import Dense, Dropout
 from mlnet.task.schema import (
     MAX_PARAMETERS,
     Cluster,
     Dataset,
-    Dense,
-    Dropout,
     Model,
     Optimizer,
     TaskDefinition,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mlnet.task.layers import UNITS, name_of
+
 ROOT_KEYS = ("version", "payment", "ml", "cluster")
 ML_KEYS = ("dataset", "validation", "optimizer", "model", "evaluation-metrics")
 CSV_KEYS = ("delimiter", "header", "label-column", "ignore-columns", "category-columns", "decimal", "comment")
@@ -25,10 +27,7 @@ OPTIMIZER_SECTION = (
     "tau",
 )
 MODEL_KEYS = ("type", "hidden-units", "loss")
-UNIT_KEYS: dict[str, tuple[str, ...]] = {
-    "Dense": ("id", "type", "nodes", "activation"),
-    "Dropout": ("id", "type", "rate"),
-}
+UNIT_KEYS: dict[str, tuple[str, ...]] = {name_of(unit): unit.KEYS for unit in UNITS}
 _ADAM_KEYS = ("learning_rate", "weight_decay", "beta1", "beta2", "eps", "amsgrad")
 OPTIMIZER_KEYS: dict[str, tuple[str, ...]] = {
     "SGD": ("learning_rate", "momentum", "weight_decay", "dampening", "nesterov"),

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 from mlnet.task.fields import Section
+from mlnet.task.layers.dense import MAX_NODES_PER_LAYER, Activation
 from mlnet.task.problems import Mend
-from mlnet.task.schema import MAX_NODES_PER_LAYER, Activation, KaimingMode, Nonlinearity
+from mlnet.task.schema import KaimingMode, Nonlinearity
 
 MAX_RATE = 1e3
 _LARGE = 1e6

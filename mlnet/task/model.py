@@ -7,21 +7,19 @@ from typing import get_args
 from mlnet.task import spellings
 from mlnet.task.fields import Section, choose, describe, expected
 from mlnet.task.keys import MODEL_KEYS, UNIT_KEYS
-from mlnet.task.kinds import read_any, read_number, refuse_others, union
+from mlnet.task.kinds import read_any, refuse_others, union
+from mlnet.task.layers import UNITS, Unit, name_of
 from mlnet.task.problems import Mend, Problems
 from mlnet.task.schema import (
     MAX_LAYERS,
-    MAX_NODES_PER_LAYER,
     MAX_PARAMETERS,
-    Activation,
-    Dense,
-    Dropout,
     Loss,
     Metric,
     Model,
 )
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
+_UNITS: dict[str, type[Unit]] = {name_of(unit): unit for unit in UNITS}
 
 
 def read_model(ml: Section) -> tuple[Model, Loss | None]:
@@ -46,7 +44,7 @@ def read_model(ml: Section) -> tuple[Model, Loss | None]:
         if unit is not None and unit.id != "":
             seen.add(unit.id)
     if units and units[-1] is not None:
-        _check_output(ml.problems, items[-1][0], units[-1], loss)
+        units[-1].check_output(ml.problems, items[-1][0], loss)
     model = Model("MLP", tuple(unit for unit in units if unit is not None), given)
     count = model.parameter_count(1)
     if count > MAX_PARAMETERS:
@@ -55,7 +53,7 @@ def read_model(ml: Section) -> tuple[Model, Loss | None]:
     return model, loss
 
 
-def _unit(problems: Problems, path: str, item: object, *, last: bool) -> Dense | Dropout | None:
+def _unit(problems: Problems, path: str, item: object, *, last: bool) -> Unit | None:
     """One layer; None if its type is unknown."""
     if isinstance(item, dict) and item.get("type") in ("Input", "InputLayer"):
         problems.add(
@@ -72,7 +70,7 @@ def _unit(problems: Problems, path: str, item: object, *, last: bool) -> Dense |
     section = Section(problems, item, path, union(UNIT_KEYS))
     kinds = tuple(UNIT_KEYS)
     if "type" not in section:
-        problems.add(f"{path}.type", "missing", "write Dense or Dropout")
+        problems.add(f"{path}.type", "missing", f"write {' or '.join(kinds)}")
         kind = "Dense" if "nodes" in section else "Dropout"
     else:
         kind = section.choice("type", kinds)
@@ -82,16 +80,7 @@ def _unit(problems: Problems, path: str, item: object, *, last: bool) -> Dense |
         return None
     refuse_others(section, kind, UNIT_KEYS)
     name = _unit_id(section)
-    if kind == "Dropout":
-        return Dropout(name, read_number(section, "rate"))
-    nodes = section.integer("nodes", 1, MAX_NODES_PER_LAYER)
-    names: tuple[Activation, ...] = get_args(Activation)
-    activation = (
-        section.choice("activation", names, "Linear") if last else section.choice("activation", names)
-    )
-    if activation == "Softmax" and not last:
-        section.wrong("activation", "Softmax is for the last layer", "write ReLU, for example")
-    return Dense(name, nodes, activation)
+    return _UNITS[kind].read(section, name, last=last)
 
 
 def _unit_id(section: Section) -> int | str:
@@ -101,22 +90,6 @@ def _unit_id(section: Section) -> int | str:
     else:
         name = section.integer("id", 0, MAX_PARAMETERS)
     return name if section.sound("id") else ""
-
-
-def _check_output(problems: Problems, path: str, unit: Dense | Dropout, loss: Loss | None) -> None:
-    """The last layer must be able to make what the loss takes."""
-    if isinstance(unit, Dropout):
-        fix = "end with a Dense layer: its nodes are the model's outputs"
-        problems.add(path, "the last layer is Dropout", fix)
-        return
-    if loss != "CrossEntropy":
-        return
-    if unit.nodes < 2 and problems.sound(f"{path}.nodes"):
-        fix = "write the number of classes"
-        problems.add(f"{path}.nodes", "CrossEntropy tells at least 2 classes apart", fix)
-    if unit.activation not in ("Linear", "Softmax") and problems.sound(f"{path}.activation"):
-        fix = "write Softmax, or leave it out"
-        problems.add(f"{path}.activation", f"CrossEntropy does not go with {unit.activation}", fix)
 
 
 def read_metrics(ml: Section, loss: Loss | None) -> tuple[Metric, ...]:

@@ -6,16 +6,15 @@ passed :func:`mlnet.task.definition.load` keeps every bound and rule that is wri
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
 
 from mlnet.task.fields import amount_micro, duration_ms, size_bytes
+from mlnet.task.layers import AnyUnit, Dense, parameter_count
 
 SEGMENTS: Final = 10
 MAX_PARAMETERS: Final = 2**31
-MAX_NODES_PER_LAYER: Final = 2**20
 MAX_LAYERS: Final = 64
 MAX_EPOCHS: Final = 1_000_000
 MAX_BATCH: Final = 2**20
@@ -31,7 +30,6 @@ Format = Literal["MNIST", "CSV", "NPZ"]
 Scale = Literal["auto", "none", "1/255"]
 Decimal = Literal[".", ","]
 Method = Literal["Holdout"]
-Activation = Literal["Linear", "ReLU", "LeakyReLU", "GELU", "Tanh", "Sigmoid", "Softmax"]
 Loss = Literal["CrossEntropy", "MSE"]
 Metric = Literal["Accuracy", "CrossEntropy", "MSE"]
 OptimizerType = Literal["SGD", "Adam", "AdamW"]
@@ -290,32 +288,6 @@ class Optimizer(
         return arguments | {"betas": (given.beta1, given.beta2), "eps": given.eps, "amsgrad": given.amsgrad}
 
 
-class Dense(_Part, frozen=True, tag_field="type", tag="Dense"):
-    """A fully connected layer.
-
-    Attributes:
-        id: the author's name for it, unique in the model.
-        nodes: outputs of the layer.
-        activation: applied to each of them; the last layer's is ``Linear`` by default.
-    """
-
-    id: int | str
-    nodes: int
-    activation: Activation
-
-
-class Dropout(_Part, frozen=True, tag_field="type", tag="Dropout"):
-    """Zeroes values at random while training.
-
-    Attributes:
-        id: the author's name for it, unique in the model.
-        rate: probability of each value.
-    """
-
-    id: int | str
-    rate: float
-
-
 class Model(_Part, frozen=True):
     """A multilayer perceptron.
 
@@ -327,7 +299,7 @@ class Model(_Part, frozen=True):
     """
 
     type: Literal["MLP"]
-    hidden_units: tuple[Dense | Dropout, ...]
+    hidden_units: tuple[AnyUnit, ...]
     loss: Loss
 
     @property
@@ -342,8 +314,7 @@ class Model(_Part, frozen=True):
 
     def parameter_count(self, inputs: int) -> int:
         """Weights and biases of the model for rows of that many features."""
-        widths = [inputs, *(unit.nodes for unit in self.dense)]
-        return sum((before + 1) * after for before, after in pairwise(widths))
+        return parameter_count((unit.layer for unit in self.hidden_units), inputs)
 
 
 class Ml(_Part, frozen=True):

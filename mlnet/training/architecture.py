@@ -7,46 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from mlnet.errors import DataError, TrainingError
-from mlnet.task import schema
-from mlnet.task.schema import Activation, Loss, TaskDefinition
+from mlnet.task import layers
+from mlnet.task.layers import AnyLayer, DenseLayer
+from mlnet.task.layers.dense import Width
+from mlnet.task.schema import Loss, TaskDefinition
 
 MAX_LAYERS = 256
-MAX_WIDTH = 1 << 31
 MAX_PARAMETERS = 1 << 31
 """Default limit of a model's parameters; operators set their own."""
 
 _EARLIER = re.compile(r'"format":1}$')
-
-Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
-
-
-class Dense(msgspec.Struct, frozen=True, tag_field="type", tag="Dense", forbid_unknown_fields=True):
-    """A fully connected layer and its activation.
-
-    Attributes:
-        nodes: outputs of the layer.
-        activation: applied to each of them.
-    """
-
-    nodes: Width
-    activation: Activation = "Linear"
-
-
-class Dropout(msgspec.Struct, frozen=True, tag_field="type", tag="Dropout", forbid_unknown_fields=True):
-    """Zeroes values at random while training.
-
-    Attributes:
-        rate: probability of each value, 0 to below 1.
-    """
-
-    rate: Annotated[float, Meta(ge=0, lt=1)]
 
 
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,14 +36,14 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     inputs: Width
-    layers: Annotated[tuple[Dense | Dropout, ...], Meta(min_length=1, max_length=MAX_LAYERS)]
+    layers: Annotated[tuple[AnyLayer, ...], Meta(min_length=1, max_length=MAX_LAYERS)]
     loss: Loss
     format: Literal[2] = 2
 
     @property
-    def dense(self) -> list[Dense]:
+    def dense(self) -> list[DenseLayer]:
         """The Dense layers."""
-        return [layer for layer in self.layers if isinstance(layer, Dense)]
+        return [layer for layer in self.layers if isinstance(layer, DenseLayer)]
 
     @property
     def outputs(self) -> int:
@@ -81,18 +57,12 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def tensor_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name and shape of each parameter, in the order of the layers."""
-        width = self.inputs
-        for index, layer in enumerate(self.layers):
-            if isinstance(layer, Dense):
-                yield f"layers.{index}.weight", (layer.nodes, width)
-                yield f"layers.{index}.bias", (layer.nodes,)
-                width = layer.nodes
+        return layers.shapes(self.layers, self.inputs)
 
     @property
     def parameters(self) -> int:
         """Number of trainable values."""
-        widths = [self.inputs, *(layer.nodes for layer in self.dense)]
-        return sum(before * after + after for before, after in pairwise(widths))
+        return layers.parameter_count(self.layers, self.inputs)
 
     def require_parameters(self, limit: int = MAX_PARAMETERS) -> None:
         """Refuse a model that is too large to build.
@@ -114,11 +84,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def of_definition(definition: TaskDefinition, inputs: int) -> Architecture:
     """The model that a definition describes, for rows of ``inputs`` features."""
     model = definition.ml.model
-    layers = tuple(
-        Dense(unit.nodes, unit.activation) if isinstance(unit, schema.Dense) else Dropout(unit.rate)
-        for unit in model.hidden_units
-    )
-    return Architecture(inputs, layers, model.loss)
+    return Architecture(inputs, tuple(unit.layer for unit in model.hidden_units), model.loss)
 
 
 def from_json(text: str, path: object) -> Architecture:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,24 +17,14 @@ from mlnet.data.schema import Schema
 from mlnet.data.segments import MAX_HEADER_BYTES, opened, read_tensors
 from mlnet.data.table import Limits
 from mlnet.errors import DataError
+from mlnet.task.layers.dense import LEAKY_SLOPE
 from mlnet.task.schema import Initializer, Kaiming, Normal, Uniform, Xavier, Zeros
 from mlnet.training import architecture
-from mlnet.training.architecture import Architecture, Dense
+from mlnet.training.architecture import Architecture
 
 _METADATA_KEY = "mlnet"
-_LEAKY_SLOPE = 0.01
 # The schema is JSON within JSON, in which a character may take six bytes.
 _DELIVERED_HEADER = MAX_HEADER_BYTES + 6 * schema.MAX_BYTES
-
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "Linear": nn.Identity,
-    "ReLU": nn.ReLU,
-    "LeakyReLU": lambda: nn.LeakyReLU(_LEAKY_SLOPE),
-    "GELU": nn.GELU,
-    "Tanh": nn.Tanh,
-    "Sigmoid": nn.Sigmoid,
-    "Softmax": lambda: nn.Softmax(dim=1),
-}
 
 
 class Model(nn.Module):
@@ -56,13 +45,10 @@ class Model(nn.Module):
         width = architecture.inputs
         last = len(architecture.layers) - 1
         for index, layer in enumerate(architecture.layers):
-            if not isinstance(layer, Dense):
-                layers[str(index)] = nn.Dropout(layer.rate)
-                continue
-            layers[str(index)] = nn.Linear(width, layer.nodes, device=device)
-            width = layer.nodes
-            if not (index == last and architecture.classifier):
-                layers[f"{index}-{layer.activation}"] = _ACTIVATIONS[layer.activation]()
+            scores = index == last and architecture.classifier
+            for suffix, module in layer.modules(nn, width, device, scores=scores):
+                layers[f"{index}{suffix}"] = module
+            width = layer.width(width)
         self.layers = nn.Sequential(layers)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -102,7 +88,7 @@ def _initialize(weight: Tensor, initializer: Initializer, generator: torch.Gener
         case Xavier(gain=gain):
             nn.init.xavier_uniform_(weight, gain, generator)
         case Kaiming(mode=mode, nonlinearity=nonlinearity):
-            nn.init.kaiming_uniform_(weight, _LEAKY_SLOPE, mode, nonlinearity, generator)
+            nn.init.kaiming_uniform_(weight, LEAKY_SLOPE, mode, nonlinearity, generator)
         case Normal(mean=mean, std=std):
             nn.init.normal_(weight, mean, std, generator)
         case Uniform(low=low, high=high):

@@ -11,6 +11,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -370,6 +371,10 @@ async def test_a_taken_tools_address_is_named(tmp_path: Path) -> None:
             await network.start()
 
 
+def reversed_by(channel: grpc.aio.Channel) -> Any:
+    return channel.unary_unary("/x.Y/Z", request_serializer=bytes, response_deserializer=bytes)
+
+
 async def test_tools_and_no_peers_call_what_others_add_to_the_server() -> None:
     async def answer(request: bytes, context: object) -> bytes:
         return request[::-1]
@@ -385,7 +390,7 @@ async def test_tools_and_no_peers_call_what_others_add_to_the_server() -> None:
     ):
         await join(peer, node)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-            assert await channel.unary_unary("/x.Y/Z")(b"abc", timeout=SECONDS) == b"cba"
+            assert await reversed_by(channel)(b"abc", timeout=SECONDS) == b"cba"
             # The network's own calls are there as before.
             stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -394,7 +399,7 @@ async def test_tools_and_no_peers_call_what_others_add_to_the_server() -> None:
         tunnel = await peer.network._host.open_tunnel(node.id, RPC_PROTOCOL)
         async with grpc.aio.insecure_channel(f"unix:{tunnel}") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await channel.unary_unary("/x.Y/Z")(b"abc", timeout=SECONDS)
+                await reversed_by(channel)(b"abc", timeout=SECONDS)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -26,9 +26,10 @@ from mlnet.data.segments import permutation
 from mlnet.errors import DataError, TrainingError
 from mlnet.store import ProgressLog, RedisServer, find_binary
 from mlnet.task import definition as task
+from mlnet.task.layers import DenseLayer
 from mlnet.task.schema import Initializer, TaskDefinition
 from mlnet.training import architecture, partition
-from mlnet.training.architecture import Architecture, Dense
+from mlnet.training.architecture import Architecture
 from mlnet.training.ipc import Finished, Progress, Segment, TrainJob
 from mlnet.training.model import Model, build, load_model, save_model
 from mlnet.training.process import Trainer
@@ -332,7 +333,7 @@ async def test_the_digits_are_learnt(tmp_path: Path, redis: RedisServer) -> None
 async def test_a_model_that_is_not_the_tasks_is_not_scored(tmp_path: Path) -> None:
     task_definition = definition()
     dataset = split(task_definition, tmp_path, tmp_path)
-    other = Architecture(64, (Dense(10),), "CrossEntropy")
+    other = Architecture(64, (DenseLayer(10),), "CrossEntropy")
     save_model(build(other, Initializer(), bytes(8)), tmp_path / "model")
     async with trainers(1) as children:
         with pytest.raises(DataError, match="not the one that the task's definition describes"):

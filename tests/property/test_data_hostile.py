@@ -25,8 +25,9 @@ from mlnet.data.modelfile import deliver
 from mlnet.data.rows import read as read_any
 from mlnet.data.schema import Dialect, Schema
 from mlnet.errors import DataError
+from mlnet.task.layers import DenseLayer
 from mlnet.task.schema import Initializer
-from mlnet.training.architecture import Architecture, Dense
+from mlnet.training.architecture import Architecture
 from mlnet.training.model import build, load_model, read_schema, save_model
 
 SMALL = Limits(source_bytes=1 << 16, table_bytes=1 << 16, rows=1000, columns=1000, line_bytes=1000)
@@ -48,7 +49,7 @@ def npy() -> bytes:
 def model() -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model"
-        save_model(build(Architecture(4, (Dense(3),), "CrossEntropy"), Initializer(), bytes(8)), path)
+        save_model(build(Architecture(4, (DenseLayer(3),), "CrossEntropy"), Initializer(), bytes(8)), path)
         return path.read_bytes()
 
 
@@ -58,7 +59,7 @@ SCHEMA = Schema("CSV", 2, classes=(0, 1), width=3, names=("a", "b", "y"), label=
 def delivered() -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model"
-        save_model(build(Architecture(2, (Dense(2),), "CrossEntropy"), Initializer(), bytes(8)), path)
+        save_model(build(Architecture(2, (DenseLayer(2),), "CrossEntropy"), Initializer(), bytes(8)), path)
         deliver(path, path.with_name("delivered"), SCHEMA)
         return path.with_name("delivered").read_bytes()
 

@@ -32,6 +32,7 @@ from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.store import binary, keystore, progress, resp
 from mlnet.store.ping import ping as ping_server
 from mlnet.store.server import RedisServer
+from mlnet.task.layers import DenseLayer
 from mlnet.training import architecture, evaluation, model
 from mlnet.training.process import Trainer
 from mlnet.util import clock
@@ -261,7 +262,7 @@ def test_models(tmp_path: Path) -> None:
                 msgspec.json.encode(architecture.Architecture(2, (), "MSE")).decode()
             ),
             "too many parameters": lambda _: architecture.Architecture(
-                2, (architecture.Dense(1000, "ReLU"),), "MSE"
+                2, (DenseLayer(1000, "ReLU"),), "MSE"
             ).require_parameters(100),
             "training that diverged": lambda _: evaluation.metrics(
                 torch.tensor([1.0, 0.0, 0.0, float("inf")]), classifier=False

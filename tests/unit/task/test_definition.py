@@ -9,10 +9,9 @@ import pytest
 from support.definitions import EXAMPLE, PACKAGED, ROOT, Draft
 
 from mlnet.task import definition as task
+from mlnet.task.layers import Dense, Dropout
 from mlnet.task.schema import (
     AdamParameters,
-    Dense,
-    Dropout,
     Initializer,
     Kaiming,
     Normal,

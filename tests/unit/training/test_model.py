@@ -13,14 +13,17 @@ from safetensors.numpy import load_file, save, save_file
 from support.datasets import definition
 
 from mlnet.errors import DataError, TrainingError
+from mlnet.task.layers import DenseLayer, DropoutLayer
 from mlnet.task.schema import Initializer, Kaiming, Normal, Uniform, Xavier, Zeros
 from mlnet.training import architecture
-from mlnet.training.architecture import Architecture, Dense, Dropout
+from mlnet.training.architecture import Architecture
 from mlnet.training.evaluation import metrics, no_sums, sums
 from mlnet.training.model import build, load_model, read_architecture, save_model
 
 SEED = bytes(range(32))
-DIGITS = Architecture(64, (Dense(16, "ReLU"), Dropout(0.5), Dense(10, "Softmax")), "CrossEntropy")
+DIGITS = Architecture(
+    64, (DenseLayer(16, "ReLU"), DropoutLayer(0.5), DenseLayer(10, "Softmax")), "CrossEntropy"
+)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,9 @@ def test_the_definition_becomes_layers() -> None:
         ]
     )
     found = architecture.of_definition(task, 64)
-    assert found == Architecture(64, (Dense(8, "Tanh"), Dropout(0.25), Dense(10)), "CrossEntropy")
+    assert found == Architecture(
+        64, (DenseLayer(8, "Tanh"), DropoutLayer(0.25), DenseLayer(10)), "CrossEntropy"
+    )
     assert found.parameters == task.ml.model.parameter_count(64) == 64 * 8 + 8 + 8 * 10 + 10
     assert (found.outputs, found.classifier) == (10, True)
 
@@ -70,7 +75,7 @@ def test_the_definition_becomes_layers() -> None:
 def test_activations(activation: str) -> None:
     values = torch.linspace(-2, 2, 7).reshape(-1, 1)
     model = build(
-        Architecture(1, (Dense(1, activation),), "MSE"),  # type: ignore[arg-type]
+        Architecture(1, (DenseLayer(1, activation),), "MSE"),  # type: ignore[arg-type]
         Initializer("Uniform", Uniform(1.0, 1.000001)),
         SEED,
     )
@@ -133,7 +138,7 @@ def test_save_to_nowhere(tmp_path: Path) -> None:
         save_model(build(DIGITS, Initializer(), SEED), tmp_path / "missing" / "model")
 
 
-SMALL = Architecture(2, (Dense(3),), "MSE")
+SMALL = Architecture(2, (DenseLayer(3),), "MSE")
 TENSORS = {"layers.0.weight": np.ones((3, 2), np.float32), "layers.0.bias": np.ones(3, np.float32)}
 
 
@@ -181,7 +186,7 @@ def test_hostile_description(tmp_path: Path, text: str | None) -> None:
 
 
 def test_a_description_cannot_ask_for_memory_that_the_file_does_not_hold(tmp_path: Path) -> None:
-    large = Architecture(1 << 20, (Dense(1 << 20),), "MSE")
+    large = Architecture(1 << 20, (DenseLayer(1 << 20),), "MSE")
     save_file(TENSORS, tmp_path / "model", {"mlnet": large.to_json()})
     with pytest.raises(DataError, match="expected F32"):
         load_model(tmp_path / "model")
@@ -203,20 +208,20 @@ def test_no_model_file(tmp_path: Path, content: bytes) -> None:
 
 
 def test_metrics_of_a_classifier() -> None:
-    model = build(Architecture(2, (Dense(2),), "CrossEntropy"), Initializer("Zeros", Zeros()), SEED)
+    model = build(Architecture(2, (DenseLayer(2),), "CrossEntropy"), Initializer("Zeros", Zeros()), SEED)
     total = sums(model, torch.ones(4, 2), torch.tensor([0, 0, 0, 1]))
     found = metrics(total, classifier=True)
     assert found == {"MSE": 0.25, "Accuracy": 0.75, "CrossEntropy": 0.693147}
 
 
 def test_metrics_of_a_regression() -> None:
-    model = build(Architecture(2, (Dense(2),), "MSE"), Initializer("Zeros", Zeros()), SEED)
+    model = build(Architecture(2, (DenseLayer(2),), "MSE"), Initializer("Zeros", Zeros()), SEED)
     total = sums(model, torch.ones(2, 2), torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
     assert metrics(total, classifier=False) == {"MSE": 2.5}
 
 
 def test_metrics_over_batches_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build(Architecture(3, (Dense(4),), "CrossEntropy"), Initializer(), SEED)
+    model = build(Architecture(3, (DenseLayer(4),), "CrossEntropy"), Initializer(), SEED)
     rows, labels = torch.linspace(-1, 1, 30).reshape(10, 3), torch.arange(10) % 4
     whole = sums(model, rows, labels)
     monkeypatch.setattr("mlnet.training.evaluation.BATCH_ROWS", 3)

@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 from mlnet.data.rows import read
 from mlnet.data.schema import Dialect, Schema
 from mlnet.errors import DataError
+from mlnet.task.layers import DenseLayer
 from mlnet.task.schema import Initializer, Loss
-from mlnet.training.architecture import Architecture, Dense
+from mlnet.training.architecture import Architecture
 from mlnet.training.model import build, save_model
 from mlnet.training.predict import predict
 
@@ -21,7 +22,7 @@ ROWS = np.array([[0.0, 1.0, 2.0, 3.0], [9.0, 8.0, 7.0, 6.0]], dtype=np.float32)
 
 
 def model(path: Path, loss: Loss = "CrossEntropy") -> Path:
-    save_model(build(Architecture(4, (Dense(3),), loss), Initializer(), bytes(32)), path / "model")
+    save_model(build(Architecture(4, (DenseLayer(3),), loss), Initializer(), bytes(32)), path / "model")
     return path / "model"
 
 
