@@ -4,9 +4,10 @@ It imports kernels, task and util. Begin with :mod:`mlnet.data.dataset`.
 """
 
 from mlnet.data.dataset import Dataset, split
-from mlnet.data.fetching import FetchBlob, LinkPolicy, fetch, time_limit
+from mlnet.data.fetching import fetch, time_limit
 from mlnet.data.modelfile import deliver
 from mlnet.data.schema import Schema
+from mlnet.data.schemes.base import FetchBlob, LinkPolicy
 from mlnet.data.segments import SEGMENTS, SegmentFile, read_segment
 from mlnet.data.table import Limits, Table
 

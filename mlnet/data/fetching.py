@@ -1,8 +1,7 @@
 """Bucket links: where a segment or a model can be had, and how it is fetched without trusting anyone.
 
-``mlnet:HASH`` asks the network's own members, ``http(s)://`` a web server, ``file://`` a directory that the
-operator named. Whatever the link, the bytes are bounded in number and time, hashed while they arrive, and
-become a file only if size and hash are those that were promised.
+The schemes are in :mod:`mlnet.data.schemes`. Whatever the link, the bytes are bounded in number and time,
+hashed while they arrive, and become a file only if size and hash are those that were promised.
 """
 
 from __future__ import annotations
@@ -10,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, Protocol, TypeAlias
-from urllib.parse import unquote, urlsplit
 
-from mlnet.data.http import CHUNK_BYTES, Interrupter, download
+from mlnet.data.schemes import SCHEMES
+from mlnet.data.schemes.base import FetchBlob, LinkPolicy, Transfer
 from mlnet.errors import DataError, HashMismatch, StorageError
 from mlnet.kernels import segmenthash
 from mlnet.util import files
@@ -31,29 +28,6 @@ FIX = "free some space"
 
 Algorithm: TypeAlias = Literal["segment", "sha256"]
 """``segment``: the tree hash of segments. ``sha256``: of the whole file, for models and datasets."""
-
-
-class FetchBlob(Protocol):
-    """Gets a blob from a member of the network; raises TransportError or DataError when it cannot."""
-
-    def __call__(
-        self, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
-    ) -> Awaitable[int]:
-        """Give the blob to ``sink`` in pieces, within ``timeout`` seconds; the number of bytes."""
-        ...
-
-
-@dataclass(frozen=True)
-class LinkPolicy:
-    """What the operator of a node allows links to do.
-
-    Attributes:
-        file_roots: directories below which file:// links may read.
-        allow_private: whether http links may lead to addresses that are not of the public Internet.
-    """
-
-    file_roots: tuple[Path, ...] = ()
-    allow_private: bool = False
 
 
 class _Hash(Protocol):
@@ -107,7 +81,11 @@ async def fetch(
                 file.write(chunk)
 
         receiver = _Receiver(write, link, digest, size, algorithm)
-        await _transfer(link, digest, size, policy, fetch_blob, receiver)
+        seconds = time_limit(size)
+        try:
+            await _transfer(Transfer(link, digest, size, seconds, policy, fetch_blob, receiver))
+        finally:
+            receiver.close()
         receiver.verify()
     return destination
 
@@ -167,89 +145,14 @@ class _Receiver:
             )
 
 
-async def _transfer(
-    link: str,
-    digest: str,
-    size: int,
-    policy: LinkPolicy,
-    fetch_blob: FetchBlob | None,
-    receiver: _Receiver,
-) -> None:
-    scheme, _, rest = link.partition(":")
-    seconds = time_limit(size)
+async def _transfer(transfer: Transfer) -> None:
+    scheme = transfer.link.partition(":")[0]
+    if scheme not in SCHEMES:
+        raise DataError(f"{transfer.link[:100]!r} is not a link; use mlnet:HASH, http(s):// or file://")
     try:
-        async with asyncio.timeout(seconds):
-            if scheme == "mlnet":
-                if rest != digest:
-                    raise HashMismatch(f"{link[:100]} names another file than the one promised, {digest}")
-                if fetch_blob is None:
-                    raise DataError(
-                        f"{link}: no member of the network is known to ask; use another kind of link"
-                    )
-                await fetch_blob(digest, max_bytes=size, timeout=seconds, sink=receiver)
-            elif scheme in ("http", "https"):
-                await _fetch_http(link, size, seconds, policy, receiver)
-            elif scheme == "file":
-                await asyncio.to_thread(_read_file, link, policy, receiver)
-            else:
-                raise DataError(f"{link[:100]!r} is not a link; use mlnet:HASH, http(s):// or file://")
+        async with asyncio.timeout(transfer.seconds):
+            await SCHEMES[scheme](transfer)
     except TimeoutError as error:
-        raise DataError(f"{link} did not arrive within {seconds:.0f} s; use a faster source") from error
-    finally:
-        receiver.close()
-
-
-async def _fetch_http(link: str, size: int, seconds: float, policy: LinkPolicy, receiver: _Receiver) -> None:
-    interrupter = Interrupter()
-    thread = asyncio.create_task(
-        asyncio.to_thread(
-            download,
-            link,
-            receiver,
-            max_bytes=size,
-            seconds=seconds,
-            allow_private=policy.allow_private,
-            interrupter=interrupter,
-        )
-    )
-    try:
-        await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        # The thread writes to our file: it has to end before the file is closed.
-        interrupter.interrupt()
-        await asyncio.wait([thread])
-        if not thread.cancelled():
-            thread.exception()
-        raise
-
-
-def _read_file(link: str, policy: LinkPolicy, receiver: _Receiver) -> None:
-    path = _resolve(link, policy)
-    try:
-        # Not blocking, so that a named pipe cannot hold the thread.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise DataError(f"{link} is not a regular file")
-            while chunk := file.read(CHUNK_BYTES):
-                receiver(chunk)
-    except OSError as error:
-        raise DataError(f"{link} cannot be read: {error.strerror}; check the path") from error
-
-
-def _resolve(link: str, policy: LinkPolicy) -> Path:
-    """The file behind a file:// link, symbolic links followed, if it lies below a directory that is
-    allowed."""
-    parts = urlsplit(link)
-    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
-        raise DataError(f"{link} is not a link to a file of this machine; write file:///path")
-    try:
-        path = Path(unquote(parts.path)).resolve(strict=True)
-        roots = [root.resolve(strict=True) for root in policy.file_roots]
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{link} cannot be read: {error}; check the path") from error
-    if not any(path.is_relative_to(root) for root in roots):
         raise DataError(
-            f"{link} is not below a directory that the operator of this node named for file:// links"
-        )
-    return path
+            f"{transfer.link} did not arrive within {transfer.seconds:.0f} s; use a faster source"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlnet.data.fetching import LinkPolicy
+from mlnet.data.schemes.base import LinkPolicy
 from mlnet.driver.messenger import WireOptions
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.node import Terms

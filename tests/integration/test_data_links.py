@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.datasets import DIGITS, definition
 
-from mlnet.data import LinkPolicy, fetch, fetching, split
+from mlnet.data import FetchBlob, LinkPolicy, fetch, fetching, split
 from mlnet.errors import DataError, HashMismatch
 from mlnet.kernels import segmenthash
 
@@ -205,7 +205,7 @@ async def test_a_dataset_from_a_web_server(web: str, room: Path) -> None:
         await asyncio.to_thread(split, missing, Path(), room)
 
 
-def blob(content: bytes) -> fetching.FetchBlob:
+def blob(content: bytes) -> FetchBlob:
     async def fetch_blob(
         digest: str,
         *,

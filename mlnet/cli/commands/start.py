@@ -98,7 +98,7 @@ def command(
     import asyncio
 
     from mlnet.cli import start as operating
-    from mlnet.data.fetching import LinkPolicy
+    from mlnet.data.schemes.base import LinkPolicy
     from mlnet.driver.directories import default_data_dir
     from mlnet.driver.messenger import WireOptions
     from mlnet.driver.options import NodeOptions, offered

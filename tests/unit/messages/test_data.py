@@ -17,7 +17,7 @@ import numpy as np
 from support.datasets import definition
 from support.message_cases import Case, check
 
-from mlnet.data import fetching, segments, split
+from mlnet.data import LinkPolicy, fetching, segments, split
 from mlnet.data.http import Interrupter, download
 from mlnet.data.table import Limits
 from mlnet.errors import DataError
@@ -226,7 +226,7 @@ def test_links(tmp_path: Path) -> None:
 
     def fetch(link: str, *, size: int = 5, wanted: str = digest, roots: bool = True) -> Case:
         async def fetched(directory: Path) -> None:
-            policy = fetching.LinkPolicy((directory,) if roots else (), False)
+            policy = LinkPolicy((directory,) if roots else (), False)
             await fetching.fetch(
                 link.replace("DIR", str(directory)),
                 digest=wanted,
