@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlnet.data import scaling
+from mlnet.data.formats import ARRAYS
 from mlnet.data.formats import csv_categories as categories
-from mlnet.data.formats import idx, npz
+from mlnet.data.formats.base import ArrayFormat
 from mlnet.data.formats.csv_columns import of_definition
 from mlnet.data.formats.csv_file import CsvRows, Wanted, line_of, read_rows
 from mlnet.data.formats.csv_layout import Layout, detect
@@ -66,32 +67,26 @@ def read(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, classi
     """
     if dataset.format == "CSV":
         return _read_csv(dataset, sources, limits, classifier=classifier)
-    if dataset.format == "MNIST" and not sources.labels:
+    form = ARRAYS[dataset.format]
+    if form.LABELS_APART and not sources.labels:
         raise DataError(
-            f"dataset {sources.features[0]}: MNIST keeps the labels in a second file; name it in"
+            f"dataset {sources.features[0]}: {dataset.format} keeps the labels in a second file; name it in"
             " ml.dataset.source.labels"
         )
-    parts = [_arrays(dataset, sources, at, limits) for at in range(len(sources.features))]
+    parts = [_arrays(form, sources, at, limits) for at in range(len(sources.features))]
     features, labels = (_joined(sources, [part[side] for part in parts], limits) for side in (0, 1))
-    kind: Kind = "bytes" if dataset.format == "MNIST" else scaling.kind(features)
+    kind = form.KIND or scaling.kind(features)
     notes = (f"{len(parts)} files",) if len(parts) > 1 else ()
     return Read(features, labels, kind, Schema(dataset.format, 1), notes=notes)
 
 
-def _arrays(
-    dataset: DatasetDefinition, sources: Sources, at: int, limits: Limits
-) -> tuple[AnyArray, AnyArray]:
+def _arrays(form: ArrayFormat, sources: Sources, at: int, limits: Limits) -> tuple[AnyArray, AnyArray]:
     """Features and labels of one file, or of two."""
     path = sources.features[at]
     other = sources.labels[at] if sources.labels else path
-    values: AnyArray
-    targets: AnyArray
-    if dataset.format == "MNIST":
-        values, targets = idx.read_images(path, limits), idx.read_labels(other, limits)
-    else:
-        two = other != path
-        values = npz.read_array(path, "features", limits, alone=two)
-        targets = npz.read_array(other, "labels", limits, alone=two)
+    two = other != path
+    values = form.read(path, "features", limits, alone=two)
+    targets = form.read(other, "labels", limits, alone=two)
     if len(sources.features) > 1 and len(values) != len(targets):
         raise DataError(
             f"{path} has {len(values)} rows of features and {other.name} {len(targets)} labels; there must be"

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from mlnet.data import scaling
+from mlnet.data.formats import ARRAYS
 from mlnet.data.formats import csv_categories as categories
-from mlnet.data.formats import idx, npz
 from mlnet.data.formats.csv_columns import Choice, of_schema
 from mlnet.data.formats.csv_file import Wanted, first_values, read_rows
 from mlnet.data.formats.csv_layout import Layout, detect
@@ -22,7 +22,6 @@ from mlnet.data.sources import files_in, holds_labels
 from mlnet.data.table import FloatArray, Limits, as_features, check_shape
 from mlnet.errors import DataError
 
-_ARCHIVES = (b"PK\3\4", b"\x93NUM")
 OPTIONS = "--"
 """How the settings of a table are spelt where there is no definition."""
 
@@ -98,10 +97,9 @@ def _start(path: Path) -> bytes:
 
 def _format(path: Path) -> str:
     start = _start(path)
-    if start[:4] in _ARCHIVES:
-        return "NPZ"
-    if idx.is_idx(path):
-        return "MNIST"
+    for name, form in ARRAYS.items():
+        if form.is_one(path):
+            return name
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return "segment"
     return "CSV"
@@ -119,10 +117,7 @@ def _read(
             features = as_features(str(path), tensors.get_tensor("features"))
         _require_width(path, features.shape[1], inputs)
         return Rows(features)
-    if kind == "NPZ":
-        values = npz.read_array(path, "features", limits, alone=True)
-    else:
-        values = idx.read_images(path, limits)
+    values = ARRAYS[kind].read(path, "features", limits, alone=True)
     features = as_features(str(path), values)
     _require_width(path, features.shape[1], inputs)
     alike = schema is not None and schema.format == kind

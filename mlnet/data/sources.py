@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mlnet.data.fetching import time_limit
-from mlnet.data.formats import idx, npz
+from mlnet.data.formats import ARRAYS
 from mlnet.data.http import Interrupter, download
 from mlnet.data.table import Limits
 from mlnet.errors import DataError, HashMismatch, MlnetError
@@ -116,9 +116,7 @@ def files_in(path: Path) -> tuple[Path, ...]:
 
 def holds_labels(path: Path) -> bool:
     """Whether an IDX or NPY file holds nothing but labels, beside another one with the features."""
-    if idx.is_idx(path):
-        return idx.holds_labels(path)
-    return npz.is_array(path) and npz.dimensions(path) == 1
+    return any(form.is_one(path) and form.holds_labels(path) for form in ARRAYS.values())
 
 
 def _local(source: str, base_dir: Path, out_dir: Path, limits: Limits, stack: ExitStack) -> Path:

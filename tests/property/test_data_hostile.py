@@ -20,7 +20,7 @@ from mlnet.data import Limits, read_segment
 from mlnet.data.formats.csv_file import Wanted, read_rows
 from mlnet.data.formats.csv_layout import detect
 from mlnet.data.formats.idx import read_images
-from mlnet.data.formats.npz import read_array
+from mlnet.data.formats.npz import read
 from mlnet.data.modelfile import deliver
 from mlnet.data.rows import read as read_any
 from mlnet.data.schema import Dialect, Schema
@@ -72,9 +72,9 @@ def table(path: Path) -> None:
 IDX = struct.pack(">HBB3I", 0, 8, 3, 3, 2, 2) + bytes(12)
 SEGMENT = save({"features": ROWS, "labels": np.zeros(3, np.int64)}, {"mlnet": "segment"})
 READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
-    "npz": (npz(np.savez), lambda path: read_array(path, "features", SMALL, alone=False)),
-    "deflated npz": (npz(np.savez_compressed), lambda path: read_array(path, "labels", SMALL, alone=True)),
-    "npy": (npy(), lambda path: read_array(path, "features", SMALL, alone=True)),
+    "npz": (npz(np.savez), lambda path: read(path, "features", SMALL, alone=False)),
+    "deflated npz": (npz(np.savez_compressed), lambda path: read(path, "labels", SMALL, alone=True)),
+    "npy": (npy(), lambda path: read(path, "features", SMALL, alone=True)),
     "idx": (IDX, lambda path: read_images(path, SMALL)),
     "gzip": (gzip.compress(IDX), lambda path: read_images(path, SMALL)),
     "csv": (b"a,b\n1,2\n3,4\n", table),

@@ -16,11 +16,22 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mlnet.data.formats.base import Part
+from mlnet.data.schema import Kind
 from mlnet.data.table import Limits, check_shape
 from mlnet.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+KIND: Kind | None = "bytes"
+LABELS_APART = True
+
+
+def read(path: Path, part: Part, limits: Limits, *, alone: bool) -> NDArray[np.uint8]:
+    """See :class:`mlnet.data.formats.base.ArrayFormat`."""
+    return read_images(path, limits) if part == "features" else read_labels(path, limits)
 
 
 def holds_labels(path: Path) -> bool:
@@ -29,7 +40,7 @@ def holds_labels(path: Path) -> bool:
         return stream.read(4)[3:] == b"\1"
 
 
-def is_idx(path: Path) -> bool:
+def is_one(path: Path) -> bool:
     """Whether a file begins like an IDX file of unsigned bytes, gzip or not; False when it cannot be read."""
     try:
         with _opened(path) as stream:

@@ -15,6 +15,8 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.lib import format as npy
 
+from mlnet.data.formats.base import Part
+from mlnet.data.schema import Kind
 from mlnet.data.table import AnyArray, Limits, check_shape
 from mlnet.errors import DataError
 
@@ -26,12 +28,16 @@ _KINDS = "biufUS"
 """Of numbers, and of texts, which are labels."""
 
 
-def read_array(path: Path, name: str, limits: Limits, *, alone: bool) -> AnyArray:
+KIND: Kind | None = None
+LABELS_APART = False
+
+
+def read(path: Path, part: Part, limits: Limits, *, alone: bool) -> AnyArray:
     """One array of an archive.
 
     Args:
         path: a .npz file, or a .npy file with a single array.
-        name: the array's name in the archive.
+        part: the array's name in the archive.
         limits: refused beyond these.
         alone: the file holds nothing else, so a single array is taken whatever its name.
 
@@ -43,9 +49,23 @@ def read_array(path: Path, name: str, limits: Limits, *, alone: bool) -> AnyArra
             if alone and file.read(len(_NPY_MAGIC)) == _NPY_MAGIC:
                 return _read_npy(file, f"{path}", path.stat().st_size, limits)
         with zipfile.ZipFile(path) as archive:
-            member = _member(archive, path, name, alone)
+            member = _member(archive, path, part, alone)
             with archive.open(member) as stream:
-                return _read_npy(cast("BinaryIO", stream), f"{path}[{name}]", member.file_size, limits)
+                return _read_npy(cast("BinaryIO", stream), f"{path}[{part}]", member.file_size, limits)
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file looks like an archive of arrays, or like one array."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_NPY_MAGIC)).startswith((b"PK\3\4", _NPY_MAGIC[:4]))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from error
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether a file is an array of one value a row."""
+    return is_array(path) and dimensions(path) == 1
 
 
 def is_array(path: Path) -> bool:

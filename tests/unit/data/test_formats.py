@@ -36,7 +36,7 @@ def test_idx_images_are_rows(tmp_path: Path, pack: object) -> None:
     images = idx.read_images(path, SMALL)
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images, pixels.reshape(2, 12))
-    assert idx.is_idx(path)
+    assert idx.is_one(path)
 
 
 def test_idx_labels(tmp_path: Path) -> None:
@@ -80,12 +80,12 @@ def test_npz_one_file_or_two(tmp_path: Path) -> None:
     np.savez_compressed(both, features=np.ones((3, 2)), labels=np.array([0, 1, 2]))
     np.savez(alone, anything=np.array([2, 1, 0]))
     np.save(tmp_path / "plain.npy", np.array([5, 6]))
-    assert npz.read_array(both, "features", SMALL, alone=False).shape == (3, 2)
-    assert npz.read_array(both, "labels", SMALL, alone=True).tolist() == [0, 1, 2]
-    assert npz.read_array(alone, "labels", SMALL, alone=True).tolist() == [2, 1, 0]
-    assert npz.read_array(tmp_path / "plain.npy", "labels", SMALL, alone=True).tolist() == [5, 6]
+    assert npz.read(both, "features", SMALL, alone=False).shape == (3, 2)
+    assert npz.read(both, "labels", SMALL, alone=True).tolist() == [0, 1, 2]
+    assert npz.read(alone, "labels", SMALL, alone=True).tolist() == [2, 1, 0]
+    assert npz.read(tmp_path / "plain.npy", "labels", SMALL, alone=True).tolist() == [5, 6]
     with pytest.raises(DataError, match=r"no array 'labels'.*anything"):
-        npz.read_array(alone, "labels", SMALL, alone=False)
+        npz.read(alone, "labels", SMALL, alone=False)
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u2", "<i4", ">i8", "f2", "<f4", ">f8"])
@@ -94,7 +94,7 @@ def test_npz_one_file_or_two(tmp_path: Path) -> None:
 def test_npz_reads_what_numpy_writes(tmp_path: Path, dtype: str, shape: tuple[int, ...], order: Any) -> None:
     array = np.asarray(np.arange(math.prod(shape)).reshape(shape), dtype=dtype, order=order)
     np.savez(tmp_path / "x.npz", features=array)
-    found = npz.read_array(tmp_path / "x.npz", "features", SMALL, alone=False)
+    found = npz.read(tmp_path / "x.npz", "features", SMALL, alone=False)
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
 
@@ -103,7 +103,7 @@ def test_npz_never_unpickles(tmp_path: Path) -> None:
     path = tmp_path / "pickle.npz"
     np.savez(path, features=np.array([[object()]], dtype=object))
     with pytest.raises(DataError, match="holds Python objects"):
-        npz.read_array(path, "features", SMALL, alone=False)
+        npz.read(path, "features", SMALL, alone=False)
 
 
 def test_npz_believes_no_header(tmp_path: Path) -> None:
@@ -114,14 +114,14 @@ def test_npz_believes_no_header(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("features.npy", header.getvalue() + b"short")
     with pytest.raises(DataError, match="asks for 2048 bytes, 5 are there"):
-        npz.read_array(path, "features", SMALL, alone=False)
+        npz.read(path, "features", SMALL, alone=False)
 
 
 def test_npz_refuses_a_bomb_by_its_shape(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, features=np.zeros((100, 64), dtype=np.float64))
     with pytest.raises(DataError, match="take more than 4096 bytes"):
-        npz.read_array(path, "features", SMALL, alone=False)
+        npz.read(path, "features", SMALL, alone=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip at all", b"PK\3\4" + bytes(40)])
@@ -129,7 +129,7 @@ def test_npz_refuses_what_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(content)
     with pytest.raises(DataError, match="cannot be read as NPZ"):
-        npz.read_array(path, "features", SMALL, alone=False)
+        npz.read(path, "features", SMALL, alone=False)
 
 
 def csv(tmp_path: Path, text: str) -> Path:

@@ -175,7 +175,7 @@ def test_a_transcript_that_cannot_be_written_ends_no_task(
         assert any(isinstance(one, Publish) for one in done)
         assert not any(isinstance(one, End | Leave) and "disk" in str(one) for one in done)
         assert len(list(replay(state.journal(client.task), client.signer.verify))) == 2
-        assert caplog.text.count("ends here") == 1
+        assert caplog.text.count("cut short") == 1
         assert book.remove(client.task)
         assert not state.journal(client.task).exists()
         book.close_all()

@@ -18,8 +18,9 @@ from support.protocol_world import World
 from mlnet.client import submission, task_client
 from mlnet.client.submission import Submission
 from mlnet.client.task_client import TaskClient
-from mlnet.driver import book, journal, messenger
+from mlnet.driver import book, journal, loop, messenger
 from mlnet.driver.data_dir import State, opened
+from mlnet.driver.parties import NodeParty
 from mlnet.driver.peer_clocks import PeerClocks
 from mlnet.errors import MlnetError, TransportError
 from mlnet.identity.keys import Identity
@@ -47,7 +48,7 @@ def awaited(make: Callable[[Path], Awaitable[object]]) -> Case:
 
 
 def logged(module: Any, act: Case) -> Case:
-    """What is logged by a module, and said or raised at last."""
+    """What is logged by a module and by the loop, and said or raised at last."""
 
     def case(directory: Path) -> str:
         lines: list[str] = []
@@ -56,7 +57,8 @@ def logged(module: Any, act: Case) -> Case:
             lines.append(words % parts)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "logger", Has(error=note, warning=note))
+            for where in (module, loop):
+                patch.setattr(where, "logger", Has(error=note, warning=note))
             try:
                 found = act(directory)
             except MlnetError as error:
@@ -81,10 +83,13 @@ class FullDisk:
     def write(self, *_: object) -> None:
         raise FULL
 
-    def remove(self) -> bool:
+    def remove(self, _: str) -> bool:
         return self.removed
 
-    def close(self) -> None:
+    def close(self, _: str) -> None:
+        return
+
+    def close_all(self) -> None:
         return
 
 
@@ -94,17 +99,15 @@ def submitted(act: Callable[[Submission, World], object], *, removed: bool = Tru
     async def drained(_: float) -> None:
         return None
 
-    def carried(command: Command) -> bool:
-        return isinstance(command, Send | Publish | Introduce)
-
     async def run(directory: Path) -> str:
         world = World(3)
         peer = world.submit()
-        wire = Has(carry=carried, drain=drained, signer=world.parties[peer].signer)
+        handlers = dict.fromkeys((Send, Publish, Introduce), lambda task, command: None)
+        wire = Has(handlers=handlers, drain=drained, signer=world.parties[peer].signer)
         machine, state = world.client(peer), party(directory)
         made = Submission(machine, cast(Any, wire), state, {}, directory / "out", None, lambda _: None)
         state.prepared(made.task).joinpath("journal").touch()
-        made._book = cast(Any, FullDisk(removed))
+        made._book = made._loop._book = cast(Any, FullDisk(removed))
         act(made, world)
         return (await asyncio.wait_for(made.result(), 5)).reason
 
@@ -129,7 +132,7 @@ def test_a_client_whose_disk_is_full(tmp_path: Path) -> None:
         trains(made, world)
 
     def ends(made: Submission, _: World) -> None:
-        made._do(End("failed", "training failed: out of memory", "TrainingError"))
+        made._end(TASK, End("failed", "training failed: out of memory", "TrainingError"))
 
     async def nobody(_: Path) -> object:
         return await Submission._fetched(cast(Submission, None), FetchModel(TASK, 1, (), ()))
@@ -170,15 +173,18 @@ def test_a_node_whose_disk_is_full(tmp_path: Path) -> None:
         node = world.node(world.nodes[0])
         ((name, member),) = node.members.items()
         step = Step(name, Received(member.announcement), world.now, [], member)
-        serving = cast(server.NodeServer, Has(_books={}, node=node))
-        said = server.NodeServer._muted(serving, step, FULL)
-        bodies = [getattr(one, "message", None) and one.message.body for one in said]  # type: ignore[attr-defined]
+        said: list[Command] = []
+        driven = loop.DriverLoop(
+            NodeParty(node), FullDisk(), lambda _, command: said.append(command), world.clock
+        )
+        driven.carry_out(step)
+        bodies = [one.message.body for one in said if isinstance(one, Send)]
         return "\n".join(body.reason for body in bodies if isinstance(body, TaskFailedBody))
 
     def ended(directory: Path) -> None:
         serving = Has(
             _timers=Has(clear=lambda task: None),
-            _books={TASK: FullDisk(removed=False)},
+            _book=FullDisk(removed=False),
             _runs={},
             _unrecorded={},
             _later=lambda job: job.close(),
@@ -195,7 +201,7 @@ def test_a_node_whose_disk_is_full(tmp_path: Path) -> None:
         path.parent.touch()
         world = World(1)
         announcement = world.client(world.submit()).announcement
-        book.Book(state, PEER, TASK)._transcribe(Received(announcement), [])
+        book._TaskFiles(state, PEER, TASK)._transcribe(Received(announcement), [])
 
     def unwritable(directory: Path) -> object:
         with pytest.MonkeyPatch.context() as patch:

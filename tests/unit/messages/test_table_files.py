@@ -319,7 +319,7 @@ def test_descriptions_in_models(tmp_path: Path) -> None:
     def array(values: bytes) -> Case:
         def case(directory: Path) -> object:
             (directory / "x.npy").write_bytes(values)
-            return npz.read_array(directory / "x.npy", "features", SMALL, alone=True)
+            return npz.read(directory / "x.npy", "features", SMALL, alone=True)
 
         return case
 

@@ -20,6 +20,7 @@ from support.message_cases import Case, check
 from mlnet.cli import predict
 from mlnet.data import modelfile
 from mlnet.data.schema import Schema
+from mlnet.task.layers import DenseLayer, DropoutLayer
 from mlnet.training import architecture, child, gloo_tunnel, loop, model, process, rendezvous
 from mlnet.training.architecture import Architecture
 from mlnet.training.ipc import Finished, Progress, Ready, TrainJob
@@ -27,7 +28,7 @@ from mlnet.training.process import Trainer
 from mlnet.util import subprocesses
 
 TASK = "ab" * 32
-LINEAR = Architecture(2, (architecture.Dense(2),), "CrossEntropy")
+LINEAR = Architecture(2, (DenseLayer(2),), "CrossEntropy")
 
 
 def awaited(make: Callable[[Path], Awaitable[object]]) -> Case:
@@ -224,7 +225,7 @@ def test_model_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "model-files",
         {
             "a model without layers that are trained": described(
-                msgspec.json.encode(Architecture(2, (architecture.Dropout(0.5),), "MSE")).decode()
+                msgspec.json.encode(Architecture(2, (DropoutLayer(0.5),), "MSE")).decode()
             ),
             "a model of an earlier version": described(earlier),
             "values that are not finite": lambda directory: model.load_model(
