@@ -110,7 +110,7 @@ class Submission:
         self._seconds: dict[str, float] = {}
         self._phase = machine.phase
         self._scorer: asyncio.Task[Trainer] | None = None
-        execute = Executor(
+        self._execute = Executor(
             "a client",
             {
                 **wire.handlers,
@@ -123,7 +123,7 @@ class Submission:
                 Leave: self._end_part,
             },
         )
-        self._loop = DriverLoop(ClientParty(machine), self._book, execute, clock.now)
+        self._loop = DriverLoop(ClientParty(machine), self._book, self._execute, clock.now)
 
     @property
     def gathering(self) -> bool:
@@ -263,7 +263,7 @@ class Submission:
         """End this process's part, and not the task; unless what a later one needs is gone."""
         if not self._state.journal(self.task).exists():
             for command in self.machine.last_word(problem):
-                self._do(command)
+                self._execute(self.task, command)
             self._leave(StorageError(f"{problem}; the task is given up: its files were removed"))
             return
         self._leave(StorageError(f"{problem}; the task can be taken up again: {self.resume_command}"))

@@ -95,41 +95,27 @@ def command(name: str = "world") -> None:
     """Say hello to somebody."""
     print(f"hello {name}")
 '''
-# The new file, the file with the list, a line of it, and what stands in its place.
-ADDITIONS = {
-    "format": (
-        ("data/formats/rows.py", FORMAT),
-        ("data/formats/__init__.py", "import idx, npz\n", "import idx, npz, rows\n"),
-        ("data/formats/__init__.py", '    "NPZ": npz,\n', '    "NPZ": npz,\n    "ROWS": rows,\n'),
-        ("task/schema.py", '"CSV", "NPZ"]\n', '"CSV", "NPZ", "ROWS"]\n'),
-    ),
-    "layer": (
-        ("task/layers/norm.py", LAYER),
-        (
-            "task/layers/__init__.py",
-            "import Dense, DenseLayer\n",
-            "import Dense, DenseLayer\nfrom mlnet.task.layers.norm import Norm, NormLayer\n",
-        ),
-        (
-            "task/layers/__init__.py",
-            "    Dense: DenseLayer,\n",
-            "    Dense: DenseLayer,\n    Norm: NormLayer,\n",
-        ),
-    ),
-    "scheme": (
-        ("data/schemes/text.py", SCHEME),
-        ("data/schemes/__init__.py", "import file, member, web\n", "import file, member, text, web\n"),
-        (
-            "data/schemes/__init__.py",
-            '    "mlnet": member',
-            '    "text": text.fetch,\n    "mlnet": member',
-        ),
-    ),
-    "command": (
-        ("cli/commands/hello.py", COMMAND),
-        ("cli/commands/__init__.py", '    "start",\n', '    "start",\n    "hello",\n'),
-    ),
+NEW = {
+    "data/formats/rows.py": FORMAT,
+    "task/layers/norm.py": LAYER,
+    "data/schemes/text.py": SCHEME,
+    "cli/commands/hello.py": COMMAND,
 }
+# The file with the list, a line of it, and what stands in its place.
+ENTRIES = [
+    ("data/formats/__init__.py", "import idx, npz\n", "import idx, npz, rows\n"),
+    ("data/formats/__init__.py", '    "NPZ": npz,\n', '    "NPZ": npz,\n    "ROWS": rows,\n'),
+    ("task/schema.py", '"CSV", "NPZ"]\n', '"CSV", "NPZ", "ROWS"]\n'),
+    (
+        "task/layers/__init__.py",
+        "import Dense, DenseLayer\n",
+        "import Dense, DenseLayer\nfrom mlnet.task.layers.norm import Norm, NormLayer\n",
+    ),
+    ("task/layers/__init__.py", "    Dense: DenseLayer,\n", "    Dense: DenseLayer,\n    Norm: NormLayer,\n"),
+    ("data/schemes/__init__.py", "import file, member, web\n", "import file, member, text, web\n"),
+    ("data/schemes/__init__.py", '    "mlnet": member', '    "text": text.fetch,\n    "mlnet": member'),
+    ("cli/commands/__init__.py", '    "start",\n', '    "start",\n    "hello",\n'),
+]
 DEFINITION = """
 version: 1
 payment: {best-model-payment-amount: 0}
@@ -197,14 +183,13 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with all the dummies."""
     base = tmp_path_factory.mktemp("extended")
     shutil.copytree(PACKAGE, base / "mlnet", ignore=shutil.ignore_patterns("__pycache__"))
-    for new, *lines in ADDITIONS.values():
-        path, text = new
+    for path, text in NEW.items():
         assert not (base / "mlnet" / path).exists()
         (base / "mlnet" / path).write_text(text)
-        for name, old, line in lines:  # type: ignore[misc]
-            listed = base / "mlnet" / name
-            assert listed.read_text().count(old) == 1, (name, old)
-            listed.write_text(listed.read_text().replace(old, line))
+    for path, line, instead in ENTRIES:
+        listed = base / "mlnet" / path
+        assert listed.read_text().count(line) == 1, (path, line)
+        listed.write_text(listed.read_text().replace(line, instead))
     return base
 
 
