@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 import msgspec
 
 from mlnet.errors import TaskError
-from mlnet.task import parser, layers, schema
+from mlnet.task import layers, parser, schema
 from mlnet.task.keys import CSV_KEYS
 from mlnet.util import yaml12
 
