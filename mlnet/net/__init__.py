@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
-# grpc aborts the process for a polling strategy that it was not built with, and the others are for those who
-# work on grpc. It reads them when it is imported, which only this room does.
+# grpc aborts the process when GRPC_POLL_STRATEGY names a strategy that it was not built with; the other two
+# are switches for grpc's own developers. It reads them on import, and only this package imports it.
 for _name in ("GRPC_POLL_STRATEGY", "GRPC_EXPERIMENTS", "GRPC_ENABLE_FORK_SUPPORT"):
     os.environ.pop(_name, None)
-# grpc reports each lost connection on standard error, which belongs to the user.
+# grpc writes a line to standard error for each lost connection. Standard error is for the user.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -16,13 +16,18 @@ from mlnet.util import hosts
 
 NAMES = ("dns", "dns4", "dns6", "dnsaddr")
 """The kinds of address that give a name in place of an IP address."""
+# The bounds come first: a name has at most 253 characters (RFC 1035, 2.3.4), a port five digits, and a peer
+# id is checked by parse_peer_id. No quantifier is nested, so no input takes long.
 _FORM = re.compile(
     r"/(?:(ip4|ip6|dns|dns4|dns6)/([^/\s]{1,253})/tcp/([0-9]{1,5})|(dnsaddr)/([^/\s]{1,253}))"
     r"(?:/p2p/([0-9A-Za-z]{1,64}))?"
 )
+# Interfaces of containers and virtual machines. Their addresses lead nowhere from most other machines, which
+# may even have the same one (172.17.0.1 is Docker's everywhere): worth trying, but after the others.
 _BRIDGES = ("docker", "br-", "virbr", "cni")
 _MOST = (3, 3, 1, 1)
-"""Addresses of each rank and family that others are told: a machine may have dozens."""
+"""How many addresses of each rank (global, private, bridge, loopback) and family are advertised. A machine
+may have dozens, and every peer dials all of them, 250 ms apart, when we are away."""
 
 
 class Place(NamedTuple):
@@ -47,10 +52,20 @@ class Place(NamedTuple):
 
 
 def parse(address: str) -> Place:
-    """The parts of a multiaddr.
+    """The parts of a multiaddr over TCP.
+
+    Example:
+        >>> parse("/ip4/192.0.2.1/tcp/4001")
+        Place(family='ip4', host='192.0.2.1', port=4001, peer='')
+        >>> parse("/dns/example.org/tcp/4001").is_name
+        True
+        >>> parse("/ip4/300.0.0.1/tcp/1")
+        Traceback (most recent call last):
+        ...
+        ValueError: '300.0.0.1' is not an IP address; write a name as /dns/300.0.0.1/tcp/PORT
 
     Raises:
-        ValueError: not an address of TCP.
+        ValueError: not a multiaddr over TCP; the text completes "... cannot be used: ".
     """
     match = _FORM.fullmatch(address)
     if match is None:
@@ -67,7 +82,7 @@ def parse(address: str) -> Place:
 
 
 def _meant(address: str) -> str:
-    """What somebody should write who gave HOST:PORT."""
+    """The multiaddr to write instead, for a user who gave HOST:PORT; empty for anything else."""
     try:
         host, port = hosts.split(address, "")
     except ConfigError:
@@ -86,7 +101,7 @@ def _check_ip(family: str, host: str) -> None:
     if ip is None:
         raise ValueError(f"{host!r} is not an IP address; write a name as /dns/{host}/tcp/PORT")
     if (":" in host) != (family == "ip6"):
-        raise ValueError(f"{host} is no IPv{family[-1]} address")
+        raise ValueError(f"{host} is not an IPv{family[-1]} address")
     if "%" in host or hosts.is_ipv6_link_local(host):
         raise ValueError(
             f"{host} is a link-local address, valid on one network segment only; give a global or"
@@ -95,7 +110,7 @@ def _check_ip(family: str, host: str) -> None:
 
 
 def host_of(address: str) -> str:
-    """The IP address or name in a multiaddr; empty when it is none of TCP."""
+    """The IP address or name in a multiaddr; empty when it is not one over TCP."""
     try:
         return parse(address).host
     except ValueError:
@@ -141,8 +156,9 @@ def from_network(peer: str, address: str) -> str | None:
     """The dialable part of an address that a message gave for ``peer``; None when it is not one that we
     would dial.
 
-    Names are not taken from the network: whoever sends one would choose what our resolver asks.
+    Names are not accepted from the network: a peer could make our resolver query any name.
     """
+    # Before the regular expression sees it: a message may hold many addresses of any length.
     if len(address) > 200:
         return None
     try:
@@ -155,7 +171,8 @@ def from_network(peer: str, address: str) -> str | None:
 
 
 def is_dialable(host: str) -> bool:
-    """Whether an IP address may be that of one other machine."""
+    """Whether an IP address can be that of one other machine: not unspecified, multicast, broadcast or
+    link-local."""
     ip = hosts.parse_ip(host)
     return ip is not None and not (
         ip.is_unspecified or ip.is_multicast or host == "255.255.255.255" or hosts.is_ipv6_link_local(host)
@@ -163,10 +180,14 @@ def is_dialable(host: str) -> bool:
 
 
 def block(ip: str) -> str:
-    """What bounds by address count together: an IPv4 address, the /64 network of an IPv6 one (whoever has one
-    of its addresses has them all), but for ``::1``, which this machine has alone.
+    """What the bounds per address count as one: an IPv4 address, or the /64 network of an IPv6 address.
 
-    Text that is not an IP address comes back unchanged.
+    A host chooses the lower 64 bits by itself (RFC 4862), so one machine has all addresses of its network.
+    ``::1`` stands for itself. Text that is not an IP address is returned unchanged.
+
+    Example:
+        >>> block("192.0.2.7"), block("2001:db8::1"), block("::1")
+        ('192.0.2.7', '2001:db8::/64', '::1')
     """
     parsed = hosts.parse_ip(ip)
     if parsed is None:
@@ -188,7 +209,7 @@ def _rank(host: str, interface: str) -> int | None:
 
 
 def interface_addresses() -> list[tuple[str, str]]:
-    """(interface, IP address) of every interface, as the kernel has them."""
+    """Pairs of interface name and IP address, as the kernel has them now."""
     found = []
     for adapter in ifaddr.get_adapters():
         for ip in adapter.ips:
@@ -213,8 +234,8 @@ def advertised(
     interfaces: Iterable[tuple[str, str]] | None = None,
     preference: Callable[[str], int] = lambda address: 0,
 ) -> list[str]:
-    """Full multiaddrs for others: global addresses, then private ones, then bridges, loopback last; IPv4 and
-    IPv6 by turns, and not more than a few of each.
+    """Full multiaddrs to tell others, best first: global addresses, then private ones, then bridges, loopback
+    last. IPv4 and IPv6 alternate, and there are at most :data:`_MOST` of each.
 
     ``0.0.0.0`` and ``::`` become the addresses of the interfaces.
 
@@ -222,7 +243,7 @@ def advertised(
         listen: where we listen.
         peer: our peer id.
         interfaces: (interface, IP address); None for those that this machine has.
-        preference: of an address without ``/p2p/ID``; those with the least go first.
+        preference: maps an address without ``/p2p/ID`` to a number; the lowest go first.
     """
     known = list(interface_addresses() if interfaces is None else interfaces)
     names = {host: interface for interface, host in known}

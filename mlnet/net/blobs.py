@@ -17,8 +17,13 @@ from mlnet.net.types import CHUNK_BYTES
 from mlnet.rpc import mlnet_pb2 as pb
 
 logger = logging.getLogger(__name__)
+# Hexadecimal only: the text becomes part of a file name on this machine.
 _DIGEST = re.compile(r"[0-9a-f]{1,128}")
 RETRY_SECONDS = 0.2
+"""Pause before a broken transfer goes on. Each retry opens a stream or dials, so it must not spin; dialling
+has its own backoff for a peer that is gone."""
+# Answers that will be the same at the next try. Everything else (UNAVAILABLE, RESOURCE_EXHAUSTED, ...) is
+# retried until the time is up.
 _LASTING = frozenset(
     {
         grpc.StatusCode.NOT_FOUND,
@@ -42,6 +47,7 @@ def _open(path: Path, offset: int) -> tuple[BinaryIO, int]:
         if offset > size:
             raise ValueError(f"the blob has {size} bytes")
         file.seek(offset)
+    # A cancelled or failed open must not leave the descriptor behind.
     except BaseException:
         file.close()
         raise
@@ -49,12 +55,13 @@ def _open(path: Path, offset: int) -> tuple[BinaryIO, int]:
 
 
 async def read(path: Path, offset: int) -> AsyncIterator[pb.BlobChunk]:
-    """The chunks of a file from ``offset`` on; at least one, which tells the size.
+    """The chunks of a file from ``offset`` on; at least one, since the first one tells the size.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is shorter than ``offset``.
     """
+    # In a thread: a disk that is slow would otherwise stop the loop, and with it all peers.
     file, size = await asyncio.to_thread(_open, path, offset)
     try:
         yield pb.BlobChunk(data=await asyncio.to_thread(file.read, CHUNK_BYTES), size=size)
@@ -72,7 +79,11 @@ async def fetch(
     timeout: float,
     sink: Callable[[bytes], None],
 ) -> int:
-    """Fetch a blob, going on where it stopped when the connection breaks; see ``Network.fetch_blob``."""
+    """Fetch a blob, and resume where it stopped when the connection breaks; see ``Network.fetch_blob``.
+
+    The offset counts what ``sink`` has got, so nothing is written twice. Whether all parts belong together is
+    for the caller's hash to tell: after a reconnect the peer may serve another file.
+    """
     done = 0
     reason = "no connection"
     try:
@@ -86,6 +97,8 @@ async def fetch(
                             size = chunk.size
                             _check_size(digest, size, done, max_bytes)
                         done += len(chunk.data)
+                        # Checked before the sink sees the chunk: what the peer sends beyond its promise is
+                        # never written.
                         if len(chunk.data) > CHUNK_BYTES or done > size:
                             call.cancel()
                             raise DataError(f"the peer sent more of blob {digest} than it promised")

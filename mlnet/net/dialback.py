@@ -1,4 +1,8 @@
-"""Is a port of ours open to others? A peer dials it back and sends a Redis PING."""
+"""Dial-back: a peer connects to a port of ours and sends a Redis PING, to see whether others can reach it.
+
+Only the address from which the asking peer is connected is dialled, and only ports from 1024 on: nobody can
+have a third party scanned through us, or learn about privileged services.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,20 @@ from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.util.hosts import is_ipv6_link_local
 
 LOWEST_PORT, HIGHEST_PORT = 1024, 65535
+"""Ports that are dialled for others. Task servers never listen below 1024."""
 MAX_SECONDS = 10.0
+"""The longest dial-back, whatever the request says."""
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _PONGS = (b"+PONG", b"-NOAUTH")
+"""A task's server has no user for strangers and answers NOAUTH: proof enough that it is reached."""
 
 
 async def probe(host: str, port: int, timeout: float) -> str:
-    """Dial a TCP port and ping it as a Redis server; empty for a pong, else what happened."""
+    """Dial a TCP port and send a Redis PING; the empty string for a pong, else why there was none."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(timeout):
+            # limit: readline raises ValueError beyond it, instead of buffering what a stranger sends.
             reader, writer = await asyncio.open_connection(host, port, limit=256)
             writer.write(_PING)
             await writer.drain()
@@ -38,6 +46,7 @@ async def probe(host: str, port: int, timeout: float) -> str:
         return error.strerror or str(error)
     finally:
         if writer is not None:
+            # Not close(): that would wait for a peer that reads nothing.
             writer.transport.abort()
     if answer.startswith(_PONGS):
         return ""
@@ -49,11 +58,11 @@ async def probe(host: str, port: int, timeout: float) -> str:
 
 
 async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackReply:
-    """Dial back whoever asks, at the address ``ip`` from which the request came."""
+    """Dial the caller back at ``ip``, the address from which its connection came."""
     if not LOWEST_PORT <= request.port <= HIGHEST_PORT:
         return pb.DialBackReply(host=ip, reason=f"the port must be {LOWEST_PORT} to {HIGHEST_PORT}")
     if is_ipv6_link_local(ip):
-        # It means nothing to the other members, who are told it.
+        # A link-local address means nothing to the other members, who would be told this one.
         return pb.DialBackReply(host=ip, reason=f"{ip} holds on one link only; connect by another address")
     timeout = min(max(request.timeout_ms / 1000, 0.1), MAX_SECONDS)
     reason = await probe(ip, request.port, timeout)
@@ -84,4 +93,5 @@ async def _ask(stub: Any, port: int, timeout: float) -> DialBack:
         reply = await stub.DialBack(request, timeout=timeout)
     except grpc.aio.AioRpcError as error:
         return DialBack(False, "", f"the peer did not dial back: {error.details() or error.code().name}")
+    # The peer may send anything; cut to what a host name and a sentence need.
     return DialBack(bool(reply.open), str(reply.host)[:64], str(reply.reason)[:256])

@@ -1,7 +1,7 @@
 """Gossip: each new envelope once to each neighbour, bounded in hops, in rate, and in what is remembered.
 
-The overlay is that of the connected neighbours; an envelope floods it (eager push). Who receives one a
-second time drops it, so that an envelope crosses each connection at most once in each direction.
+The overlay consists of the connected neighbours, and an envelope floods it (eager push). A node drops a copy
+that it has seen, so an envelope crosses each connection at most once in each direction.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from mlnet.net.rates import REMEMBERED_PEERS, Clock, Recent, TokenBucket
 from mlnet.net.types import Limits
 
 Sent = TypeVar("Sent", covariant=True)
-"""What tells of an envelope that was sent to one peer."""
+"""What ``forward`` returns for an envelope that was sent to one peer."""
 
 
 def _key(envelope: Envelope) -> bytes:
-    """The envelope's identity, signature included: else a copy with a false signature would shut the true
-    one out."""
+    """The envelope's identity. It covers the signature: otherwise a copy with a forged signature would be
+    remembered, and the genuine envelope dropped as seen."""
+    # Padded: otherwise a shorter signature and a longer string could give the same bytes.
     return hashlib.sha256(envelope.signature.rjust(64, b"\0") + envelope.yaml.encode()).digest()
 
 
 class Gossip(Generic[Sent]):
-    """Passes envelopes on.
+    """Forwards gossiped envelopes.
 
     Args:
         limits: hops, rates and memory.
-        targets: the peers that get gossip now.
+        targets: returns the peers that get gossip now.
         forward: ``(envelope, peer, hops)`` sends one; :meth:`publish` returns what it returns.
         clock: seconds.
     """
@@ -51,7 +52,7 @@ class Gossip(Generic[Sent]):
         self.dropped = self.repeated = 0
 
     def metrics(self) -> list[Metric]:
-        """What was not passed on."""
+        """Metrics of gossip that was not forwarded."""
         return [
             single("mlnet_gossip_dropped_total", "Gossip beyond its sender's rate.", self.dropped),
             single("mlnet_gossip_repeated_total", "Gossip that had come before.", self.repeated),
@@ -67,26 +68,26 @@ class Gossip(Generic[Sent]):
         return True
 
     def publish(self, envelope: Envelope) -> Sequence[Sent]:
-        """Send an envelope of our own, also when it was seen before: its sender may want it to reach peers
-        that came later."""
+        """Send an envelope of our own. One that was sent before is sent again: its sender may want it to
+        reach peers that connected later."""
         self._is_new(_key(envelope))
         return self._pass_on(envelope, "", self._limits.hops)
 
     def admits(self, envelope: Envelope, source: str) -> bool:
-        """Whether an envelope of a neighbour is worth opening: it is new, and the neighbour did not bring
-        too many."""
+        """Whether an envelope from a neighbour is worth verifying: it is new, and the neighbour is within its
+        rate. Asked before the signature is checked, which costs some 50 us."""
         if _key(envelope) in self._seen:
             self.repeated += 1
             return False
         if source and not self._rates[source].try_take():
-            # Not remembered: another neighbour may bring it.
+            # Not remembered as seen: the same envelope from another neighbour is still welcome.
             self.dropped += 1
             return False
         return True
 
     def receive(self, envelope: Envelope, source: str, hops: int, handle: Callable[[Envelope], bool]) -> bool:
-        """Take an envelope that was admitted: handle it if no other neighbour brought it meanwhile, and pass
-        it on if that returns True.
+        """Handle an envelope that was admitted, unless another neighbour brought it meanwhile, and forward it
+        if ``handle`` returns True.
 
         Whatever ``handle`` raises is raised, and the envelope goes no further.
 
@@ -96,6 +97,7 @@ class Gossip(Generic[Sent]):
         if not self._is_new(_key(envelope)) or not handle(envelope):
             return False
         if hops > 1:
+            # A peer may claim any number of hops; ours is the most that we forward.
             self._pass_on(envelope, source, min(hops, self._limits.hops) - 1)
         return True
 

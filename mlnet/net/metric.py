@@ -1,4 +1,4 @@
-"""Counters and gauges of a network, as plain values with the names under which Prometheus knows them."""
+"""Counters and gauges of a network, as plain values under their Prometheus names."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ E = TypeVar("E", bound=enum.Enum)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is measured.
+    """One metric and its samples.
 
     Attributes:
-        name: with the unit; ends in ``_total`` if it only grows.
-        help: for people.
-        samples: values by label; without a label the only key is empty.
-        label: what the keys mean.
+        name: Prometheus name, with the unit; it ends in ``_total`` if the value only grows.
+        help: one sentence for people.
+        samples: values by label; without a label the only key is the empty string.
+        label: name of the label whose values are the keys.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Metric:
 
     @property
     def kind(self) -> Literal["counter", "gauge"]:
-        """What it is to Prometheus."""
+        """The metric's type in Prometheus."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
 
@@ -60,12 +60,13 @@ def single(name: str, text: str, value: float) -> Metric:
 
 
 def _by(kinds: Iterable[E], counts: Counter[E]) -> dict[str, float]:
-    """All kinds with their counts, those that did not occur too: so that a rate begins at zero."""
+    """Counts of all kinds. Those that did not occur yet are there with 0: Prometheus computes no rate over
+    the first sample of a series that appears late."""
     return {kind.name.lower(): counts[kind] for kind in kinds}
 
 
 def of_connections(connections: Connections, endings: Counter[Ending]) -> list[Metric]:
-    """What becomes of connections whose peers have proved their identity."""
+    """Metrics of connections whose peers have proved their identity."""
     live = connections.all()
     inbound = sum(connection.is_inbound for connection in live)
     return [
@@ -97,7 +98,7 @@ def _streams(live: Iterable[Connection]) -> int:
 
 
 def of_admission(admission: Admission) -> list[Metric]:
-    """What becomes of connections before that."""
+    """Metrics of inbound connections before their peers have proved an identity."""
     return [
         single("mlnet_handshakes", "Inbound handshakes under way.", admission.under_way),
         Metric(
@@ -118,7 +119,7 @@ def of_admission(admission: Admission) -> list[Metric]:
 
 
 def of_streams(inbound: Inbound) -> list[Metric]:
-    """What becomes of the streams that peers open."""
+    """Metrics of the streams that peers open."""
     return [
         Metric(
             "mlnet_inbound_streams",
@@ -136,7 +137,7 @@ def of_streams(inbound: Inbound) -> list[Metric]:
 
 
 def of_transport(counters: Mapping[str, int]) -> list[Metric]:
-    """What whoever moves the bytes has counted: bytes by direction, the rest by name."""
+    """Metrics of the session implementation: bytes by direction, the other counters by name."""
     bytes_ = {key: counters.get(f"bytes_{key}", 0) for key in ("in", "out")}
     others = {key: value for key, value in counters.items() if key not in ("bytes_in", "bytes_out", *_GAUGES)}
     gauges = [

@@ -1,5 +1,8 @@
-"""The network as the drivers see it: peers, envelopes, gossip, blobs and forwarded streams, on one asyncio
-loop."""
+"""The network as the drivers see it: peers, envelopes, gossip, blobs and forwarded streams.
+
+Everything here runs on the user's asyncio loop. libp2p runs in a thread of its own (trio_thread.py), and the
+two meet in :class:`~mlnet.net.transport.host.Host`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ from mlnet.util.stopping import within
 
 DEFAULT_LISTEN = everywhere()
 STOP_SECONDS = 5.0
-"""How long the end of one part of a network may take before the next part ends."""
+"""How long one part of a network may take to stop before the next one is stopped. The parts end in
+milliseconds; the bound is for a part that hangs, which ``stop`` must not do with it."""
 
 
 class Network:
@@ -77,6 +81,8 @@ class Network:
         servicers: Sequence[AddToServer] = (),
         limits: Limits | None = None,
     ) -> None:
+        # Nothing here opens a socket or starts a thread: the constructor may run outside a loop, and what it
+        # raises is about its arguments only.
         self._handlers = handlers
         self._peer_id = identity.peer_id
         self._limits = limits or Limits()
@@ -130,6 +136,7 @@ class Network:
         """
         self._runtime.prepare()
         try:
+            # The gRPC server first: a peer that connects the moment the host listens must find it.
             await self._servers.start()
             self._running = True
             await self._host.start()
@@ -144,6 +151,9 @@ class Network:
 
         Can be called again, and before :meth:`start`.
         """
+        # Set before anything is awaited: events that arrive while the parts end start nothing new.
+        # The order is that of dependence: what calls others ends before what it calls. The host is last,
+        # since its end closes the sockets in which an earlier part may hang.
         self._running = False
         await within(STOP_SECONDS, "the questions to peers", self._views.stop())
         await within(STOP_SECONDS, "the dials of our own identity", self._twins.stop())
@@ -238,8 +248,8 @@ class Network:
         return self._peers.remote_ips(peer)
 
     async def lost(self, peer: str, seconds: float) -> None:
-        """Return once a peer that was connected at some time has been away for so many seconds, though it was
-        dialled."""
+        """Return once a peer that was once connected has been unreachable for ``seconds``, though it was
+        redialled all the time."""
         await self._peers.lost(peer, seconds)
 
     # --- envelopes
@@ -262,7 +272,7 @@ class Network:
 
         Returns:
             A future: True when the peer acknowledged it, False when it was refused, timed out or found no
-            room. It never raises; cancelling it takes the envelope back.
+            room in the outbox. It never raises; cancelling it withdraws the envelope.
 
         Raises:
             LocalProtocolError: the envelope is larger than 1 MiB, or ``to`` is not another peer.
@@ -297,9 +307,10 @@ class Network:
     # --- other services of peers
 
     async def dial_back(self, peer: str, port: int, timeout: float) -> DialBack:
-        """Ask a peer to dial back the IP from which it sees us, at this TCP port, and to send a Redis PING.
+        """Ask a peer to dial back the IP address from which it sees us, at this TCP port, and to send a Redis
+        PING.
 
-        Never raises for what happens on the way: ``open`` is False and ``reason`` says why.
+        Never raises for a failure on the way: ``open`` is then False and ``reason`` says why.
         """
         return await dialback.ask(functools.partial(self._channels.stub, peer), port, timeout)
 
@@ -327,8 +338,8 @@ class Network:
         With a ``listener``, a socket that listens, it is the connections to that one, which belongs to the
         network from then on; the path is a mere name for :meth:`unforward`.
 
-        The peer's ``admit`` sees ``preamble`` and decides; a refused stream is closed. A connection that
-        finds the peer gone has it dialled, and is closed if that fails.
+        The peer's ``admit`` sees ``preamble`` and decides; a refused stream is closed. When the peer is not
+        connected, a connection to the socket makes us dial it, and is closed if that fails.
 
         Raises:
             LocalProtocolError: the preamble has more than 1024 bytes.
@@ -339,7 +350,7 @@ class Network:
         return await self._host.open_tunnel(peer, protocol, preamble, listener)
 
     async def unforward(self, path: Path) -> None:
-        """Close a socket of :meth:`forward` and the streams opened by way of it."""
+        """Close a socket of :meth:`forward` and the streams that were opened through it."""
         with contextlib.suppress(TransportError):
             await self._host.close_tunnel(path)
 
@@ -372,6 +383,8 @@ class Network:
         self._peers.on_peer(peer, now)
         if not now and channel is not None:
             channel.on_connection(False)
+        # Who the neighbours are may have changed with any connection; each of them needs an open Exchange
+        # stream, or its first gossip would wait for one to be opened.
         for target in self._peers.neighbours.chosen():
             self._channels[target].want()
         if now:
@@ -396,6 +409,6 @@ class Network:
         self._twins.found(ip)
 
     def on_garbage(self, peer: str, points: float) -> None:
-        """A connection ended because that peer broke the rules."""
+        """A connection ended because that peer violated the protocol."""
         if self._running:
             self._peers.penalise(peer, points)

@@ -1,4 +1,4 @@
-"""Rates and scores by peer and by address, with bounded memory. No I/O; the clock is an argument."""
+"""Rates and scores per peer and per address, in bounded memory. No I/O; the clock is an argument."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ Clock = Callable[[], float]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 REMEMBERED_PEERS = 4096
-"""Peers for which rates and scores are remembered after they have gone."""
+"""Peers and addresses whose rates and scores are remembered, also after they have disconnected. One
+that is forgotten starts with a full bucket and without points, which takes 4,096 others in between."""
 
 
 def allowance(bound: float, address: str) -> float:
-    """A bound by address for this one."""
+    """The bound for one address: wider for the loopback address, which all nodes on this machine share."""
     return bound * OWN_ADDRESS_FACTOR if address in LOOPBACK else bound
 
 
 class Recent(Generic[K, V]):
-    """A mapping that makes missing values and forgets the one not used for longest."""
+    """A mapping that makes missing values and evicts the least recently used one beyond ``limit``."""
 
     def __init__(self, make: Callable[[], V], limit: int) -> None:
         self._make, self._limit = make, limit
@@ -44,7 +45,7 @@ class Recent(Generic[K, V]):
         return key in self._values
 
     def values(self) -> list[V]:
-        """All of them."""
+        """The values, least recently used first."""
         return list(self._values.values())
 
     def __setitem__(self, key: K, value: V) -> None:
@@ -55,10 +56,20 @@ class Recent(Generic[K, V]):
 
 
 class TokenBucket:
-    """A rate with a burst: of two seconds unless another one is given."""
+    """A rate with a burst: two seconds' worth of it unless another one is given.
+
+    Example:
+        >>> now = 0.0
+        >>> bucket = TokenBucket(1.0, lambda: now)
+        >>> [bucket.try_take() for _ in range(3)]
+        [True, True, False]
+        >>> bucket.take(3)
+        3.0
+    """
 
     def __init__(self, rate: float, clock: Clock, burst: float | None = None) -> None:
         self._rate, self._clock = rate, clock
+        # At least one token: a rate below one a second must let the first one pass.
         self._tokens = self._burst = max(1.0, 2 * rate) if burst is None else burst
         self._at = clock()
 
@@ -68,7 +79,7 @@ class TokenBucket:
         self._at = now
 
     def has(self, tokens: float) -> bool:
-        """Whether there are so many."""
+        """Whether that many tokens are there; takes none."""
         self._refill()
         return self._tokens >= tokens
 
@@ -81,14 +92,18 @@ class TokenBucket:
         return True
 
     def take(self, tokens: float = 1) -> float:
-        """Take tokens, on credit if need be; the seconds to wait before using them."""
+        """Take tokens, on credit if there are too few.
+
+        Returns:
+            Seconds to wait before using them; 0 when they were there.
+        """
         self._refill()
         self._tokens -= tokens
         return max(0.0, -self._tokens / self._rate)
 
 
 class Scores:
-    """Points of garbage, which fade; at the limit a peer or an address is to be cut off.
+    """Points of misbehaviour, which fade; at the limit the peer or address is banned.
 
     Args:
         limit: points.
@@ -101,7 +116,8 @@ class Scores:
         self._points: Recent[str, list[float]] = Recent(lambda: [0.0, clock()], REMEMBERED_PEERS)
 
     def add(self, key: str, points: float) -> bool:
-        """Add points; True when the peer or address is to be cut off, which starts it again at zero."""
+        """Add points; True when the limit is reached and a ban is due. The score then starts at zero
+        again."""
         entry = self._points[key]
         now = self._clock()
         faded = (now - entry[1]) / self._fade_seconds

@@ -1,4 +1,4 @@
-"""Who moves the bytes of a connection: yamux in the native thread, or in Python.
+"""Multiplexed sessions over a secured connection: yamux, in the native thread or in Python.
 
 It imports net's types only. Begin with :mod:`mlnet.net.muxer.base`.
 """

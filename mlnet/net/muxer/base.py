@@ -1,7 +1,7 @@
-"""What the host needs of a multiplexed connection, whoever moves its bytes.
+"""The interface of a multiplexed session, whichever implementation moves its bytes.
 
-:mod:`mlnet.net.muxer.native` does it in a thread without the GIL, :mod:`mlnet.net.muxer.yamux` in Python.
-Both are the same on the wire. Everything here runs in the trio thread.
+:mod:`mlnet.net.muxer.native` moves them in a thread without the GIL, :mod:`mlnet.net.muxer.yamux` in Python.
+Both behave the same on the wire. Everything here runs in the trio thread.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from multiaddr import Multiaddr
 
 MAX_STREAMS = 256
-"""Streams that each side of a session may have open."""
+"""Streams that each side of a session may have open. Each costs a descriptor and up to a window of memory;
+the bounds per peer (Limits.*_streams_per_peer) add up to less."""
 INITIAL_WINDOW = 256 * 1024
-"""Bytes that a new stream may send; the yamux protocol fixes it."""
+"""Bytes that a new stream may send before the first window update; hashicorp's yamux spec fixes it."""
 
 
 class Ending(enum.Enum):
@@ -38,7 +39,7 @@ class Ending(enum.Enum):
 
     @property
     def is_garbage(self) -> bool:
-        """Whether the peer is to blame."""
+        """Whether the peer violated the protocol, and is scored down."""
         return self in (Ending.PROTOCOL, Ending.FLOOD)
 
 
@@ -46,7 +47,7 @@ class Stream(IMuxedStream):
     """One stream of a session. One task may read and one may write at a time.
 
     Attributes:
-        number: by which both sides know it.
+        number: the stream id that both sides use.
     """
 
     muxed_conn: Session
@@ -61,12 +62,12 @@ class Stream(IMuxedStream):
     async def splice(self, sock: trio.SocketStream) -> None:
         """Copy between the stream and a socket, both ways, until both are done.
 
-        An end of file closes one direction, a break or a reset both. Both are closed at the end, and when
-        this is cancelled.
+        An end of file closes one direction, a broken socket or a reset closes both. Stream and socket are
+        closed when this returns, also when it is cancelled.
         """
 
     def release(self) -> None:
-        """Give back what it holds of the operating system's."""
+        """Close what the stream holds of the operating system. Does nothing in Python sessions."""
 
     def set_deadline(self, ttl: int) -> None:
         """Not part of yamux: use a cancel scope."""
@@ -158,8 +159,8 @@ class Session(IMuxedConn):
         return self._offered.pop(0)
 
     def offer(self, stream: Stream) -> bool:
-        """Have a stream of the peer's accepted; False when there are too many that nobody has accepted, or
-        the session is over."""
+        """Queue a stream of the peer for :meth:`accept_stream`. False when too many are queued already, or
+        the session is over: the caller then resets it."""
         if self.ending is not None or len(self._offered) >= MAX_STREAMS:
             return False
         self._offered.append(stream)
@@ -167,7 +168,7 @@ class Session(IMuxedConn):
         return True
 
     def withdraw_offers(self) -> None:
-        """Now that :attr:`ending` is set: what nobody has accepted will not be."""
+        """Release the streams that were not accepted. Called after :attr:`ending` is set."""
         while self._offered:
             self._offered.pop().release()
         self._wake_acceptor()

@@ -1,8 +1,11 @@
 """Sessions whose bytes move in a native thread: noise, yamux and the copying to local sockets.
 
-libp2p dials, proves identities and negotiates; then the socket and the two keys of the connection go to a
+libp2p dials, proves identities and negotiates. Then the socket and the two keys of the connection go to a
 ``Reactor`` (``ext/session/session.pyx``), and each stream is a descriptor from there on. Everything in this
 module runs in the trio thread; none of it sees a byte of a spliced stream.
+
+Why: in Python a stream of 1 MiB messages moves at a third of the speed, and a call takes three times as long
+(README, docs/adr/0007-native-session.md).
 """
 
 from __future__ import annotations
@@ -32,8 +35,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MAX_WINDOW = 4 << 20
-"""Bytes to which the window of a stream grows whose reader keeps up."""
+"""Bytes to which a stream's window grows while its reader keeps up. A stream moves at most a window per round
+trip: 335 Mbit/s at 100 ms, half of it with half the window. Each stream that nobody reads may hold that much,
+within Limits.tunnel_bytes_per_connection."""
 CLOSE_SECONDS = 1.0
+"""Time for the native side to confirm the end; it writes for at most half a second (FAREWELL in
+``ext/session_state.h``)."""
 _REASONS: Final = {
     3: (Ending.CLOSED, "closed by us"),
     4: (Ending.GONE, "the peer closed the connection"),
@@ -44,11 +51,11 @@ _REASONS: Final = {
     9: (Ending.FLOOD, "too many frames of no use, or answers that the peer does not read"),
     11: (Ending.GONE, "the peer said goodbye"),
 }
-"""By the numbers of ``ext/session/session.h``."""
+"""By the numbers of ``ext/session/session.h``, which tests compare."""
 
 
 class NativeSession(StreamOwner):
-    """A connection that a :class:`Carrier` carries from :meth:`start` on.
+    """A connection that a :class:`NativeReactor` carries from :meth:`start` on.
 
     Args:
         reactor: moves the bytes.
@@ -79,6 +86,7 @@ class NativeSession(StreamOwner):
                 self.on_end(Ending.GONE, f"it could not be carried: {error}")
                 return
             finally:
+                # Also on failure: libp2p waits for it before it looks whether the session is open.
                 self.event_started.set()
             await self.event_closed.wait()
         finally:
@@ -143,7 +151,7 @@ class NativeSession(StreamOwner):
             stream.on_end(reason)
 
     def catch_up(self) -> None:
-        """Learn now what the native thread has done since."""
+        """Process the native thread's pending events now, instead of when its descriptor is readable."""
         self.reactor.catch_up()
 
     def reset_stream(self, stream: NativeStream) -> None:
@@ -152,7 +160,8 @@ class NativeSession(StreamOwner):
             self.reactor.native.reset(self._number, stream.number)
 
     def splice_stream(self, stream: NativeStream, pair: int, descriptor: int) -> None:
-        """Put a socket in the place of a stream's own; both are gone if it is over."""
+        """Hand a socket to the native thread in place of the stream's own end; both are closed if the stream
+        is over."""
         if self._number is None:
             raise MuxedStreamReset("the session did not start")
         self.reactor.native.splice(self._number, stream.number, pair, descriptor)
@@ -160,6 +169,8 @@ class NativeSession(StreamOwner):
 
 def _noise(conn: object) -> tuple[SecureSession, Any, trio.SocketStream] | None:
     """The parts of a noise connection over TCP with ChaCha20-Poly1305; None for any other."""
+    # These are private parts of libp2p 0.8.1. Whatever is not exactly what we know goes to the session in
+    # Python.
     if not isinstance(conn, SecureSession) or type(conn.conn) is not NoiseTransportReadWriter:
         return None
     raw: object = conn.conn.read_writer.read_write_closer
@@ -177,7 +188,8 @@ class _HandedOver(SecureSession):
     thread, without the state of the handshake."""
 
     def __init__(self, conn: SecureSession) -> None:
-        # Deliberately not the base's: it wants what is to be let go.
+        # Deliberately without super().__init__(), which keeps the state of the handshake: some kilobytes for
+        # every idle connection.
         self.is_initiator = conn.is_initiator
         self._remote, self._kind = conn.get_remote_address(), conn.get_connection_type()
         self._addresses = conn.get_transport_addresses()
@@ -196,12 +208,12 @@ class _HandedOver(SecureSession):
 
 
 def can_carry(conn: object) -> bool:
-    """Whether a secured connection is one that the native thread understands."""
+    """Whether the native thread can carry a secured connection."""
     return _noise(conn) is not None
 
 
 class NativeReactor:
-    """The native thread of a host, and who is told what happens there.
+    """The native thread of a host, and the sessions that are told of its events.
 
     Args:
         limits: bounds on memory, rate and silence.
@@ -224,8 +236,9 @@ class NativeReactor:
         self._scope = trio.CancelScope()
 
     def start(self) -> None:
-        """Tell the sessions what happens from now on, also while everything else is being cancelled."""
+        """Begin to pass events to the sessions. It goes on while everything else is being cancelled."""
         logger.debug("%s encrypts", aead.NAME)
+        # A system task: sessions that close during shutdown wait for their last event.
         trio.lowlevel.spawn_system_task(self._run)
 
     async def _run(self) -> None:
@@ -253,7 +266,10 @@ class NativeReactor:
             raise OSError("it is not noise over TCP")
         conn, protocol, stream = parts
         sealing, opening = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
+        # What the handshake has read beyond its end belongs to the session; both are taken before the socket
+        # is gone.
         unread, rest = conn._drain(None), _HandedOver(conn)
+        # From here on the descriptor is ours: trio would close it with its stream.
         descriptor = stream.socket.detach()
         try:
             number = self.native.add(
@@ -273,7 +289,7 @@ class NativeReactor:
         return number
 
     def catch_up(self) -> None:
-        """Hand out what has happened since the last time."""
+        """Pass on all events since the last call."""
         while news := self.native.take():
             for kind, number, stream, descriptor, reason in news:
                 session = self._sessions.get(number)

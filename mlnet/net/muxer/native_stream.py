@@ -1,5 +1,7 @@
-"""One stream of a native session: a descriptor, and what became of it. It is read and written here until a
-socket takes its place; from then on the native thread copies."""
+"""One stream of a native session: one end of a socket pair whose other end is the native thread's.
+
+It is read and written here until a socket takes its place; from then on the native thread copies.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, Mu
 from mlnet.net.muxer.base import Session, Stream
 
 READ_BYTES = 65_536
+"""Bytes asked of a socket when the caller does not say. Negotiation and preambles need far less, and bulk
+data is spliced."""
 _FIN: Final = 1
-"""That both sides closed it, by the numbers of ``ext/session/session.h``."""
+"""Reason of an end that both sides wanted, by the numbers of ``ext/session/session.h``."""
 
 
 class StreamOwner(Session):
@@ -23,7 +27,7 @@ class StreamOwner(Session):
 
     @abstractmethod
     def catch_up(self) -> None:
-        """Learn now what the native thread has done since."""
+        """Process the native thread's pending events now."""
 
     @abstractmethod
     def reset_stream(self, stream: NativeStream) -> None:
@@ -31,7 +35,7 @@ class StreamOwner(Session):
 
     @abstractmethod
     def splice_stream(self, stream: NativeStream, pair: int, descriptor: int) -> None:
-        """Have the native thread copy between the stream and a descriptor from now on."""
+        """Make the native thread copy between the stream and a descriptor from now on."""
 
 
 class NativeStream(Stream):
@@ -52,7 +56,7 @@ class NativeStream(Stream):
         return self._socket is None
 
     def on_end(self, reason: int) -> None:
-        """The native side is done with it: what came before a reset is as lost as what would have come."""
+        """The native side has ended the stream. After a reset, unread data is dropped as well."""
         self._reason = reason
         self._ended.set()
         if reason != _FIN:
@@ -75,7 +79,7 @@ class NativeStream(Stream):
             raise MuxedStreamReset("the stream was reset") from error
         if data:
             return bytes(data)
-        # A reset ends in an end of file too.
+        # A reset looks like an end of file here: only the native thread's event tells them apart.
         self.muxed_conn.catch_up()
         if self._reason not in (0, _FIN):
             self.release()
@@ -134,5 +138,6 @@ class NativeStream(Stream):
         try:
             await self._ended.wait()
         finally:
+            # Cancelled: the native thread must stop copying, or it would keep both ends open.
             if not self._ended.is_set():
                 self.muxed_conn.reset_stream(self)

@@ -1,7 +1,7 @@
-"""Who moves the bytes of a host's connections: the native thread where it was built, else Python.
+"""Selects the implementation of a host's sessions: the native thread where it was built, else Python.
 
-The environment variable ``MLNET_EXTENSIONS`` overrules the choice: ``skip`` takes Python, ``require`` fails
-with an ImportError where the native thread is missing. On the wire both are the same.
+The environment variable ``MLNET_EXTENSIONS`` overrules the choice: ``skip`` takes Python, ``require`` raises
+ImportError where the native thread is missing. Both behave the same on the wire.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Implementation = Literal["native", "python"]
 
 
 def implementation() -> Implementation:
-    """Which one a new host uses.
+    """The implementation that a new host uses.
 
     Raises:
         ImportError: ``MLNET_EXTENSIONS`` is ``require``, and the extension is missing.
@@ -35,6 +35,7 @@ def implementation() -> Implementation:
     if mode == "skip":
         return "python"
     try:
+        # Imported for whether it is there: not built, or not for this platform (it needs epoll).
         from mlnet.net.muxer import native  # noqa: F401
     except ImportError:
         if mode == "require":
@@ -44,7 +45,7 @@ def implementation() -> Implementation:
 
 
 def describe() -> str:
-    """Which one a new host uses, and why, for people."""
+    """The implementation that a new host uses, and why, for people."""
     if implementation() == "native":
         from mlnet.net.muxer import aead
 
@@ -55,7 +56,7 @@ def describe() -> str:
 
 
 class Muxing:
-    """Makes the sessions of a host.
+    """The factory of a host's sessions.
 
     Args:
         limits: bounds on them.
@@ -68,7 +69,7 @@ class Muxing:
 
     @property
     def implementation(self) -> Implementation:
-        """Which one it is."""
+        """The implementation in use."""
         return "python" if self._reactor is None else "native"
 
     def session(self, conn: ISecureConn, peer_id: ID, remote: tuple[str, int] | None) -> Session:
@@ -76,6 +77,8 @@ class Muxing:
         if self._reactor is not None:
             from mlnet.net.muxer.native import NativeSession, can_carry
 
+            # A connection of a form that the native thread does not know (another cipher, not TCP) still
+            # works.
             if can_carry(conn):
                 return NativeSession(self._reactor, conn, peer_id, remote=remote)
         return YamuxSession(
@@ -89,13 +92,13 @@ class Muxing:
         )
 
     def counters(self) -> Mapping[str, int]:
-        """What the native thread, or Python in its place, has counted."""
+        """Counters of the sessions."""
         return dict(self._counters) if self._reactor is None else self._reactor.counters()
 
 
 @contextlib.asynccontextmanager
 async def open_muxing(limits: Limits) -> AsyncIterator[Muxing]:
-    """The sessions' maker; what is left of them ends with it."""
+    """A factory of sessions; those that are left end when the context does."""
     if implementation() == "python":
         yield Muxing(limits, None)
         return

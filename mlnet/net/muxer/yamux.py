@@ -1,10 +1,10 @@
 """A yamux session, wire compatible with /yamux/1.0.0 (hashicorp/yamux ``spec.md``), with every queue and
 window bounded.
 
-It replaces libp2p 0.8.1's own, in which a write fails when the reader pauses for five seconds, a peer may
-send past the window without limit, a stream too many blocks without a word, a cancelled write leaves half a
-frame on the wire, and a frozen peer is never noticed.
-:func:`mlnet.net.transport.libp2p_patches.repair_muxer` puts it in place.
+It replaces libp2p 0.8.1's own. There a write fails when the reader pauses for five seconds, a peer may send
+past the window without limit, one stream too many blocks silently, a cancelled write leaves half a frame on
+the wire, and a frozen peer is never noticed. :func:`mlnet.net.transport.libp2p_patches.repair_muxer` puts it
+in place.
 """
 
 from __future__ import annotations
@@ -42,8 +42,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_QUEUED = 256 * 1024
+"""Bytes of frames that may wait for the connection before senders are held back: an initial window, so that
+one stream can fill it. More would delay the frames of other streams behind it."""
 _MAX_QUEUED_CONTROL = 1 << 20
+"""Bytes of control frames beyond that. They never wait, or two sides that both wait for the other's window
+update would deadlock; a peer that makes us queue a megabyte of them (87,000 pings) does not read, and loses
+its session."""
 _CLOSE_SECONDS = 0.5
+"""Time to write what is queued; the same in the native session (FAREWELL)."""
 
 
 class _Goodbye(Exception):
@@ -60,7 +66,7 @@ class YamuxSession(StreamOwner):
         ping_seconds: pause between pings.
         ping_timeout: seconds of silence after a ping at which the peer counts as dead.
         max_waiting: received bytes that no reader has taken; the stream that exceeds it is reset.
-        counters: counts what crosses; shared by the sessions of a host.
+        counters: incremented for bytes, pings and refused streams; shared by the sessions of a host.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class YamuxSession(StreamOwner):
         self._max_waiting = max_waiting
         self.waiting = 0
         self._ping_seconds, self._ping_timeout = ping_seconds, ping_timeout
+        # yamux: the side that dialled uses odd stream ids, the other even ones.
         self._next = 1 if conn.is_initiator else 2
         self._streams: dict[int, YamuxStream] = {}
         self._queue: deque[bytes] = deque()
@@ -107,6 +114,7 @@ class YamuxSession(StreamOwner):
             with trio.CancelScope(shield=True):
                 if self._overrun:
                     await self._end(Ending.FLOOD, "the peer does not read")
+                # Does nothing when the session has ended for another reason.
                 await self._end(Ending.CLOSED, "the host stops")
 
     async def close(self) -> None:
@@ -151,12 +159,13 @@ class YamuxSession(StreamOwner):
         return stream
 
     def forget_if_closed(self, stream: YamuxStream) -> None:
-        """Drop a stream of which neither side can send any more."""
+        """Forget a stream on which neither side can send any more."""
         if stream.is_closed:
             self._streams.pop(stream.number, None)
 
     def send_control(self, data: bytes) -> None:
-        """Queue a frame without payload; a peer that lets a megabyte of these pile up loses its session."""
+        """Queue a frame without payload, without waiting. A peer that lets a megabyte of these pile up loses
+        its session."""
         if self.ending is not None:
             return
         if self._queued > _MAX_QUEUED + _MAX_QUEUED_CONTROL:
@@ -168,8 +177,8 @@ class YamuxSession(StreamOwner):
         self._wake_queue()
 
     async def send(self, data: bytes) -> None:
-        """Queue a frame, after waiting for room. A frame that was queued is written whole, whatever happens
-        to its sender."""
+        """Queue a frame, after waiting for room. Once queued, it is written as a whole, even if its sender is
+        cancelled: half a frame would break the session for all streams."""
         while self._queued > _MAX_QUEUED and self.ending is None:
             await self._queue_changed.wait()
         if self.ending is not None:
@@ -189,13 +198,14 @@ class YamuxSession(StreamOwner):
                 if not self._queue:
                     await self._queue_changed.wait()
                     continue
+                # One write for all that waits: noise then seals fewer, larger messages.
                 batch = b"".join(self._queue)
                 self._queue.clear()
                 await self.secured_conn.write(batch)
                 self._counters["bytes_out"] += len(batch)
                 self._queued -= len(batch)
                 self._wake_queue()
-        except Exception as error:  # noqa: BLE001 - whatever is raised below ends this session only
+        except Exception as error:  # noqa: BLE001 - libp2p, noise and trio raise many kinds; each ends this session only
             await self._end(Ending.GONE, f"writing failed: {error!r}")
 
     async def _ping_loop(self) -> None:
@@ -204,6 +214,8 @@ class YamuxSession(StreamOwner):
             await trio.sleep(self._ping_seconds)
             number += 1
             self._counters["pings"] += 1
+            # Any byte counts as an answer: a peer that sends data is alive, and its pong may wait behind that
+            # data.
             heard = self._heard = trio.Event()
             self.send_control(frame(PING, SYN, 0, number))
             with trio.move_on_after(self._ping_timeout):

@@ -1,4 +1,5 @@
-"""One stream of a yamux session: its windows, and the bytes that its reader has not taken."""
+"""One stream of a yamux session: its flow control windows, and the bytes that its reader has not taken
+yet."""
 
 from __future__ import annotations
 
@@ -17,17 +18,20 @@ from libp2p.stream_muxer.exceptions import (
 
 from mlnet.net.muxer.base import INITIAL_WINDOW, Session, Stream
 
+# version, type, flags, stream id, length: 12 bytes in network order (hashicorp/yamux spec.md).
 HEADER = struct.Struct("!BBHII")
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 MAX_WINDOW = 1 << 20
-"""Bytes granted to a stream whose reader keeps up."""
+"""Bytes granted to a stream whose reader keeps up: 84 Mbit/s at a round trip of 100 ms. A quarter of the
+native session's, as Python moves fewer bytes anyway."""
 MAX_FRAME = 65_507
-"""Payload of our largest frame: with its header it fills one noise message exactly."""
+"""Payload of our largest frame. With 12 bytes of header and 16 of authentication tag it fills one noise
+message of 65,535 bytes; a larger one would be split over two."""
 
 
 class ProtocolViolation(Exception):
-    """The peer broke the yamux rules; the session ends."""
+    """The peer violated yamux; the session ends and the peer is scored down."""
 
 
 def frame(kind: int, flags: int, stream: int, length: int) -> bytes:
@@ -39,14 +43,14 @@ class StreamOwner(Session):
     """What a stream needs of its session.
 
     Attributes:
-        waiting: received bytes that no reader has taken, of all streams.
+        waiting: received bytes of all streams that no reader has taken yet.
     """
 
     waiting: int
 
     @abstractmethod
     def send_control(self, data: bytes) -> None:
-        """Queue a frame without payload, ahead of data."""
+        """Queue a frame without payload. It does not wait for room."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:
@@ -54,7 +58,7 @@ class StreamOwner(Session):
 
     @abstractmethod
     def forget_if_closed(self, stream: YamuxStream) -> None:
-        """Drop a stream that neither side can send on any more."""
+        """Forget a stream on which neither side can send any more."""
 
 
 class YamuxStream(Stream):
@@ -96,6 +100,8 @@ class YamuxStream(Stream):
         data = self._take(n)
         if not self._reset:
             self.muxed_conn.waiting -= len(data)
+        # No window for a side that has closed: the peer would take the update for a stream that it has
+        # forgotten.
         if not (self._read_closed or self._reset):
             self._grant(len(data))
         return data
@@ -119,8 +125,8 @@ class YamuxStream(Stream):
         return b"".join(parts)
 
     def _grant(self, consumed: int) -> None:
-        """Let the peer send as much as the application has taken, in steps; the window grows with the first
-        of them."""
+        """Grant the peer what the application has taken, in steps of half an initial window: a window update
+        for every small read would cost more than the data. The first step raises the window to MAX_WINDOW."""
         self._ungranted += consumed
         if self._ungranted < INITIAL_WINDOW // 2:
             return

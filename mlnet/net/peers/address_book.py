@@ -1,4 +1,4 @@
-"""Where peers are: the addresses at which they can be dialled. No I/O."""
+"""The addresses at which peers can be dialled. No I/O."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mlnet.util.hosts import is_loopback
 
 
 class AddressBook:
-    """Dialable addresses by peer. Those of pinned peers are never dropped for others; the rest goes oldest
-    first."""
+    """Dialable addresses by peer. Those of pinned peers are never dropped; beyond ``known_peers`` the least
+    recently learned peer is forgotten."""
 
     def __init__(self, own: str, limits: Limits) -> None:
         self._own, self._limits = own, limits
@@ -31,9 +31,11 @@ class AddressBook:
         return list(self._pinned)
 
     def learn(self, peer: str, found: Sequence[str]) -> bool:
-        """Take what a signed message says about a peer in place of what was learned before; whether
-        anything usable was in it."""
+        """Replace what was learned before by what a signed message says about a peer; return whether anything
+        usable was in it. A message without a usable address changes nothing."""
         usable: list[str] = []
+        # More than are kept, since some are not usable; but not all, since the peer chooses how many there
+        # are.
         for address in found[: 4 * self._limits.addresses_per_peer]:
             dialable = addresses.from_network(peer, address)
             if dialable is not None and dialable not in usable:
@@ -47,7 +49,8 @@ class AddressBook:
         return True
 
     def get(self, peer: str) -> list[str]:
-        """Addresses to dial; loopback last, because on another machine it is not that peer."""
+        """Addresses to dial, pinned ones first. Loopback comes last: it is the peer only on its own
+        machine."""
         found = dict.fromkeys([*self._pinned.get(peer, ()), *self._learned.get(peer, ())])
         return sorted(found, key=lambda address: is_loopback(addresses.host_of(address)))
 

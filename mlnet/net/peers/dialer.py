@@ -1,4 +1,4 @@
-"""Keeps connections: those to the peers that the operator named, and enough others."""
+"""Keeps connections up: to the peers that the operator named, and to enough others."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from mlnet.net.types import Limits
 
 logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.5
+"""Pause after the first failed dial of a peer; it doubles with each further one."""
 LAST_RETRY_SECONDS = 30.0
+"""The longest pause: what a peer that was away for long waits at most until we are back. A dial to a silent
+address holds a slot for dial_seconds, so shorter pauses keep the slots busy with dead peers."""
 LONELY_RETRY_SECONDS = 5.0
-"""While no peer at all is connected: whoever waits for the first one waits at the terminal."""
+"""The longest pause while no peer at all is connected: whoever waits for the first one waits at the terminal."""
 MAX_DIALS = 4
-"""Dials of the maintenance at a time."""
+"""Dials that the maintenance runs at a time; dials for a caller are not counted. Each may race several
+addresses."""
 
 
 class Dialer:
@@ -56,7 +60,7 @@ class Dialer:
         self._task = asyncio.create_task(self._maintain(), name="keeping connections")
 
     async def stop(self) -> None:
-        """End it, and the dials under way."""
+        """Stop, and cancel the dials under way."""
         tasks = [*self._dials.values(), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
@@ -73,9 +77,9 @@ class Dialer:
         self.wake()
 
     async def connect(self, peer: str, addresses: Sequence[str] = ()) -> None:
-        """Bring a connection up unless there is one; several callers share one dial.
+        """Bring up a connection unless there is one; several callers share one dial.
 
-        With ``addresses``, a dial that is under way with others does not decide: they are tried after it.
+        A dial under way does not know a caller's own ``addresses``: when it fails, they are tried next.
 
         Raises:
             PeerUnreachable: no address answered.
@@ -88,10 +92,11 @@ class Dialer:
             await asyncio.wait((under_way,))
             if not under_way.cancelled() and under_way.exception() is None:
                 return
+        # Shielded: a caller that gives up must not cancel the dial of the others.
         await asyncio.shield(self._start_dial(peer, addresses))
 
     def dial_soon(self, peer: str) -> None:
-        """Begin to bring a connection up; nobody is told how that went."""
+        """Begin to bring up a connection, without reporting the outcome."""
         if peer not in self._neighbours:
             self._start_dial(peer, ())
 
@@ -107,11 +112,14 @@ class Dialer:
         try:
             await self._host.dial(peer, addresses)
         except PeerUnreachable as error:
+            # The operator hears of it once for each reason, not at every retry.
             if peer in self._book.pinned and self._told.get(peer) != error.why:
                 self._told[peer] = error.why
                 self._on_unreachable(peer, error.why)
             count = self._failures.get(peer, (0, 0.0))[0] + 1
             last = LAST_RETRY_SECONDS if len(self._neighbours) else LONELY_RETRY_SECONDS
+            # Exponential backoff with a quarter of jitter: nodes that lost a peer together must not dial it
+            # together.
             pause = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), last)
             until = asyncio.get_running_loop().time() + pause * self._random.uniform(0.75, 1.25)
             self._failures[peer] = (count, until)
@@ -128,6 +136,8 @@ class Dialer:
         wanted = self._limits.min_neighbours - len(self._neighbours)
         if wanted > len(missing):
             others = [p for p in self._book.known() if p not in self._neighbours and p not in missing]
+            # More than wanted, since some may be gone; at random, so that nodes do not all choose the same
+            # ones.
             missing += self._random.sample(others, len(others))[: 4 * wanted]
         return [peer for peer in missing if peer not in self._dials and not self._host.is_banned(peer)]
 
@@ -149,6 +159,6 @@ class Dialer:
 
 
 def _look_at(dial: asyncio.Task[None]) -> None:
-    """Nobody may be waiting for this dial; what it raised is no news then."""
+    """Retrieve the exception of a dial that nobody may be waiting for; asyncio would report it otherwise."""
     if not dial.cancelled() and (error := dial.exception()) is not None:
         logger.debug("%s", error)

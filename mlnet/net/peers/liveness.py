@@ -1,4 +1,4 @@
-"""Who is connected, who was, and who does not come back."""
+"""Tells when a peer that was connected has gone for good."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable, Container
 from mlnet.errors import TransportError
 
 REDIAL_SECONDS = 0.5
-"""Between two dials of a peer that may itself come back meanwhile."""
+"""Pause between two dials of a peer that is away. It may dial us in the meantime, which ends the pause."""
 
 
 class Liveness:
-    """Tells those who wait that a peer has gone for good.
+    """Waits for peers that do not come back.
 
     Args:
-        connected: the peers with a live connection.
-        connect: brings one up; raises TransportError.
-        limit: peers that are remembered after they have gone.
+        connected: container of the peers with a live connection.
+        connect: brings up a connection with a peer; raises TransportError.
+        limit: peers whose former connection is remembered.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Liveness:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
     def on_peer(self, peer: str, connected: bool) -> None:
-        """A peer's first connection is up, or its last one has gone."""
+        """A peer's first connection came up, or its last one ended."""
         if connected:
             self._met[peer] = None
             self._met.move_to_end(peer)
@@ -41,8 +41,9 @@ class Liveness:
                 waiting.set_result(None)
 
     async def lost(self, peer: str, seconds: float) -> None:
-        """Return once a peer that was connected at some time has been away for so many seconds, though it was
-        dialled. One that never was connected is waited for: that it cannot be dialled says nothing."""
+        """Return once a peer that was connected at some time has been unreachable for ``seconds``, although
+        it was dialled all the time. A peer that never was connected is waited for without limit: that it
+        cannot be dialled says nothing, since behind a NAT it may still dial us."""
         while True:
             while peer in self._connected or peer not in self._met:
                 await self._change(peer)
@@ -69,5 +70,6 @@ class Liveness:
             await waiting
         finally:
             others.discard(waiting)
+            # on_peer may have taken this set away, and another waiter begun a new one.
             if not others and self._waiting.get(peer) is others:
                 del self._waiting[peer]

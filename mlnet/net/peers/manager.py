@@ -1,4 +1,4 @@
-"""The peers of a node: where they are, who is connected, whom to keep connected and whom to shut out."""
+"""The peers of a node: their addresses, their connections, and bans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class PeerManager:
-    """What a node knows of other peers, and does to stay connected with them.
+    """What a node knows about other peers, and what it does to stay connected with them.
 
     Args:
         own: our peer id.
@@ -65,7 +65,7 @@ class PeerManager:
         self._dialer.start()
 
     async def stop(self) -> None:
-        """End it; can be called again, and before :meth:`start`."""
+        """Stop the dialer. May be called again, and before :meth:`start`."""
         await self._dialer.stop()
         for task in self._disconnecting:
             task.cancel()
@@ -74,7 +74,7 @@ class PeerManager:
     # --- where peers are
 
     async def connect(self, address: str) -> str:
-        """Dial a full multiaddr and remember it; the peer id once connected.
+        """Dial a full multiaddr and remember it; return the peer id once connected.
 
         Raises:
             PeerUnreachable: it did not answer, or proved another identity.
@@ -101,8 +101,9 @@ class PeerManager:
     # --- who is connected
 
     def on_connection(self, peer: str, ip: str, up: bool) -> bool:
-        """A libp2p connection came up or went; whether the peer has one now. If that is another answer than
-        before, :meth:`on_peer` is to be called."""
+        """A libp2p connection came up or ended; return whether the peer has any now. When that has changed,
+        the caller has to call :meth:`on_peer`."""
+        # Counted, not listed: several connections of a peer may share an address.
         ips = self._connections.setdefault(peer, Counter())
         ips[ip] += 1 if up else -1
         if ips[ip] <= 0:
@@ -112,7 +113,7 @@ class PeerManager:
         return bool(ips)
 
     def on_peer(self, peer: str, connected: bool) -> None:
-        """A peer's first connection is up, or its last one has gone."""
+        """A peer's first connection came up, or its last one ended."""
         if connected:
             self.neighbours.add(peer)
             self._dialer.on_connected(peer)
@@ -130,11 +131,11 @@ class PeerManager:
         return len(self.neighbours)
 
     def is_connected(self, peer: str) -> bool:
-        """Whether :meth:`on_peer` said so last."""
+        """Whether the peer is connected, as :meth:`on_peer` was told last."""
         return peer in self.neighbours
 
     async def connect_peer(self, peer: str) -> None:
-        """Bring a connection up unless there is one.
+        """Bring up a connection unless there is one.
 
         Raises:
             PeerUnreachable: no address answered.
@@ -142,18 +143,18 @@ class PeerManager:
         await self._dialer.connect(peer)
 
     def dial_soon(self, peer: str) -> None:
-        """Begin to bring one up; nobody is told how that went."""
+        """Begin to bring up a connection, without reporting the outcome."""
         self._dialer.dial_soon(peer)
 
     async def lost(self, peer: str, seconds: float) -> None:
-        """See :meth:`mlnet.net.peers.liveness.Presence.lost`."""
+        """See :meth:`mlnet.net.peers.liveness.Liveness.lost`."""
         await self._liveness.lost(peer, seconds)
 
-    # --- who is shut out
+    # --- bans
 
     def penalise(self, peer: str, points: float) -> None:
-        """Score a peer down; one with too many points is disconnected and shut out for a while. Tools never
-        are."""
+        """Score a peer down. At ``garbage_score`` points it is disconnected and banned for ``ban_seconds``.
+        Tools are never banned: the operator let them in."""
         if peer != TOOL and self._scores.add(peer, points):
             logger.warning(
                 "peer %s is banned for %g s: it violated the protocol", peer, self._limits.ban_seconds
@@ -172,7 +173,7 @@ class PeerManager:
             logger.debug("%r", error)
 
     def metrics(self) -> list[Metric]:
-        """How many peers there are, and how many were shut out."""
+        """Metrics of peers and bans."""
         peers = {
             "connected": len(self.neighbours),
             "neighbours": len(self.neighbours.chosen()),

@@ -1,16 +1,21 @@
-"""Which connected peers get gossip. No I/O."""
+"""Which of the connected peers get gossip. No I/O."""
 
 from __future__ import annotations
 
 from mlnet.net.types import Limits
 
 MAX_DEPENDENTS = 64
-"""Poorly connected peers that get our gossip beside the neighbours."""
+"""Poorly connected peers that get our gossip beside the neighbours. Any peer can claim to have few
+connections; the bound keeps that from making every connection a gossip target."""
 
 
 class Neighbours:
-    """Which connected peers get gossip: the first that came, up to the limit, and those who have few
-    connections themselves."""
+    """The gossip targets: the connected peers that came first, up to ``max_neighbours``, and peers that have
+    few connections themselves.
+
+    A hub has more connections than it may gossip to. Without the second group, a node that knows only the hub
+    and came late would never hear of a task.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -22,12 +27,12 @@ class Neighbours:
         self._connected[peer] = None
 
     def remove(self, peer: str) -> None:
-        """A peer has gone."""
+        """A peer has disconnected."""
         self._connected.pop(peer, None)
         self._dependents.pop(peer, None)
 
     def on_degree(self, peer: str, degree: int) -> None:
-        """A peer has said how many connections it has."""
+        """A peer has stated how many connections it has."""
         if degree >= self._limits.min_neighbours:
             self._dependents.pop(peer, None)
         elif len(self._dependents) < MAX_DEPENDENTS:
@@ -35,7 +40,7 @@ class Neighbours:
 
     @property
     def connected(self) -> list[str]:
-        """All connected peers, in the order in which they came."""
+        """All connected peers, in the order in which they connected."""
         return list(self._connected)
 
     def __contains__(self, peer: object) -> bool:
@@ -49,6 +54,6 @@ class Neighbours:
         return list(self._connected)[: self._limits.max_neighbours]
 
     def targets(self) -> list[str]:
-        """To whom gossip goes: the neighbours and the connected dependents."""
+        """The peers that get gossip: the neighbours and the connected dependents."""
         dependents = [peer for peer in self._dependents if peer in self._connected]
         return list(dict.fromkeys([*self.chosen(), *dependents]))

@@ -1,7 +1,8 @@
-"""Two processes with one identity, such as after a data directory was copied: both are told.
+"""Detects a second process with our identity, such as after a data directory was copied, and tells both
+operators.
 
-Whoever presents our own identity in a handshake, while we do not dial ourselves, has a copy of our key. Peers
-tell us where they know us; an address among these that is not ours is dialled to see who answers there.
+A process that presents our identity in a handshake, while we do not dial ourselves, has a copy of our key.
+Peers tell us at which addresses they know us; those that are not ours are dialled to see who answers there.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from mlnet.errors import TransportError
 
 logger = logging.getLogger(__name__)
 MAX_SUSPECTED = 8
-"""Addresses that are dialled at a time; the others of the same message are not."""
+"""Addresses of one message that are dialled: a peer chooses how many it names, and each costs us a dial."""
 MAX_REMEMBERED = 64
-"""Addresses that are not dialled again, and twins that are not named again: a peer can make up any number."""
+"""Addresses that are not dialled again, and twins that are not reported again. Bounded, since a peer can make
+up any number of addresses."""
 
 
 class Twins:
@@ -24,7 +26,7 @@ class Twins:
 
     Args:
         own: our peer id.
-        dial: dials addresses at which that is expected.
+        dial: dials addresses at which our own identity is expected.
         is_own: whether we listen at an address.
     """
 
@@ -40,7 +42,8 @@ class Twins:
         self._looking: set[asyncio.Task[None]] = set()
 
     def suspect(self, addresses: Iterable[str]) -> None:
-        """Dial these, unless they are ours or were dialled before, or others are being dialled."""
+        """Dial these addresses, unless they are ours or were dialled before, or others are being dialled
+        now."""
         if self._looking:
             return
         new = [address for address in addresses if address not in self._dialled and not self._is_own(address)]
@@ -59,7 +62,7 @@ class Twins:
             logger.debug("no twin: %s", error)
 
     def found(self, ip: str) -> None:
-        """Somebody at an address has our identity."""
+        """A process at this IP address has our identity."""
         if ip in self._found:
             return
         _remember(self._found, ip)
@@ -71,7 +74,7 @@ class Twins:
         )
 
     async def stop(self) -> None:
-        """End the dials."""
+        """Cancel the dials."""
         for task in self._looking:
             task.cancel()
         await asyncio.gather(*self._looking, return_exceptions=True)

@@ -1,7 +1,7 @@
 """The callee's side of an Exchange stream: envelopes in, acknowledgements out.
 
-What a peer sends is handled in its order. While one batch is verified, off the event loop, the next frame is
-read.
+A peer's envelopes are handled in the order in which it sent them. While one batch is verified, off the event
+loop, the next frame is read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from mlnet.net.types import MAX_ENVELOPE_BYTES, TOOL, Source
 from mlnet.rpc import mlnet_pb2 as pb
 
 MAX_CARRIED = 64
-"""Envelopes of one stream that may be on their way to other peers."""
+"""Envelopes of one stream that may wait for their addressees' acknowledgement. Each is a task of up to
+RELAY_SECONDS; further ones hold the stream back, and with it the sender."""
 MAX_BATCHES = 4
-"""Batches of one stream that may be under verification, as long as all but the last of them have less than
-:data:`MAX_BATCHED_BYTES`."""
+"""Batches of one stream that may be under verification at a time, as long as all but the last one hold less
+than :data:`MAX_BATCHED_BYTES` together: two threads verify (verifier.py), and the others wait for them."""
 MAX_BATCHED_BYTES = 1 << 20
+"""Characters of the batches under verification beyond which no further frame is read; bounds the memory of
+one stream to two frames."""
 _OUTCOMES = {
     Outcome.ACCEPTED: pb.OUTCOME_ACCEPTED,
     Outcome.REFUSED: pb.OUTCOME_REFUSED,
@@ -40,12 +43,12 @@ class _Batch:
     """Envelopes of one frame.
 
     Attributes:
-        numbers: under which they are acknowledged.
-        envelopes: the same in number.
+        numbers: sequence numbers by which they are acknowledged.
+        envelopes: as many.
         route: how they travel.
-        screened: what is known without verification; None where there is something to verify.
-        opened: what verification says of those.
-        size: characters of all.
+        screened: the disposition of each envelope that needs no verification; None for the others.
+        opened: the results of verification, for the others.
+        size: characters of all envelopes.
     """
 
     numbers: Sequence[int]
@@ -78,10 +81,13 @@ class Exchange:
         self._ranges = False
 
     async def run(self, frames: AsyncIterator[pb.Frame]) -> None:
-        """Serve until the caller has no more, or is gone: then what is not yet verified is dropped."""
+        """Serve until the caller ends the stream, or is gone: then envelopes that are not verified yet are
+        dropped. They are not acknowledged, so the caller still has them."""
         first = True
         try:
             while (frame := await self._next(frames)) is not None:
+                # Only the first frame of a stream states the caller's degree and whether it understands
+                # ranges.
                 if first:
                     self._ranges = frame.ranges
                     if self._source.peer != TOOL:
@@ -98,7 +104,7 @@ class Exchange:
                 task.cancel()
 
     async def _next(self, frames: AsyncIterator[pb.Frame]) -> pb.Frame | None:
-        """The next frame; what is verified before it comes is handled."""
+        """The next frame; None at the end of the stream. Batches that are verified meanwhile are handled."""
         reading = asyncio.ensure_future(anext(frames, None))
         try:
             while self._batches:
@@ -131,6 +137,8 @@ class Exchange:
         self._count += len(received)
         route = Route(frame.to, frame.relayed, frame.hops)
         start = 0
+        # The common case takes the whole frame at once. Otherwise each envelope waits for its turn, and those
+        # before it are handled and acknowledged first: the sender is slowed down, not cut off.
         if not self._inbox.may_pass(self._source.peer, self._source.ip, sizes):
             for index, size in enumerate(sizes):
                 pause = self._inbox.pause(self._source.peer, self._source.ip, size)
@@ -142,7 +150,7 @@ class Exchange:
         await self._begin(numbers[start:], envelopes[start:], route)
 
     async def _begin(self, numbers: Sequence[int], envelopes: Sequence[Envelope], route: Route) -> None:
-        """Start to carry or to verify envelopes that may be handled now."""
+        """Begin to relay or to verify envelopes whose turn has come."""
         if not envelopes:
             return
         if self._inbox.is_foreign(route):
@@ -161,7 +169,7 @@ class Exchange:
             await self._finish_first()
 
     async def _finish_first(self) -> None:
-        """Handle what the first batch holds once it is verified, and acknowledge it."""
+        """Wait until the first batch is verified, handle its envelopes, and acknowledge them in one frame."""
         batch = self._batches[0]
         opened = iter(await batch.opened)
         self._batches.popleft()
@@ -172,7 +180,7 @@ class Exchange:
                     next(opened), envelope, self._source.peer, batch.route
                 )
             except StorageError as error:
-                # It is not kept here, so it is not acknowledged: its sender still has it.
+                # The envelope could not be stored, so it is not acknowledged: its sender still has it.
                 await self._context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             self._add(answer, number, disposition)
         await self._answer(answer)
@@ -187,7 +195,7 @@ class Exchange:
     async def _carry(self, number: int, envelope: Envelope, route: Route) -> None:
         answer = pb.Frame()
         self._add(answer, number, await self._inbox.carry(envelope, self._source.peer, route))
-        # The caller may be gone by now; it will send the envelope again by another way.
+        # The caller may be gone by now; it sends the envelope again, or through another relay.
         with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             await self._answer(answer)
 
@@ -202,6 +210,7 @@ class Exchange:
 
     async def _answer(self, answer: pb.Frame) -> None:
         if answer.acknowledgements:
+            # Relayed envelopes are answered by tasks of their own, and grpc.aio allows one write at a time.
             async with self._write_lock:
                 await self._context.write(answer)
 

@@ -1,5 +1,8 @@
-"""What becomes of an envelope that comes in, whoever carried it: handled, passed on, relayed, refused,
-scored."""
+"""Decides what happens to an inbound envelope: it is handled, forwarded, relayed or refused, and its source
+may be scored down.
+
+Cheap checks come before expensive ones: sizes and rates, then whether gossip is new, then the signature.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,20 @@ from mlnet.util.hosts import LOOPBACK
 
 logger = logging.getLogger(__name__)
 MAX_SIGNATURE_BYTES = 64
+"""Bytes of an Ed25519 signature (RFC 8032, 5.1.6). No other kind is accepted."""
 _GARBAGE, _CARRIED_GARBAGE = 1.0, 0.25
+"""Points for an invalid envelope, and for one that a peer relayed for another. A relay does not verify what
+it carries, so it pays less; but it pays, or relaying would be a way around the score."""
 
 
 class Disposition(NamedTuple):
-    """What the sender is told."""
+    """What the sender is told about one envelope.
+
+    Attributes:
+        outcome: accepted, refused or unreachable.
+        error: why it was refused; for people.
+        wanted: False when the envelope was valid, but of no use here.
+    """
 
     outcome: Outcome
     error: str = ""
@@ -36,7 +48,7 @@ _WANTED, _UNWANTED = Disposition(Outcome.ACCEPTED), Disposition(Outcome.ACCEPTED
 
 
 class _Rates:
-    """How fast envelopes and their bytes may come: from one peer, and from all peers at one address."""
+    """The rates of envelopes and their bytes, per peer and per address."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits, self._clock = limits, clock
@@ -57,12 +69,13 @@ class _Rates:
         return *self._by_peer[peer], *addresses[address]
 
     def take(self, peer: str, address: str, size: int) -> float:
-        """Take one envelope; the seconds to wait before it."""
+        """Take one envelope from all buckets; return the seconds to wait before it is handled."""
         envelopes, bytes_, all_envelopes, all_bytes = self._buckets(peer, address)
         return max(envelopes.take(), bytes_.take(size), all_envelopes.take(), all_bytes.take(size))
 
     def try_take(self, peer: str, address: str, count: int, size: int) -> bool:
-        """Take so many envelopes of so many bytes together, if none of them has to wait."""
+        """Take ``count`` envelopes of ``size`` bytes together, if none has to wait; otherwise take
+        nothing."""
         wanted = (count, size, count, size)
         buckets = self._buckets(peer, address)
         if not all(bucket.has(tokens) for bucket, tokens in zip(buckets, wanted, strict=True)):
@@ -73,7 +86,7 @@ class _Rates:
 
 
 def _unfit(envelope: Envelope) -> str:
-    """What is wrong with an envelope that nobody needs to look into; empty when nothing is."""
+    """Why an envelope is refused without being parsed; empty when it is not."""
     signature = len(envelope.signature)
     if not signature:
         return f"the envelope is not signed; a signature is Ed25519, {MAX_SIGNATURE_BYTES} bytes"
@@ -89,9 +102,9 @@ class Inbox:
 
     Args:
         own: our peer id.
-        handlers: the user's.
+        handlers: the user's callbacks.
         limits: rates.
-        gossip: where gossip goes.
+        gossip: remembers and forwards gossip.
         relay: ``(envelope, to, seconds)`` hands an envelope to a connected peer; None when there is no such
             peer.
         score: ``(peer, points)`` scores a peer down.
@@ -119,8 +132,8 @@ class Inbox:
         self.repeated = self.received = self.refused = self.oversized = self.slowed = 0
 
     def pause(self, source: str, ip: str, size: int) -> float:
-        """Seconds to wait before the next envelope of that peer is taken; none for tools, which the
-        operator let in.
+        """Seconds to wait before the next envelope of that peer is handled; 0 for tools, which the operator
+        let in.
 
         Args:
             source: the peer.
@@ -132,12 +145,12 @@ class Inbox:
         return seconds
 
     def may_pass(self, source: str, ip: str, sizes: Sequence[int]) -> bool:
-        """Whether so many envelopes of that peer may be taken at once, none after a pause; if so, they
-        are."""
+        """Whether envelopes of these sizes may be handled at once, without a pause. If so, they are taken
+        from the rates."""
         return source == TOOL or self._rates.try_take(source, block(ip), len(sizes), sum(sizes))
 
     def metrics(self) -> list[Metric]:
-        """What came in."""
+        """Metrics of inbound envelopes."""
         return [
             single(
                 "mlnet_envelopes_received_total",
@@ -167,7 +180,7 @@ class Inbox:
         ]
 
     def on_oversized(self, source: str) -> None:
-        """A peer sent a frame with more in it than there may be."""
+        """A peer sent an envelope or a frame beyond a size limit."""
         self.oversized += 1
         self._score(source, _GARBAGE)
 
@@ -176,7 +189,7 @@ class Inbox:
         return route.to not in ("", self._own)
 
     def screen(self, envelope: Envelope, source: str, route: Route) -> Disposition | None:
-        """What becomes of an envelope without a look into it; None for one that is to be opened."""
+        """Decide about an envelope without parsing it; None when it has to be verified."""
         self.received += 1
         if reason := _unfit(envelope):
             self.on_oversized(source)
@@ -184,17 +197,17 @@ class Inbox:
             return Disposition(Outcome.REFUSED, reason)
         if route.hops:
             return None if self._gossip.admits(envelope, source) else _UNWANTED
-        # Counted by the signature alone, which costs nothing; the user decides what a repetition means.
+        # Only counted, by the signature alone: the user decides what a repetition means.
         self.repeated += envelope.signature in self._seen
         self._seen[envelope.signature] = None
         return None
 
     def open(self, envelopes: Sequence[Envelope]) -> asyncio.Future[Sequence[object]]:
-        """What the user's ``verify`` says of each envelope, for :meth:`accept`."""
+        """Start the user's ``verify``; the future holds a result for each envelope, for :meth:`accept`."""
         return self._verifier.start(envelopes)
 
     def accept(self, opened: object, envelope: Envelope, source: str, route: Route) -> Disposition:
-        """Handle an envelope that is for us or for everybody, and that was opened."""
+        """Handle a verified envelope that is addressed to us or gossiped."""
         try:
             if route.hops:
                 wanted = self._gossip.receive(
@@ -203,7 +216,7 @@ class Inbox:
             else:
                 wanted = self._handle(opened, source, False)
         except RemoteProtocolError as error:
-            # Whoever carries for another has not read it, but must not be a way round the score either.
+            # A relay has not verified the envelope, but must not be a way around the score either.
             self._score(source, _CARRIED_GARBAGE if route.relayed else _GARBAGE)
             self.refused += 1
             logger.debug("garbage from %s: %s", source or "a tool", error)
@@ -216,15 +229,17 @@ class Inbox:
         return self._handlers.on_envelope(opened, source, gossip)
 
     async def stop(self) -> None:
-        """Verify no more."""
+        """Stop verifying."""
         await self._verifier.stop()
 
     async def carry(self, envelope: Envelope, source: str, route: Route) -> Disposition:
-        """Hand an envelope to the peer it is meant for, and say what that peer said."""
+        """Relay an envelope to its addressee, and return the addressee's answer."""
+        # One hop only, so that an envelope cannot be sent in circles.
         if source == TOOL or route.relayed or route.hops:
             return Disposition(
                 Outcome.REFUSED, "an envelope is passed on only for a peer, by one hop, and never as gossip"
             )
+        # UNREACHABLE, not REFUSED: the sender should try another relay.
         if not self._relay_rates[source].try_take():
             return Disposition(
                 Outcome.UNREACHABLE, "this peer has too many envelopes passed on; try again later"

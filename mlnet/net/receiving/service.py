@@ -1,4 +1,4 @@
-"""The gRPC service: what peers, through the tunnel, and tools call."""
+"""The gRPC service, which peers call through the tunnel and tools over TCP."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ from mlnet.rpc import mlnet_pb2_grpc
 
 logger = logging.getLogger(__name__)
 MAX_EXCHANGES_PER_PEER = 4
+"""Exchange streams of one peer. It uses one at a time; others are left of connections whose end we have not
+noticed."""
 MAX_SENDS_PER_PEER = 64
-"""Envelopes sent one by one that wait for their turn: their bytes are in memory."""
+"""Calls of Send by one peer that may wait for their turn. Each holds up to a megabyte of memory."""
 MAX_SENDS_OF_TOOLS = 4096
+"""The same for all tools together, which have no identity: load testers open many calls at once."""
 _ANONYMOUS = Source(TOOL, "")
 
 
 class Service(mlnet_pb2_grpc.MlnetServicer):
-    """Answers calls.
+    """Answers the calls of peers and tools.
 
     Args:
-        limits: what one peer may have under way.
+        limits: how many calls one peer may have under way.
         inbox: where envelopes go.
-        find_source: the peer behind a ``context.peer()``; None for a tool.
+        find_source: finds the peer behind a ``context.peer()``; None when its stream has ended.
         find_blob: see :class:`mlnet.net.types.Handlers`.
         on_degree: ``(peer, connections)`` as a caller states it.
         clock: seconds.
@@ -62,6 +65,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
 
     async def _source(self, context: Any) -> Source:
         peer = context.peer()
+        # Peers come through the unix socket only, tools over TCP only.
         if not peer.startswith("unix"):
             return _ANONYMOUS
         source = self._find_source(peer)
@@ -92,6 +96,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
             if not slots[source.peer]:
                 del slots[source.peer]
 
+    # Upper-case names here and below: grpc calls the methods by their names in mlnet.proto.
     async def Exchange(self, request_iterator: AsyncIterator[pb.Frame], context: Any) -> None:  # noqa: N802
         """Take envelopes, answer with acknowledgements."""
         source = await self._source(context)
@@ -115,7 +120,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         return pb.Receipt(accepted=disposition.wanted)
 
     async def DialBack(self, request: pb.DialBackRequest, context: Any) -> pb.DialBackReply:  # noqa: N802
-        """Dial the caller back, at the address that its connection has."""
+        """Dial the caller back, at the remote address of its connection."""
         source = await self._peer(context)
         if not source.ip or not self._dial_backs[source.peer].try_take():
             return pb.DialBackReply(
@@ -124,7 +129,7 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
         return await dialback.serve(request, source.ip)
 
     async def Fetch(self, request: pb.BlobRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:  # noqa: N802
-        """Stream a blob that the user has for this peer."""
+        """Stream a blob that the user serves to this peer."""
         source = await self._peer(context)
         async with self._slot(self._fetches, source, self._limits.fetches_per_peer, context):
             if not blobs.is_digest(request.digest):

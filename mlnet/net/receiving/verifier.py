@@ -1,4 +1,4 @@
-"""Runs the user's verification of envelopes off the event loop, where that pays."""
+"""Runs the user's verification of envelopes in threads, where that pays."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from mlnet.identity.envelope import Envelope
 
 THREADS = 2
-"""More would not help: a batch holds the interpreter for part of its time."""
+"""Threads that verify. The signature check releases the GIL, parsing does not, so more threads would wait for
+the interpreter."""
 FEW_ENVELOPES = 2
 FEW_BYTES = 16_384
-"""What is verified on the event loop: less than the way to a thread and back takes."""
+"""Batches of at most so many envelopes and characters are verified on the event loop: that takes less time
+than the way to a thread and back."""
 
 
 class Verifier:
@@ -31,8 +33,8 @@ class Verifier:
         """Verify a batch.
 
         Returns:
-            For each envelope, what ``verify`` says of it. Done already when there is little to do. It is
-            cancelled when the verifier stops; cancelling it drops the result.
+            A future with one result of ``verify`` for each envelope. It is done already when the batch is
+            small. It is cancelled when the verifier stops; cancelling it drops the results.
         """
         loop = asyncio.get_running_loop()
         if self._stopped:
@@ -46,6 +48,6 @@ class Verifier:
         return loop.run_in_executor(self._pool, self._verify, envelopes)
 
     async def stop(self) -> None:
-        """Drop what waits, and wait for what runs: a batch for each thread."""
+        """Cancel the waiting batches, and wait for those under way: at most one in each thread."""
         self._stopped = True
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)

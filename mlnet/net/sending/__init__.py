@@ -1,4 +1,4 @@
-"""Envelopes on the way out: routed, queued, expired, acknowledged.
+"""Outbound envelopes: routed, queued, expired, acknowledged.
 
 It imports net's types, peers and transport. Begin with :mod:`mlnet.net.sending.routing`.
 """

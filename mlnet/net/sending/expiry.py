@@ -1,4 +1,8 @@
-"""Many deadlines on one timer of the event loop."""
+"""Many deadlines on one timer of the event loop.
+
+A timer for each envelope costs the loop a heap entry and a cancellation for each one that is acknowledged in
+time, which is nearly all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,16 @@ import heapq
 from collections.abc import Callable, Container
 
 _SPARE = 64
+"""Entries of keys that have gone, beyond as many as are there, before the heap is tidied: each tidying is
+paid for by at least that many additions."""
 
 
 class ExpiryQueue:
     """Expires what is still there at its deadline.
 
     Args:
-        keys: what is there now; a key that has gone does not expire, and never comes back.
-        expire: called with a key at its deadline.
+        keys: the keys that are there now. A key that is removed does not expire, and must not come back.
+        expire: called with a key that is still there at its deadline.
     """
 
     def __init__(self, keys: Container[int], expire: Callable[[int], None]) -> None:
@@ -25,11 +31,11 @@ class ExpiryQueue:
         self._most = _SPARE
 
     def __len__(self) -> int:
-        """Deadlines that are remembered, some of keys that have gone."""
+        """Remembered deadlines, including some of keys that were removed."""
         return len(self._heap)
 
     def add(self, key: int, seconds: float) -> None:
-        """Set the deadline of a key, so many seconds from now."""
+        """Set the deadline of a key, ``seconds`` from now."""
         at = asyncio.get_running_loop().time() + seconds
         heapq.heappush(self._heap, (at, key))
         if len(self._heap) > self._most:
@@ -38,7 +44,7 @@ class ExpiryQueue:
             self._set_timer()
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Forget all deadlines."""
         self._heap.clear()
         self._set_timer()
 

@@ -1,5 +1,8 @@
-"""Envelopes that wait for one peer's acknowledgement. No I/O: the channel to the peer takes frames
-from here."""
+"""Envelopes that wait for one peer's acknowledgement. No I/O: the channel to the peer takes frames from here.
+
+Delivery is at least once: what was sent and not acknowledged when a stream breaks is sent again, in order, on
+the next one, so a receiver may get an envelope twice.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,14 @@ from mlnet.rpc import mlnet_pb2 as pb
 
 T = TypeVar("T")
 MAX_FRAME_ENVELOPES = 256
+"""Envelopes of one frame, and so of one batch of signatures to verify. The bound is on the wire: a callee
+ends a stream with larger frames."""
 MAX_IN_FLIGHT = 1024
-"""Envelopes sent but not acknowledged."""
+"""Envelopes that are sent but not acknowledged: four full frames, so that a round trip does not stall the
+stream."""
 _OVERHEAD = 256
+"""Bytes that a queued envelope is counted with beside its text and signature, for Python's objects around it.
+"""
 
 
 class Outcome(enum.Enum):
@@ -42,7 +50,7 @@ _OUTCOMES = {
 
 @dataclass(slots=True)
 class Budget:
-    """Bytes that all outboxes of a node hold together."""
+    """The bytes that all outboxes of a node hold together."""
 
     limit: int
     used: int = 0
@@ -50,7 +58,13 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How an envelope travels: to whom if not to the callee, whether for another, and how far as gossip."""
+    """How an envelope travels.
+
+    Attributes:
+        to: the addressee, when the callee is to relay it; empty otherwise.
+        relayed: the caller relays it for its sender.
+        hops: how many times it may still be forwarded as gossip; 0 for no gossip.
+    """
 
     to: str = ""
     relayed: bool = False
@@ -58,7 +72,7 @@ class Route:
 
 
 DIRECT = Route()
-"""To the callee itself, from its sender."""
+"""From the sender to the callee itself."""
 
 
 def _same(outcome: Outcome) -> Outcome:
@@ -66,7 +80,7 @@ def _same(outcome: Outcome) -> Outcome:
 
 
 class Sending(asyncio.Future[T]):
-    """What becomes of one envelope. Cancelling it takes the envelope back."""
+    """The future outcome of one envelope. Cancelling it withdraws the envelope."""
 
     __slots__ = ("_convert", "_outbox", "_sequence")
 
@@ -77,17 +91,19 @@ class Sending(asyncio.Future[T]):
         self._sequence = 0
 
     def expect(self, outbox: Outbox, sequence: int) -> None:
-        """It is in an outbox by that number."""
+        """Note in which outbox, and under which sequence number, the envelope is."""
         self._outbox, self._sequence = outbox, sequence
 
     def settle(self, outcome: Outcome) -> None:
-        """It is over."""
+        """Resolve with the final outcome."""
         self._outbox = None
         if not self.done():
             self.set_result(self._convert(outcome))
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Take the envelope back."""
+        # A subclass rather than a callback: this saves a callback, and so a turn of the loop, for each
+        # envelope.
         cancelled = super().cancel(msg)
         if cancelled and self._outbox is not None:
             self._outbox.take_back(self._sequence)
@@ -105,7 +121,7 @@ class QueuedEnvelope:
 
 
 class Outbox:
-    """The envelopes for one peer, in order; each has a deadline."""
+    """The envelopes for one peer, in order, each with a deadline."""
 
     def __init__(self, limits: Limits, budget: Budget) -> None:
         self._limits, self._budget = limits, budget
@@ -121,13 +137,13 @@ class Outbox:
         return len(self._queued)
 
     def put(self, envelope: Envelope, timeout: float, route: Route) -> asyncio.Future[Outcome]:
-        """Queue an envelope for at most ``timeout`` seconds. Cancelling the future takes it back."""
+        """Queue an envelope for at most ``timeout`` seconds; cancelling the future withdraws it."""
         sending = Sending(asyncio.get_running_loop(), _same)
         self.add(envelope, timeout, route, sending)
         return sending
 
     def add(self, envelope: Envelope, timeout: float, route: Route, sending: Sending[Any] | None) -> None:
-        """Queue an envelope for at most ``timeout`` seconds; ``sending`` is told what becomes of it."""
+        """Queue an envelope for at most ``timeout`` seconds; ``sending`` gets the outcome."""
         size = envelope.size + len(envelope.signature) + _OVERHEAD
         if (
             len(self._queued) >= self._limits.outbox_envelopes
@@ -147,7 +163,7 @@ class Outbox:
         self.changed.set()
 
     def take_back(self, sequence: int) -> None:
-        """Forget an envelope; it may have been sent already."""
+        """Withdraw an envelope. It may have been sent already."""
         self._settle(sequence, Outcome.STOPPED)
 
     def _expire(self, sequence: int) -> None:
@@ -164,8 +180,8 @@ class Outbox:
         self.changed.set()
 
     def next_frame(self) -> pb.Frame | None:
-        """The next envelopes that travel alike; None when there are none, or too many are not
-        acknowledged."""
+        """The next envelopes with the same route, as one frame. None when none is waiting, or too many are
+        not acknowledged yet."""
         frame, route, total = pb.Frame(), None, 0
         envelopes, sequences = frame.envelopes, frame.sequences
         while self._unsent and self._in_flight < MAX_IN_FLIGHT and len(sequences) < MAX_FRAME_ENVELOPES:
@@ -187,10 +203,11 @@ class Outbox:
         return frame
 
     def acknowledge(self, acknowledgements: Iterable[pb.Acknowledgement]) -> None:
-        """Settle what the peer names; numbers that are not in flight are ignored."""
+        """Settle the envelopes that the peer acknowledges; numbers that are not in flight are ignored."""
         for one in acknowledgements:
             outcome = _OUTCOMES.get(one.outcome, Outcome.REFUSED)
             first = one.sequence
+            # The peer may name any range: no more numbers are looked at than one frame can hold.
             last = min(max(first, one.through), first + MAX_FRAME_ENVELOPES - 1)
             for sequence in range(first, last + 1):
                 queued = self._queued.get(sequence)
@@ -198,7 +215,8 @@ class Outbox:
                     self._settle(sequence, outcome)
 
     def rewind(self) -> None:
-        """The stream broke: what was not acknowledged is sent again on the next one, in the same order."""
+        """The stream broke: queue everything that was not acknowledged for the next stream, in the same
+        order."""
         again = [sequence for sequence, queued in self._queued.items() if queued.sent]
         for sequence in again:
             self._queued[sequence].sent = False

@@ -1,5 +1,5 @@
-"""Our side of the dealings with one peer: its outbox, the Exchange stream that empties it, and the channel
-for other calls."""
+"""Our side of the exchange with one peer: its outbox, the Exchange stream that empties it, and the gRPC
+channel that other calls share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ from mlnet.rpc import mlnet_pb2 as pb
 
 logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
+"""Pause before a broken Exchange stream is opened again; it doubles while the peer answers nothing. A
+connection that comes up ends the pause."""
 LAST_RETRY_SECONDS = 5.0
+"""The longest such pause: what an envelope for a peer that answers again waits at most. Dialling has its own
+backoff."""
 IDLE_CHANNELS = 16
-"""Channels to peers that have gone are ended when there are so many, and as many as others."""
+"""Channels before those to disconnected peers are closed; afterwards each time that their number has doubled.
+A channel costs an HTTP/2 connection, a task and a socket file."""
 
 
 class Surroundings(Protocol):
-    """What a channel needs of the network."""
+    """What a channel needs from the network."""
 
     def degree(self) -> int:
         """Connected peers."""
@@ -36,12 +41,12 @@ class Surroundings(Protocol):
         """Whether a libp2p connection with that peer is up."""
 
     async def connect_peer(self, peer: str) -> None:
-        """Bring one up; PeerUnreachable if that fails."""
+        """Bring up a connection; raises PeerUnreachable."""
 
 
 class PeerChannel:
-    """Sends what its outbox holds over one Exchange stream at a time, and again over the next when that
-    breaks."""
+    """Sends the envelopes of its outbox over one Exchange stream at a time, and again over the next stream
+    when one breaks."""
 
     def __init__(
         self, peer: str, host: Host, surroundings: Surroundings, limits: Limits, budget: Budget
@@ -61,7 +66,7 @@ class PeerChannel:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is lost if it ends."""
+        """Whether the channel can be closed without losing anything."""
         return not self.outbox and not self._surroundings.is_connected(self.peer)
 
     def want(self) -> None:
@@ -70,7 +75,7 @@ class PeerChannel:
         self.outbox.changed.set()
 
     def on_connection(self, up: bool) -> None:
-        """A libp2p connection with the peer came up, or the last one went."""
+        """A libp2p connection with the peer came up, or the last one ended."""
         if up:
             self._linked.set()
             self.outbox.changed.set()
@@ -84,6 +89,7 @@ class PeerChannel:
             TransportError: the peer cannot be reached.
         """
         await self._surroundings.connect_peer(self.peer)
+        # Opening a tunnel waits for the trio thread; two callers at once must not open two.
         async with self._channel_lock:
             if self._stopped:
                 raise TransportError("the channel to the peer has ended")
@@ -100,7 +106,7 @@ class PeerChannel:
                 await self._host.close_tunnel(channel.socket)
 
     async def stop(self) -> None:
-        """End the stream and settle what waits as stopped."""
+        """End the stream and settle the waiting envelopes as stopped."""
         self._stopped = True
         self._task.cancel()
         await asyncio.wait((self._task,))
@@ -111,6 +117,7 @@ class PeerChannel:
         retry = FIRST_RETRY_SECONDS
         while True:
             await self._until_needed()
+            # Cleared before the attempt: a connection that comes up during it ends the pause after it.
             self._linked.clear()
             try:
                 worked = await self._exchange(await self.stub())
@@ -120,6 +127,8 @@ class PeerChannel:
             self.broken.set()
             self.outbox.rewind()
             await self._drop_channel()
+            # The channel was dropped above: a new one for each stream, since the old tunnel may lead to a
+            # dead connection, and grpc would reconnect through it with its own backoff.
             retry = FIRST_RETRY_SECONDS if worked else min(2 * retry, LAST_RETRY_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(retry):
@@ -153,7 +162,7 @@ class PeerChannel:
         return worked
 
     async def _write(self, call: Any) -> None:
-        # A call whose end the reader sees as well raises one of these from write.
+        # The call ended during the write. The reader sees that too, and ends the stream.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await call.write(pb.Frame(degree=self._surroundings.degree(), ranges=True))
             while True:
@@ -213,14 +222,14 @@ class PeerChannels:
     def add(
         self, envelope: Envelope, peer: str, timeout: float, route: Route, sending: Sending[Any] | None
     ) -> None:
-        """Queue an envelope for a peer; ``sending`` is told what becomes of it."""
+        """Queue an envelope for a peer; ``sending`` gets the outcome."""
         if not self._stopped:
             self[peer].outbox.add(envelope, timeout, route, sending)
         elif sending is not None:
             sending.settle(Outcome.STOPPED)
 
     def metrics(self) -> list[Metric]:
-        """Envelopes that wait for an acknowledgement, their bytes, and those that were sent again."""
+        """Metrics of envelopes that wait for an acknowledgement or were sent again."""
         outboxes = [channel.outbox for channel in self._by_peer.values()]
         resent = self._resent + sum(outbox.resent for outbox in outboxes)
         waiting = sum(len(outbox) for outbox in outboxes)
@@ -245,7 +254,7 @@ class PeerChannels:
                 task.add_done_callback(self._ending.discard)
 
     async def stop(self) -> None:
-        """End all of them; what waits is settled as stopped."""
+        """Stop all channels; waiting envelopes are settled as stopped."""
         self._stopped = True
         channels, self._by_peer = list(self._by_peer.values()), {}
         await asyncio.gather(*self._ending, *(channel.stop() for channel in channels))

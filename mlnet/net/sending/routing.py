@@ -1,4 +1,8 @@
-"""The ways of an envelope to a peer: directly, by way of another peer, as gossip."""
+"""The routes of an envelope to a peer: directly, through a relay, as gossip.
+
+The direct route is tried all the time. Relays and gossip cost other peers something, so they come in only
+when the direct route does not work.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,23 @@ from mlnet.net.sending.peer_channel import PeerChannels
 from mlnet.net.types import RELAY_SECONDS
 
 GOSSIP_SECONDS = 30.0
-"""How long gossip for a neighbour waits for its acknowledgement."""
+"""How long gossip waits for a neighbour's acknowledgement: a neighbour that reconnects within that time still
+gets it. Longer waits hold outbox bytes for announcements that are stale."""
 DIRECT_SECONDS = 2.0
-"""Time for the direct way to work before others are tried beside it."""
+"""Time for the direct route to work before relays are tried beside it. A dial and handshake take well below a
+second; a broken connection is reported sooner and ends this wait."""
 ROUND_SECONDS = 5.0
-"""Pause before the other ways are tried again."""
+"""Pause before the relays are tried again, as long as one of them may take (RELAY_SECONDS)."""
 
 Put = Callable[[Envelope, str, float, Route], "asyncio.Future[Outcome]"]
 
 
 class Deliveries:
-    """Puts envelopes on their way, each on the cheapest that its sender allows.
+    """Sends envelopes, each by the cheapest route that its sender allows.
 
     Args:
         own: our peer id.
-        channels: carry them.
+        channels: the channels to peers.
         is_connected: whether a connection with a peer is up.
     """
 
@@ -41,11 +47,11 @@ class Deliveries:
         via: Sequence[str],
         publish: Callable[[Envelope], object] | None,
     ) -> asyncio.Future[bool]:
-        """Deliver an envelope by :func:`deliver`, or, where there is but one way, without a task of its own.
+        """Deliver an envelope with :func:`deliver`, or without a task when the direct route is the only one.
 
         Returns:
-            A future that never raises: whether the peer has acknowledged it. Cancelling it takes the envelope
-            back.
+            A future that never raises: whether the peer has acknowledged the envelope. Cancelling it
+            withdraws the envelope.
         """
         result = Sending(asyncio.get_running_loop(), _is_accepted)
         helpers = [peer for peer in dict.fromkeys(via) if peer not in (to, self._own)]
@@ -70,19 +76,19 @@ class Deliveries:
         return result
 
     def stopped(self) -> asyncio.Future[bool]:
-        """What :meth:`send` returns when nothing is sent any more."""
+        """What :meth:`send` returns after the network has stopped."""
         result = Sending(asyncio.get_running_loop(), _is_accepted)
         result.settle(Outcome.STOPPED)
         return result
 
     def relay(self, envelope: Envelope, to: str, seconds: float) -> asyncio.Future[Outcome] | None:
-        """Pass on what another peer sent for a connected one; None when it is not connected."""
+        """Relay another peer's envelope to a connected peer; None when that is not connected."""
         if not self._is_connected(to):
             return None
         return self._channels.put(envelope, to, seconds, Route(relayed=True))
 
     def gossip(self, envelope: Envelope, peer: str, hops: int) -> asyncio.Future[bool]:
-        """Pass gossip on to a neighbour; the future is like that of :meth:`send`."""
+        """Forward gossip to a neighbour; the future is like that of :meth:`send`."""
         result = Sending(asyncio.get_running_loop(), _is_accepted)
         self._channels.add(envelope, peer, GOSSIP_SECONDS, Route(hops=hops), result)
         return result
@@ -102,12 +108,12 @@ async def deliver(
 
     Args:
         put: ``(envelope, peer, seconds, route)`` queues it for a peer.
-        broken: set while the direct way does not work.
+        broken: set while the direct route does not work.
         envelope: what to deliver.
-        to: to whom.
+        to: the addressee.
         timeout: seconds.
-        via: peers that may carry it.
-        publish: gossips it, as the last resort; None for never.
+        via: peers that may relay it, in this order.
+        publish: gossips it, as the last resort, at most once; None for never.
 
     Returns:
         Whether the peer has acknowledged it.
@@ -119,15 +125,17 @@ async def deliver(
         if via or publish is not None:
             await _wait_for_trouble(direct, broken, min(DIRECT_SECONDS, timeout))
         while (via or publish is not None) and not direct.done() and loop.time() < deadline:
-            outcome = await _by_way_of_others(put, direct, envelope, to, via, deadline)
+            outcome = await _through_relays(put, direct, envelope, to, via, deadline)
             if outcome in (Outcome.ACCEPTED, Outcome.REFUSED):
                 return outcome is Outcome.ACCEPTED
             if publish is not None and not direct.done():
                 publish(envelope)
+                # Once only: gossip floods the network, and its copies cannot be withdrawn.
                 publish = None
             await asyncio.wait((direct,), timeout=min(ROUND_SECONDS, max(0.0, deadline - loop.time())))
         return await direct is Outcome.ACCEPTED
     finally:
+        # Also when a relay has delivered it: the direct copy is withdrawn if it was not sent yet.
         direct.cancel()
 
 
@@ -139,7 +147,7 @@ async def _wait_for_trouble(direct: asyncio.Future[Outcome], broken: asyncio.Eve
         trouble.cancel()
 
 
-async def _by_way_of_others(
+async def _through_relays(
     put: Put,
     direct: asyncio.Future[Outcome],
     envelope: Envelope,
@@ -147,9 +155,11 @@ async def _by_way_of_others(
     via: Sequence[str],
     deadline: float,
 ) -> Outcome | None:
-    """Ask one peer after the other; what the addressee said, None if no way worked or the direct one did."""
+    """Try one relay after the other. Returns the addressee's answer; None if no relay got one, or the direct
+    route is done."""
     loop = asyncio.get_running_loop()
     for peer in via:
+        # A second longer than the relay itself waits, so that its answer arrives.
         seconds = min(RELAY_SECONDS + 1.0, deadline - loop.time())
         if direct.done() or seconds <= 0:
             return None

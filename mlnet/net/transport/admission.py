@@ -1,8 +1,8 @@
-"""Who may knock: inbound connections that have proved no identity yet, bounded and scored by address.
+"""Admission: inbound connections that have not proved an identity yet, bounded and scored by address.
 
-All that is known of them is where they come from, and one address may be a whole site behind a NAT. So an
-address that is shut out keeps the connections that it has, and one from which peers have proved themselves
-is slowed down instead. This machine's own address is only ever slowed down: all nodes on it share it.
+The address is all that is known of them, and it may be a whole site behind a NAT. So a banned address keeps
+the connections that it has, and an address from which peers have proved their identity is slowed down instead
+of banned. The loopback address is only ever slowed down, since all nodes on this machine share it.
 Everything here runs in the trio thread.
 """
 
@@ -27,12 +27,16 @@ from mlnet.net.types import OWN_ADDRESS_FACTOR, Limits
 from mlnet.util.hosts import LOOPBACK
 
 TRICKLE_PER_SECOND = 2.0
-"""Handshakes of an address that is slowed down."""
+"""Handshakes a second of an address that is slowed down: enough for the peers of a site to come back within
+seconds, a sixteenth of Limits.handshakes_per_second for an attacker who shares it."""
 BURST_SECONDS = 4.0
-"""Handshakes of an address that may come at once, as seconds of its rate."""
+"""Handshakes of an address that may come at once, in seconds of its rate: 128, when a site of that many nodes
+starts at the same time."""
 KNOWN_SECONDS = 600.0
-"""How long an address counts as that of a peer after the peer's last connection has ended."""
+"""How long an address counts as shared with a peer after that peer's last connection has ended. A node that
+restarts, or whose router does, must not find its address banned because of a neighbour."""
 
+# What libp2p and trio raise when the other side closes, in any state of the handshake.
 _HUNG_UP = (
     ConnectionClosedError,
     IncompleteReadError,
@@ -53,12 +57,12 @@ class Failure(enum.Enum):
 
     @property
     def points(self) -> float:
-        """What it costs the address. Whoever hangs up may be a port scan, or a peer on a bad line."""
+        """Points for the address. One that only hangs up may be a port scan, or a peer on a bad line."""
         return 0.25 if self is Failure.GONE else 1.0
 
 
 class Refusal(enum.Enum):
-    """Why an inbound connection was closed at once."""
+    """Why an inbound connection was closed before its first byte was read."""
 
     BANNED = "its address is banned"
     RATE = "too many connections a second from its address"
@@ -69,8 +73,8 @@ class Attempt:
 
     Attributes:
         address: where it comes from.
-        heard: how often the other side has said something.
-        scope: cancelled when it takes too long or has to make room.
+        heard: returns how many times the other side has sent something.
+        scope: cancelled when the handshake takes too long or is evicted.
         failure: why it failed; None until then.
     """
 
@@ -82,9 +86,9 @@ class Attempt:
 class Admission:
     """Decides which inbound connections may try to prove an identity, and for how long.
 
-    When too many handshakes are under way, one of the busiest address goes, and of several such addresses
-    the one that has said least: libp2p gives each of them a slot for ten seconds, so that a few hundred idle
-    TCP connections keep every new peer out.
+    When too many handshakes are under way, one from the address with most of them is evicted, the one that
+    has sent least. libp2p alone gives each a slot for ten seconds, so a few hundred idle TCP connections
+    would keep every new peer out.
 
     Args:
         limits: see :class:`Limits`.
@@ -122,12 +126,12 @@ class Admission:
 
     @property
     def banned(self) -> int:
-        """Addresses that are shut out or slowed down at present."""
+        """Addresses that are banned or slowed down at present."""
         now = self._clock()
         return sum(end > now for end in self._banned.values())
 
     def refuses(self, ip: str) -> Refusal | None:
-        """Whether a connection is to be closed before its first byte is read, and why."""
+        """Why a connection is closed before its first byte is read; None when it may begin its handshake."""
         address = block(ip)
         rates = self._rates_of_own if address in LOOPBACK else self._rates
         refusal = None
@@ -146,21 +150,22 @@ class Admission:
         return address in self._banned and self._banned[address] > self._clock()
 
     def _is_shared(self, address: str) -> bool:
-        """Whether somebody else than who broke the rules may be there."""
+        """Whether peers that did not violate the protocol may be at this address too."""
         if address in LOOPBACK or self._peers[address]:
             return True
         return address in self._left and self._clock() - self._left[address] < KNOWN_SECONDS
 
     def on_connection(self, ip: str, up: bool) -> None:
-        """A connection with a peer that has proved itself came up or went, by whoever's dial."""
+        """A connection with a peer that has proved its identity came up or ended, whichever side dialled."""
         address = block(ip)
+        # Outbound connections count as well: a peer that we dialled has proved its identity at this address.
         self._peers[address] += 1 if up else -1
         if self._peers[address] <= 0:
             del self._peers[address]
             self._left[address] = self._clock()
 
     def blame(self, ip: str, points: float) -> None:
-        """Score an address down; at the limit it is shut out for a while."""
+        """Score an address down; at the limit it is banned for ``ban_seconds``."""
         address = block(ip)
         if self._scores.add(address, points / allowance(1.0, address)):
             self._banned[address] = self._clock() + self._limits.ban_seconds
@@ -168,11 +173,12 @@ class Admission:
 
     @contextlib.contextmanager
     def handshake(self, ip: str, heard: Callable[[], int]) -> Iterator[Attempt]:
-        """The time of one handshake. What the body raises is how it failed.
+        """The scope of one handshake: its body is cancelled at the deadline, and its exception is its
+        failure.
 
         Args:
             ip: where it comes from.
-            heard: counts what the other side has said so far.
+            heard: returns how many times the other side has sent something so far.
         """
         if len(self._pending) >= self._limits.handshakes:
             self._evict()
@@ -186,6 +192,7 @@ class Admission:
             attempt.failure = Failure.GONE if _has_gone(error) else Failure.GARBAGE
             raise
         finally:
+            # None: an evicted attempt has left the table already.
             self._pending.pop(attempt, None)
             if attempt.scope.cancelled_caught and attempt.failure is None:
                 attempt.failure = Failure.EXPIRED
@@ -195,6 +202,8 @@ class Admission:
 
     def _evict(self) -> None:
         busy = Counter(attempt.address for attempt in self._pending)
+        # min() takes the first of equals, and the table is in order of arrival: the oldest of those that have
+        # sent least.
         oldest = min(self._pending, key=lambda attempt: (-busy[attempt.address], attempt.heard()))
         del self._pending[oldest]
         oldest.failure = Failure.EVICTED
@@ -202,7 +211,7 @@ class Admission:
 
 
 def _has_gone(error: BaseException | None) -> bool:
-    """Whether the other side has hung up, rather than said something wrong."""
+    """Whether the other side has hung up, rather than sent something invalid."""
     while error is not None:
         if isinstance(error, _HUNG_UP):
             return True

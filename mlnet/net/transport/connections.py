@@ -1,4 +1,8 @@
-"""The live connections of the host, by peer. Everything here runs in the trio thread, but for the bans."""
+"""The live connections of the host, by peer.
+
+Everything here runs in the trio thread, except for the bans, which the asyncio loop sets and reads as well:
+that dict is replaced or read as a whole, so no lock is needed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,9 @@ from mlnet.net.rates import allowance
 from mlnet.net.types import Limits
 
 OUTBOUND_SHARE = 8
-"""One connection in so many is kept for peers that we dial: else strangers could fill all of them."""
+"""An eighth of all connections is kept for peers that we dial: strangers could otherwise fill all of them and
+cut
+the node off from the peers that its operator named."""
 
 
 class Turned(enum.Enum):
@@ -45,7 +51,7 @@ class Connection:
 
     @property
     def block(self) -> str:
-        """What the bounds by address count it to."""
+        """The address to which the bounds per address count it; see :func:`mlnet.net.addresses.block`."""
         return block(self.ip)
 
     @property
@@ -55,7 +61,7 @@ class Connection:
 
 
 class Connections:
-    """Connections that were let in, each peer's oldest first."""
+    """The admitted connections, each peer's oldest first."""
 
     def __init__(self, own: ID, limits: Limits) -> None:
         self._own, self._limits = own, limits
@@ -73,8 +79,9 @@ class Connections:
 
     @property
     def banned(self) -> int:
-        """Peers that are shut out at present."""
+        """Peers that are banned at present."""
         now = time.monotonic()
+        # A copy: the other thread may add a ban meanwhile.
         return sum(end > now for end in list(self._banned.values()))
 
     def is_banned(self, peer: str) -> bool:
@@ -82,7 +89,7 @@ class Connections:
         return self._banned.get(peer, 0.0) > time.monotonic()
 
     def add(self, session: Session, ip: str) -> Connection | Turned:
-        """Let a connection in, or say why not."""
+        """Admit a connection, or return the reason why it is turned away."""
         turned = self._turned(session, ip)
         if turned is not None:
             self.turned[turned] += 1
@@ -90,6 +97,7 @@ class Connections:
         connection = Connection(str(session.peer_id), session, ip)
         self._by_peer.setdefault(connection.peer, []).append(connection)
         self._by_address[connection.block] += connection.is_inbound
+        # Set and replaced: whoever waits now is woken, and whoever waits later waits for the next one.
         self._added.set()
         self._added = trio.Event()
         return connection
@@ -109,6 +117,7 @@ class Connections:
             room -= room // OUTBOUND_SHARE
             if self._is_crowded(block(ip), 1) and not self._replaceable(peer, block(ip)):
                 return Turned.ADDRESS
+        # A peer that is connected already may replace its own connection though all are in use.
         if len(self.all()) >= room and not self._by_peer.get(peer):
             return Turned.FULL
         return None
@@ -137,7 +146,8 @@ class Connections:
     def surplus(self, newest: Connection) -> Connection | None:
         """The connection to close when the peer of this one, its address, or all together have too many.
 
-        The newest stay: a peer that lost its machine is back before we notice that its old ones are dead.
+        The newest stay: a peer whose network or process restarted is back before we notice that its old
+        connections are dead.
         """
         connections = self.of(newest.peer)
         if len(connections) > self._limits.connections_per_peer:
@@ -164,7 +174,7 @@ class Connections:
         return None
 
     async def wait_for_session(self, peer: str, seconds: float) -> Session | None:
-        """The same, waiting for one; None when it does not come in time."""
+        """Like :meth:`session`, but waits up to ``seconds`` for one; None when none came up."""
         session = self.session(peer)
         with trio.move_on_after(seconds):
             while session is None:

@@ -1,4 +1,5 @@
-"""The addresses of a peer, dialled with head starts until one answers. It runs in the trio thread."""
+"""Dials the addresses of a peer, each with a head start before the next, until one answers (Happy Eyeballs,
+RFC 8305). It runs in the trio thread."""
 
 from __future__ import annotations
 
@@ -9,22 +10,25 @@ import trio
 from mlnet.net.transport import resolving
 
 HEAD_START_SECONDS = 0.25
-"""Time for one address to answer before the next one is dialled as well."""
+"""Time for one address to answer before the next one is dialled as well: the Connection Attempt Delay that
+RFC 8305, 5, recommends. A shorter one dials more addresses than are needed, a longer one makes a peer with
+dead addresses slower to reach."""
 
 
 async def race(
     addresses: Sequence[str], peer: str, seconds: float, dial: Callable[[str], Awaitable[str | None]]
 ) -> list[str]:
-    """Dial addresses of a peer, and those behind their names, until one answers; the others are given up.
+    """Dial addresses of a peer, and the addresses behind names, until one answers; the other dials are
+    cancelled.
 
     Args:
         addresses: multiaddrs without ``/p2p/ID``.
         peer: who should be there.
-        seconds: for the resolving of a name.
-        dial: dials one address; None if the peer answers there, else why not.
+        seconds: timeout of the resolution of a name.
+        dial: dials one address; returns None if the peer answered, else the reason why not.
 
     Returns:
-        Why each of those that were tried to their end did not answer.
+        The reasons of all addresses that failed; those that were cancelled have none.
     """
     reasons: list[str] = []
     async with trio.open_nursery() as nursery:

@@ -1,8 +1,9 @@
-"""The libp2p host: TCP, noise and yamux in a trio thread, and the splices that hang on its streams.
+"""The libp2p host: TCP, noise and yamux in a trio thread, and the splices of its streams.
 
-Of libp2p we use the swarm, its transport and its security; what needs repair is in
+It uses libp2p's swarm, transport and security; what needs repair is in
 :mod:`mlnet.net.transport.libp2p_patches`. The user, on the asyncio loop, sees peers as strings and streams
-as unix sockets.
+as unix sockets: bytes never cross between the two event loops, only decisions do
+(docs/adr/0003-trio-thread.md).
 """
 
 from __future__ import annotations
@@ -52,36 +53,40 @@ from mlnet.util import hosts
 
 logger = logging.getLogger(__name__)
 GARBAGE_POINTS = 6.0
-"""What a connection costs its peer that ended because the peer broke the rules."""
+"""Points for a peer, and for its address, whose connection ended because it violated the protocol. One may be
+a fault on the way; with 5 or less, a second one would not ban a peer (Limits.garbage_score)."""
 SHUTDOWN_SECONDS = 2.0
+"""Time for all connections to say goodbye and to write what is queued, which takes a session half a second.
+"""
 MEET_SECONDS = 5.0
-"""Time for our own end of a connection with ourselves to appear."""
+"""Time for the other end of a connection with ourselves to appear in this process; until then the end may
+belong to another process with our identity."""
 
 
 class HostEvents(Protocol):
-    """What the host tells and asks, on the asyncio loop."""
+    """Events and questions of the host. All are called on the asyncio loop."""
 
     def on_connection(self, peer: str, ip: str, up: bool) -> None:
-        """A libp2p connection with a peer came up or went."""
+        """A libp2p connection with a peer came up or ended."""
 
     def on_missing_connection(self, peer: str) -> None:
-        """A stream waits for a connection with that peer: dial it."""
+        """A stream waits for a connection with that peer, which should be dialled."""
 
     def on_garbage(self, peer: str, points: float) -> None:
-        """A connection ended because the peer broke the rules."""
+        """A connection ended because the peer violated the protocol."""
 
     def on_twin(self, ip: str) -> None:
         """Another process, at this address, has our identity."""
 
     def admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
-        """The unix socket to which an inbound stream is spliced; None refuses it."""
+        """The socket to which an inbound stream is spliced; None refuses the stream."""
 
     def on_reached(self, remote: str, host: str, port: int) -> None:
-        """A peer has dialled us from an IP address, at this one of ours and this TCP port."""
+        """A peer at IP address ``remote`` has dialled us at our address ``host`` and TCP port ``port``."""
 
 
 class Host:
-    """A libp2p host in a thread of its own. All public methods are for the asyncio loop.
+    """A libp2p host in a thread of its own. All public methods belong to the asyncio loop.
 
     Args:
         seed: the 32 bytes of the Ed25519 key.
@@ -120,6 +125,7 @@ class Host:
         self._swarm: Swarm | None = None
         self._muxing: Muxing | None = None
         self._nursery: trio.Nursery | None = None
+        # One dial to our own identity at a time: _met_self says for which one the other end appeared.
         self._dialling_self = trio.Lock()
         self._met_self: trio.Event | None = None
         self.listen_addresses: list[str] = []
@@ -225,6 +231,7 @@ class Host:
     async def _main(self, nursery: trio.Nursery, started: Callable[[], None]) -> None:
         self._nursery = nursery
         self._outbound.start(nursery)
+        # Ports first: a port that is taken must fail before a thread or a swarm exists, with our words.
         opened = await listening.open_all(self._listen)
         try:
             self._inbound.start()
@@ -247,6 +254,8 @@ class Host:
             try:
                 await trio.sleep_forever()
             finally:
+                # Shielded: the scope that ends this function is cancelled already, and sessions need time to
+                # say goodbye.
                 with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_SECONDS):
                     async with trio.open_nursery() as closing:
                         for connection in self._connections.all():
@@ -254,6 +263,7 @@ class Host:
 
     def _make_swarm(self, tcp: libp2p_patches.Tcp, muxing: Muxing) -> Swarm:
         negotiation = max(1, int(self._limits.handshake_seconds))
+        # A key for noise that lives as long as the process. The handshake signs it with the identity's key.
         noise = NoiseTransport(self._keys, noise_privkey=create_x25519_key_pair().private_key)
         upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): YamuxSession}, negotiation)
         libp2p_patches.repair_muxer(upgrader, TProtocol(YAMUX), muxing, negotiation)
@@ -268,6 +278,7 @@ class Host:
             retry_config=libp2p_patches.NO_RETRY,
             connection_config=libp2p_patches.connection_config(self._limits),
         )
+        # libp2p calls it for each inbound stream; Inbound negotiates, bounds and splices.
         swarm.set_stream_handler(self._inbound.serve)
         libp2p_patches.repair_auto_connector(swarm)
         libp2p_patches.repair_inbound(swarm, self._admission, self._serve_inbound)
@@ -285,7 +296,7 @@ class Host:
             self._met_self.set()
         else:
             self._thread.notify(self._events.on_twin, session.remote_ip)
-            # The twin learns of us only if its handshake ends: we do not hang up in the middle of it.
+            # Keep the connection until the twin's handshake has ended: only then does the twin learn of us.
             with trio.move_on_after(MEET_SECONDS):
                 await session.event_closed.wait()
 
@@ -306,7 +317,8 @@ class Host:
                     self._blame(connection)
 
     def _blame(self, connection: Connection) -> None:
-        """Score a peer down that broke the rules, and its address: another identity costs nothing."""
+        """Score down a peer that violated the protocol, and its address too, since another identity costs
+        nothing."""
         self._admission.blame(connection.ip, GARBAGE_POINTS)
         self._thread.notify(self._events.on_garbage, connection.peer, GARBAGE_POINTS)
 
@@ -322,6 +334,7 @@ class Host:
         return connection
 
     async def _dial(self, peer: str, addresses: Sequence[str]) -> None:
+        # The peer may have dialled us since the caller looked, on the other thread.
         if self._connections.session(peer) is not None:
             return
         if self.is_banned(peer):
@@ -329,6 +342,7 @@ class Host:
         reasons = await dialling.race(
             addresses, peer, self._limits.dial_seconds, lambda address: self._dial_one(peer, address)
         )
+        # Asked again rather than taken from the dials: the peer may have dialled us meanwhile.
         if self._connections.session(peer) is None:
             reason = "; ".join(reasons) or (
                 "it closed the connection at once" if addresses else "no address is known"
@@ -350,8 +364,8 @@ class Host:
         return None
 
     async def _dial_self(self, address: str) -> str:
-        """Dial an address where our own identity is expected: who answers is this process, if its own end of
-        the connection appears as well, or one with a copy of the key."""
+        """Dial an address where our own identity is expected. This process answered if the other end of the
+        connection appears here as well; otherwise a process with a copy of the key did."""
         async with self._dialling_self:
             met = self._met_self = trio.Event()
             try:
@@ -384,7 +398,7 @@ class Host:
             return refusals.why(error)
 
     def _is_own(self, address: str) -> bool:
-        """Whether nobody but this node can be found there, such as at an address that every machine has."""
+        """Whether only this node can answer there, such as at a loopback address with our port."""
         place = addressing.parse(address)
         for ours in map(addressing.parse, self.listen_addresses):
             if (ours.family, ours.port) == (place.family, place.port):

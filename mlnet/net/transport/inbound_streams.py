@@ -1,5 +1,7 @@
-"""Streams that peers open: what they are for, how many there may be, and where they lead. Everything here
-runs in the trio thread."""
+"""Inbound streams: which protocol they speak, how many there may be, and where they lead.
+
+Everything here runs in the trio thread.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,14 @@ from mlnet.util import sockets
 
 logger = logging.getLogger(__name__)
 Admit = Callable[[str, str, str], Awaitable[Target | None]]
-"""Takes peer, protocol and preamble of a stream; the unix socket for it, None to refuse."""
+"""``(peer, protocol, preamble)`` -> the socket to which the stream is spliced; None refuses it."""
 ServeWellknown = Callable[[str, Stream, Sequence[str]], Awaitable[None]]
-"""Serves a stream of ping or identify: protocol, stream, and all protocols that we answer."""
+"""``(protocol, stream, protocols)`` serves a stream of ping or identify; ``protocols`` are all that we
+answer."""
 
 
 class Kind(enum.Enum):
-    """What a stream is for."""
+    """What a stream is for; the values are labels of a metric."""
 
     NAMELESS = "nameless"
     RPC = "rpc"
@@ -93,7 +96,8 @@ class Inbound:
         self.failed = 0
 
     def start(self) -> None:
-        """Find the gRPC server, which listens by now; it is reached though its name be removed later."""
+        """Open a way to the gRPC server, which listens by now. It works even if the socket's name is removed
+        later, as logind does with a runtime directory at logout."""
         self._rpc_way = sockets.Way(self._rpc_socket)
 
     def refuse_calls(self) -> None:
@@ -101,30 +105,33 @@ class Inbound:
         self._stopping = True
 
     def close(self) -> None:
-        """Let go of the gRPC server."""
+        """Close the way to the gRPC server."""
         if self._rpc_way is not None:
             self._rpc_way.close()
             self._rpc_way = None
 
     def source(self, grpc_peer: str) -> Source | None:
-        """Who is behind a gRPC call, by its ``context.peer()``: the unix socket's address is one that only
-        we could bind."""
+        """The peer behind a gRPC call, found by its ``context.peer()``: the name of the calling socket, which
+        only this process could bind. None when the stream has ended."""
         return self._sources.get(_caller(grpc_peer))
 
     async def serve(self, net_stream: INetStream) -> None:
-        """Serve a stream to its end; libp2p calls this in a task of its own."""
+        """Serve a stream until it ends; libp2p calls this in a task of its own."""
         stream = getattr(net_stream, "muxed_stream", None)
+        # Not one of our sessions; repair_muxer makes that impossible, and a stream without bounds is not
+        # served.
         if not isinstance(stream, Stream):
             return
         try:
             await self._serve(stream)
         except TooManyStreams:
             self.refused += 1
-        except Exception as error:  # noqa: BLE001 - libp2p would end the host with an error of one stream
+        except Exception as error:  # noqa: BLE001 - an error of one stream would end libp2p's whole host
             self.failed += 1
             logger.debug("stream from %s ended: %r", stream.muxed_conn.peer_id, error)
         finally:
             if not stream.is_closed:
+                # Shielded: the peer must be told of the end also when this task is being cancelled.
                 with trio.CancelScope(shield=True):
                     await stream.reset()
 
@@ -171,7 +178,8 @@ class Inbound:
                 del self._by_peer[key]
 
     async def _meet(self, stream: Stream) -> str:
-        """The protocol of a stream."""
+        """Negotiate the protocol of a stream."""
+        # libp2p takes whole seconds, and 0 would mean no time at all.
         seconds = max(1, int(self._limits.handshake_seconds))
         protocol, _ = await self._negotiator.negotiate(Communicator(stream), seconds)
         if protocol is None:
@@ -181,6 +189,9 @@ class Inbound:
     async def _serve_rpc(self, peer: str, stream: Stream) -> None:
         if self._rpc_way is None or self._stopping:
             raise MuxedStreamError("the host has stopped")
+        # The calling end has a name that we choose, so that the server, which sees only a unix socket, can
+        # tell which peer calls. It is registered before the connection exists: the first call may come at
+        # once.
         name = self._runtime.caller()
         self._sources[_caller(name)] = Source(peer, stream.muxed_conn.remote_ip)
         try:
@@ -206,6 +217,6 @@ class Inbound:
 
 
 def _caller(address: str) -> str:
-    """The last part of the name of a calling end: letters, digits and dots. What stands before it differs,
-    since grpc writes ``unix:`` or ``unix-abstract:`` and percent-encodes directories."""
+    """The last part of the name of a calling end: letters, digits and dots. The part before it differs, since
+    grpc writes ``unix:`` or ``unix-abstract:`` and percent-encodes directories."""
     return address.replace(":", "/").replace("\0", "/").rpartition("/")[2]

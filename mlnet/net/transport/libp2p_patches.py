@@ -1,6 +1,6 @@
-"""What libp2p 0.8.1 gets wrong for us, and the repair of each, in one place.
+"""Repairs of libp2p 0.8.1, all of them in one place, since they touch its private parts.
 
-Each repair names the defect. When libp2p is updated, delete those whose test passes without them.
+Each repair names the defect. When libp2p is updated, delete every repair whose test passes without it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ Address = tuple[str, int]
 
 
 def quiet_logging() -> None:
-    """libp2p reports each failed dial and each odd peer as an error with a traceback; users have no use for
-    that.
+    """Silence libp2p, which logs each failed dial and each odd peer as an error with a traceback.
 
-    It stays as it is when LIBP2P_DEBUG is set, libp2p's own switch.
+    Does nothing when LIBP2P_DEBUG is set, libp2p's own switch.
     """
     if not os.environ.get("LIBP2P_DEBUG"):
         logging.getLogger("libp2p").setLevel(logging.CRITICAL)
@@ -52,12 +51,13 @@ async def _do_nothing() -> None:
 
 
 def _forget(peer_id: ID) -> None:
-    """Nobody asks when it went."""
+    """Record nothing about a peer that has disconnected."""
 
 
 def repair_auto_connector(swarm: Swarm) -> None:
-    """libp2p dials whatever it has heard of until half of all connections are in use, though which peers we
-    want is ours to say; and it remembers for ever when each peer has gone."""
+    """Turn libp2p's auto-connector off. It dials every peer that it has heard of until half of all
+    connections are in use, while :mod:`mlnet.net.peers.dialer` decides whom we want; and it remembers the end
+    of every connection for ever, an entry for each identity."""
     swarm.auto_connector.maybe_connect = _do_nothing  # type: ignore[method-assign]
     swarm.auto_connector.record_disconnect = _forget  # type: ignore[method-assign]
 
@@ -70,14 +70,16 @@ def connection_config(limits: Limits) -> ConnectionConfig:
     :func:`dial` goes past it; this setting is the second guard. We bound the connections of a peer
     ourselves (``Limits.connections_per_peer``).
     """
-    # Those that are told to go away are among them for a moment.
+    # More than we admit: connections that are turned away after their handshake count for a moment, too.
     most = limits.connections + 4 * limits.handshakes
     return ConnectionConfig(
         max_connections=most,
         min_connections=0,
         low_watermark=0,
         high_watermark=most,
+        # 1 makes dial_peer skip its head start of 250 ms for a second address.
         max_connections_per_peer=1,
+        # Never prune: libp2p would close connections that we still count.
         grace_period=float("inf"),
         inbound_upgrade_timeout=limits.handshake_seconds,
         outbound_upgrade_timeout=limits.handshake_seconds,
@@ -88,15 +90,16 @@ def connection_config(limits: Limits) -> ConnectionConfig:
 
 
 NO_RETRY = RetryConfig(max_retries=0)
-"""Our own redialling has a backoff; libp2p's three silent retries would add seconds to each dead address."""
+"""Our dialer has its own backoff; libp2p's three silent retries would add seconds to each dead address."""
 
 
 async def dial(swarm: Swarm, peer: ID, address: Multiaddr) -> Session:
     """Dial one address of a peer at once, also right after a failure.
 
     Raises:
-        SwarmException: nobody answered, or another identity.
+        SwarmException: nothing answered, or a peer with another identity.
     """
+    # After a failed dial libp2p refuses the peer for 60 s, while the peer may be back in one.
     swarm.unblock_peer(peer)
     connection = await swarm.dial_addr(address, peer)
     session = connection.muxed_conn
@@ -106,7 +109,7 @@ async def dial(swarm: Swarm, peer: ID, address: Multiaddr) -> Session:
 
 
 class _Muxer(MuxerMultistream):
-    """libp2p ignores ``muxer_opt`` for /yamux/1.0.0 and always makes its own Yamux."""
+    """Makes our sessions: libp2p ignores ``muxer_opt`` for /yamux/1.0.0 and always makes its own Yamux."""
 
     def __init__(self, protocol: TProtocol, muxing: Muxing, negotiate_timeout: int) -> None:
         super().__init__({protocol: YamuxSession}, negotiate_timeout)
@@ -128,11 +131,11 @@ def repair_muxer(
 def repair_inbound(
     swarm: Swarm, admission: Admission, serve: Callable[[Session, Address | None], Awaitable[None]]
 ) -> None:
-    """Give an inbound connection's slot back when it ends.
+    """Release an inbound connection's slot when the connection ends.
 
-    libp2p keeps the slot, and a task, of every inbound connection until the host stops: after some 250 of
-    them it accepts no more. ``serve(session, address that was dialled)`` runs as long as the connection is
-    wanted; the SwarmException makes libp2p leave its barrier.
+    libp2p keeps the slot, and a task, of every inbound connection until the host stops: after 250 of them it
+    accepts no more. ``serve(session, address that was dialled)`` runs as long as the connection is
+    wanted; the SwarmException afterwards makes libp2p give up the slot.
     """
     upgrade = swarm.upgrade_inbound_raw_conn
 
@@ -156,7 +159,7 @@ def repair_inbound(
 def remote_address(connection: object) -> Address | None:
     """The TCP address at the other end of a raw connection or a session; None when it is gone.
 
-    libp2p's own ``get_remote_address`` knows no IPv6.
+    libp2p's own ``get_remote_address`` does not support IPv6.
     """
     stream = _tcp_stream(connection)
     return None if stream is None else _address(stream.stream.socket.getpeername)
@@ -169,12 +172,13 @@ def local_address(connection: object) -> Address | None:
 
 
 def heard(connection: object) -> int:
-    """How often the other end of an inbound connection has sent something."""
+    """How many times the other end of an inbound connection has sent something."""
     stream = _tcp_stream(connection)
     return stream.heard if isinstance(stream, _Stream) else 0
 
 
 def _tcp_stream(connection: object) -> TrioTCPStream | None:
+    # The layers of a connection, outermost first. Each is an attribute of the one around it.
     for attribute in ("secured_conn", "conn", "read_writer", "read_write_closer"):
         connection = getattr(connection, attribute, connection)
     if isinstance(connection, RawConnection):
@@ -187,11 +191,13 @@ def _address(of: Callable[[], tuple[Any, ...]]) -> Address | None:
         host, port = of()[:2]
     except OSError:
         return None
+    # An IPv4 peer at a dual-stack socket appears as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2); it has to count as
+    # the same address as at an IPv4 socket.
     return str(host).removeprefix("::ffff:").partition("%")[0], int(port)
 
 
 class _Stream(TrioTCPStream):
-    """An inbound connection that counts what it hears."""
+    """An inbound connection that counts how many times the other side has sent something."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         super().__init__(stream)
@@ -204,8 +210,8 @@ class _Stream(TrioTCPStream):
 
 
 class _Listener(IListener):
-    """libp2p listens with SO_REUSEPORT, so that a second node on the same port starts without an error and
-    takes half of the peers."""
+    """A listener that owns its port alone. libp2p listens with SO_REUSEPORT, so a second node on the same
+    port starts without an error and gets half of the inbound connections."""
 
     def __init__(self, handler: THandler, opened: Listeners, admission: Admission) -> None:
         self._handler = handler
@@ -218,6 +224,7 @@ class _Listener(IListener):
         """Serve the port that was opened for a multiaddr."""
         self._listeners = self._opened.pop(str(maddr))
         started = trio.Event()
+        # A system task: libp2p gives listeners no nursery, and this one outlives the call.
         trio.lowlevel.spawn_system_task(self._serve, started)
         await started.wait()
 
@@ -231,12 +238,12 @@ class _Listener(IListener):
         if self._admission.refuses(remote[0] if remote else "") is not None:
             await stream.aclose()
             return
-        with contextlib.suppress(OSError):  # an odd peer may be gone before it is configured
+        with contextlib.suppress(OSError):  # the peer may be gone before the option is set
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await self._handler(_Stream(stream))
 
     def get_addrs(self) -> tuple[Multiaddr, ...]:
-        """The addresses with the ports that were given to us."""
+        """The addresses that we listen on, with the ports that the kernel chose."""
         result = []
         for listener in self._listeners:
             host, port = listener.socket.getsockname()[:2]

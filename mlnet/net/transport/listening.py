@@ -1,4 +1,4 @@
-"""Opens the ports of the libp2p host: of both families, where the machine has them."""
+"""Opens the ports of the libp2p host, in both address families where the machine has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from mlnet.net.addresses import Place, parse
 from mlnet.util import hosts
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted; the kernel caps it."""
+"""Connections that may wait to be accepted. The kernel caps it at net.core.somaxconn, 4096 since Linux 5.4;
+with the default of 100 or 128, a burst of connections to a unix socket fails with EAGAIN at once
+(connect(2))."""
 Listeners = dict[str, Sequence[trio.SocketListener]]
 
 
@@ -22,10 +24,10 @@ def everywhere(port: int = 0) -> tuple[str, ...]:
 
 
 async def open_all(listen: Sequence[str]) -> Listeners:
-    """Listen on multiaddrs: their listeners, by multiaddr.
+    """Listen on multiaddrs; return the listeners by multiaddr.
 
-    ``0.0.0.0`` or ``::`` is left out when the machine lacks that family and there is another address to
-    listen on. With port 0, both have the same free port.
+    ``0.0.0.0`` or ``::`` is skipped when the machine lacks that family and there is another address to listen
+    on. With port 0, both get the same free port.
 
     Raises:
         PortInUse: a port is taken.
@@ -41,7 +43,7 @@ async def open_all(listen: Sequence[str]) -> Listeners:
                 opened[address] = await _open(place, shared)
             except OSError as error:
                 if place.host not in hosts.ANY or error.errno not in hosts.FAMILY_MISSING:
-                    close(opened)  # else the port would be taken in the other family, too: by us
+                    close(opened)  # otherwise _refused would find the port taken in the other family: by us
                     raise _refused(address, place, error) from error
                 missing[address] = error
         if missing and not opened:
@@ -54,7 +56,7 @@ async def open_all(listen: Sequence[str]) -> Listeners:
 
 
 def close(opened: Listeners) -> None:
-    """Close listeners that nobody has begun to serve."""
+    """Close listeners that are not served yet."""
     for listeners in opened.values():
         for listener in listeners:
             listener.socket.close()
@@ -65,6 +67,8 @@ async def _open(place: Place, shared: int) -> Sequence[trio.SocketListener]:
         try:
             return await trio.open_tcp_listeners(shared, host=place.host, backlog=BACKLOG)
         except OSError as error:
+            # Another program may take the shared port between the look at it and this call: then any port
+            # will do.
             if error.errno != errno.EADDRINUSE:
                 raise
     return await trio.open_tcp_listeners(place.port, host=place.host, backlog=BACKLOG)

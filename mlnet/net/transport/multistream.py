@@ -1,6 +1,7 @@
-"""The choice of a protocol on a connection or a stream (multistream-select), with bounds on what is read.
+"""Negotiation of a protocol on a connection or a stream (multistream-select), with bounds on what is read.
 
-libp2p 0.8.1 reads as many bytes as a length of up to 64 bits says, and answers as many proposals as come.
+libp2p 0.8.1 reads as many bytes as a length prefix of up to 64 bits says, and answers any number of
+proposals. https://github.com/multiformats/multistream-select
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from libp2p.transport.upgrader import TransportUpgrader
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 MAX_LINE = 1024
-"""Bytes of the longest name of a protocol."""
+"""Bytes of one line, which is a protocol's name."""
 MAX_LINES = 32
-"""Names that one side may propose."""
+"""Lines that one side may send. Implementations propose a handful of protocols; each costs us an answer."""
 
 
 class Communicator(MultiselectCommunicator):
-    """Reads the lines of the other side, so many and so long."""
+    """Reads the other side's lines, at most :data:`MAX_LINES` of :data:`MAX_LINE` bytes."""
 
     _lines = 0
 
@@ -33,7 +34,7 @@ class Communicator(MultiselectCommunicator):
         """The next line.
 
         Raises:
-            MultiselectCommunicatorError: it is too long, one too many, or not text.
+            MultiselectCommunicatorError: the line is too long, is one too many, or is not text.
         """
         self._lines += 1
         if self._lines > MAX_LINES:
@@ -48,7 +49,7 @@ class Communicator(MultiselectCommunicator):
 
 
 def bound_negotiation(upgrader: TransportUpgrader) -> None:
-    """Have ``upgrader`` negotiate security and multiplexer by way of :class:`Communicator`."""
+    """Make ``upgrader`` negotiate security and multiplexer through :class:`Communicator`."""
     _bound(upgrader.security_multistream._selector)
     _bound(upgrader.muxer_multistream._selector)
 

@@ -1,5 +1,7 @@
-"""Streams that we open to peers, and the sockets of which each connection becomes one. Everything here runs
-in the trio thread."""
+"""Outbound streams, and the unix sockets whose connections become such streams.
+
+Everything here runs in the trio thread.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ class Outbound:
         connections: of the host.
         limits: how long a connection and a negotiation may take.
         runtime: where unix sockets live.
-        on_missing: told of a peer to which a stream waits for a connection.
+        on_missing: called with a peer when a stream waits for a connection to it.
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class Outbound:
         self._nursery = nursery
 
     async def open_stream(self, peer: str, protocol: str, preamble: bytes | None) -> Stream | None:
-        """A stream of that protocol, past its negotiation and preamble; waits for a connection if there is
-        none. None when it did not come about."""
+        """A stream of that protocol, negotiated and with its preamble sent. Waits up to ``dial_seconds`` for
+        a connection if there is none; None when there was no connection or the peer refused."""
         session = self._connections.session(peer)
         if session is None:
             self._on_missing(peer)
@@ -71,6 +73,7 @@ class Outbound:
                 await MultiselectClient().select_one_of(
                     [TProtocol(protocol)],
                     Communicator(stream),
+                    # Later than our own scope, which says what happened; libp2p takes whole seconds.
                     int(self._limits.handshake_seconds) + 1,
                 )
                 if preamble is not None:
@@ -80,6 +83,8 @@ class Outbound:
             await stream.reset()
             return None
         except trio.Cancelled:
+            # Shielded: without the reset the peer would keep half a stream for as long as the connection
+            # lives.
             with trio.CancelScope(shield=True):
                 await stream.reset()
             raise
@@ -88,8 +93,9 @@ class Outbound:
     async def open_tunnel(
         self, peer: str, protocol: str, preamble: str | None, given: socket.socket | None
     ) -> Path:
-        """A socket of which each connection becomes a stream of that protocol; its path. With ``given``,
-        which listens, it is that one, and the path is a mere name for it.
+        """Open a unix socket whose connections become streams of that protocol, and return its path. With
+        ``given``, a socket that listens already, its connections do, and the path is only a name for
+        :meth:`close_tunnel`.
 
         Raises:
             TransportError: the host does not run.
@@ -110,9 +116,10 @@ class Outbound:
         return path
 
     async def close_tunnel(self, path: Path) -> None:
-        """Close a socket of :meth:`open_tunnel` and the streams opened by way of it."""
+        """Close a socket of :meth:`open_tunnel` and the streams that were opened through it."""
         scope = self._tunnels.pop(path, None)
         if scope is not None:
-            # Nobody finds it any more when this returns; its listener ends a little later.
+            # The name goes first, so that no new connection is accepted after this returns; the listener ends
+            # with its scope, a little later.
             unix_tunnel.unlink(path)
             scope.cancel()

@@ -1,7 +1,9 @@
-"""The two protocols that every libp2p node speaks: ping and identify, asked and answered.
+"""The two protocols that every libp2p node speaks, ping and identify, from both sides.
 
-Other implementations identify whom they connect with at once, and learn by it which protocols they may open.
-Nothing of ours depends on what a peer states here. Everything runs in the trio thread.
+Other implementations send identify right after they connect, and learn from the answer which protocols they
+may open; without an answer they wait for a refusal first. mlnet itself trusts nothing that a peer states
+here. Specifications: https://github.com/libp2p/specs/tree/master/ping and .../identify. Everything runs in
+the trio thread.
 """
 
 from __future__ import annotations
@@ -35,25 +37,31 @@ IDENTIFY = str(_IDENTIFY)
 AGENT = f"mlnet/{__version__}"
 
 PING_BYTES = 32
+"""The ping protocol fixes it."""
 ANSWER_SECONDS = 10.0
-"""Time for one question or answer."""
+"""Time for one exchange, after the stream is open. An honest peer answers in a round trip; the rest is for a
+busy one."""
 PING_STREAM_SECONDS = 30.0
-"""Life of a stream on which a peer pings us; it opens another one."""
+"""How long one stream of pings is served. A peer that goes on pinging opens another one, so that an idle
+stream does not count against its bound for ever."""
 PINGS_PER_STREAM = 1024
+"""Pings on one stream; bounds how long one peer can keep the trio thread busy with echoes."""
 MAX_IDENTIFY_BYTES = 8 * 1024
+"""Bytes of a statement that is read: a key, a few dozen addresses and protocols."""
 MAX_ADDRESSES = 32
-"""Addresses that we state, and that are taken from what a peer states."""
+"""Addresses that we state, and that we read from a peer's statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """What a peer states about itself. Only its peer id is proved, by the noise handshake.
+    """What a peer states about itself. Only its peer id is proved, by the noise handshake; the rest is a
+    claim.
 
     Attributes:
         agent: the name and version of its software.
         protocols: those that it answers.
         addresses: multiaddrs at which it listens.
-        observed: the multiaddr from which it sees us; empty when it does not say.
+        observed: the multiaddr from which it sees our connection; empty when it does not say.
     """
 
     agent: str
@@ -63,7 +71,7 @@ class Identified:
 
 
 async def serve_ping(stream: Stream) -> None:
-    """Send back what comes, 32 bytes at a time."""
+    """Echo what the peer sends, 32 bytes at a time."""
     with trio.move_on_after(PING_STREAM_SECONDS):
         try:
             for _ in range(PINGS_PER_STREAM):
@@ -75,7 +83,7 @@ async def serve_ping(stream: Stream) -> None:
 async def serve_identify(
     stream: Stream, public_key: bytes, addresses: Sequence[str], protocols: Sequence[str]
 ) -> None:
-    """State who we are.
+    """Answer identify: send our statement.
 
     Args:
         stream: of the peer that asks.
@@ -104,6 +112,7 @@ async def ping(stream: Stream) -> int:
         ValueError: other bytes came back.
         MuxedStreamError: the peer ended the stream.
     """
+    # Random: a peer that could predict them would answer early and look closer than it is.
     sent = secrets.token_bytes(PING_BYTES)
     started = time.perf_counter_ns()
     await stream.write(sent)
@@ -144,7 +153,7 @@ async def ask(
     protocol: str,
     question: Callable[[Stream], Awaitable[T]],
 ) -> T:
-    """Open a stream of ``protocol`` to a peer, and put a question.
+    """Open a stream of ``protocol`` to a peer and run ``question`` on it.
 
     Raises:
         PeerUnreachable: it does not take the stream.
@@ -166,7 +175,8 @@ async def ask(
 
 
 async def _finish(stream: Stream) -> None:
-    """Close our side and wait for the peer to close its own: a reset would overtake what it has not read."""
+    """Close our side and wait for the peer to close its side: a reset would discard what it has not read
+    yet."""
     await stream.close()
     with contextlib.suppress(MuxedStreamError):
         await stream.read(1)
@@ -180,7 +190,7 @@ def _tcp_address(host: str, port: int) -> Multiaddr:
 
 
 def _as_text(address: bytes) -> str:
-    """A multiaddr of a peer as text; empty when it is none."""
+    """A peer's binary multiaddr as text; empty when it is not valid."""
     try:
         return str(Multiaddr(address)) if address else ""
     except ValueError:

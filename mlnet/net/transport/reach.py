@@ -1,9 +1,9 @@
-"""At which of its addresses a node is reached. No I/O.
+"""Which of its own addresses a node can be reached at. No I/O.
 
-A machine may have an address that is worth nothing to others, such as 10.0.2.15, which every guest of a
-VirtualBox has. A node learns which one it is: by connections that come in from other machines, and by what
-peers say from where they see it. The former is proof; the latter counts only if it is an address that this
-machine has, so that a lie can do no more than change their order.
+A machine may have an address that is of no use to others, such as 10.0.2.15, which every VirtualBox guest
+has. A node learns the useful ones in two ways: a connection that comes in from another machine is proof; a
+peer's statement from where it sees us counts only for an address that this machine has, so that a lie can do
+no more than change the order of the addresses.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from mlnet.net import addresses
 from mlnet.util import hosts
 
 MAX_PEERS = 64
-"""Peers whose views are remembered, and addresses of ours that were reached."""
+"""Peers whose views are remembered, and own addresses that were reached. Peer ids cost nothing, so their
+number must be bounded; one view is enough to order a handful of addresses."""
 REACHED, SEEN, UNKNOWN = 0, 1, 2
+"""Standings of an address, best first: they sort."""
 Own = Callable[[], Container[str]]
 
 
 class Reach:
-    """What others have shown of our addresses. Any thread may ask for a standing."""
+    """What is known about our addresses. Any thread may ask for a standing: what it reads is replaced as a
+    whole."""
 
     def __init__(self) -> None:
         self._reached: dict[tuple[str, int], None] = {}
@@ -28,10 +31,10 @@ class Reach:
         self._seen: frozenset[str] = frozenset()
 
     def on_inbound(self, remote: str, host: str, port: int, own: Own) -> bool:
-        """A peer's connection has come in; whether that was news.
+        """Note that a peer's connection came in; return whether that was news.
 
         Args:
-            remote: the IP address that it came from.
+            remote: the IP address that the connection came from.
             host: the IP address that was dialled.
             port: its TCP port.
             own: gives the IP addresses of this machine.
@@ -43,7 +46,7 @@ class Reach:
         return True
 
     def on_view(self, peer: str, host: str, own: Own) -> bool:
-        """A peer sees us at this IP address; whether that was news.
+        """Note that a peer sees us at this IP address; return whether that was news.
 
         Args:
             peer: its id.
@@ -53,6 +56,7 @@ class Reach:
         if hosts.is_loopback(host) or self._views.get(peer) == host or host not in own():
             return False
         news = host not in self._seen
+        # Removed first, so that the newest view is the last in order and the oldest is evicted.
         self._views.pop(peer, None)
         self._views[peer] = host
         while len(self._views) > MAX_PEERS:
@@ -61,7 +65,7 @@ class Reach:
         return news
 
     def standing(self, address: str) -> int:
-        """What is known of a multiaddr of ours: REACHED, SEEN or UNKNOWN."""
+        """What is known about one of our multiaddrs: REACHED, SEEN or UNKNOWN."""
         _, host, port, _ = addresses.parse(address)
         if (host, port) in self._reached:
             return REACHED

@@ -1,4 +1,7 @@
-"""What an address that was dialled in vain answered, in words for the one who named it."""
+"""Why a dial failed, in words for the operator who gave the address.
+
+libp2p wraps the cause several times, and its own text names its classes; the errno of the cause says more.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,14 @@ _IDENTITY = re.compile(r"remote_peer_id_from_pubkey=([1-9A-HJ-NP-Za-km-z]{1,64})
 
 
 def why(error: BaseException) -> str:
-    """The cause of a dial's failure, for people.
+    """The cause of a failed dial, for people.
 
     Args:
-        error: what the dial raised, with its causes.
+        error: the exception of the dial; its causes and contexts are searched, outermost first.
     """
     causes = list(_causes(error))
     for cause in causes:
+        # The identity that answered is only in the message of the exception.
         if isinstance(cause, PeerIDMismatchesPubkey):
             found = _IDENTITY.search(str(cause))
             whose = f": {found[1]}" if found else ""
@@ -44,6 +48,7 @@ def why(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
     text = " ".join(str(cause) for cause in causes)
+    # libp2p raises its base exception for this, so only the text tells.
     if "IP address not found in multiaddr" in text:
         return "no such name"
     if "select" in type(causes[-1]).__name__.lower() or "negotiate" in text:
@@ -52,7 +57,7 @@ def why(error: BaseException) -> str:
 
 
 def silent(seconds: float) -> str:
-    """Nothing came in time."""
+    """The reason for a dial that timed out."""
     return f"no answer within {seconds:g} s; a firewall, no such machine, or not an mlnet node"
 
 
@@ -65,6 +70,7 @@ def _no_handshake(text: str) -> str:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """An error and what caused it, the parts of groups included, outermost first."""
     pending, seen = [error], 0
+    # Bounded: causes may refer to each other in a circle.
     while pending and seen < 32:
         one = pending.pop(0)
         seen += 1

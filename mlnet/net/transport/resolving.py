@@ -1,8 +1,8 @@
-"""Names in multiaddrs: the addresses behind them, or why there are none. Everything here runs in the trio
-thread.
+"""Resolution of names in multiaddrs. Everything here runs in the trio thread.
 
-The system's resolver is asked for the addresses of a host, so that ``/etc/hosts`` and whatever else the
-machine knows count. A ``dnsaddr`` is a TXT record of the DNS, which only the DNS is asked for.
+Host names go to the system's resolver, so that ``/etc/hosts`` and everything else in nsswitch.conf counts. A
+``dnsaddr`` names TXT records (https://github.com/multiformats/multiaddr/blob/master/protocols/DNSADDR.md),
+which the system's resolver cannot look up; they are asked of the DNS directly.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import trio
 from mlnet.net.addresses import Place, is_dialable, parse
 
 MAX_ADDRESSES = 16
-"""Addresses of one name that are dialled."""
+"""Addresses of one name that are dialled: 250 ms apart, so the last one starts after four seconds."""
 MAX_QUESTIONS = 16
-"""Names that the records of a ``dnsaddr`` may lead to."""
+"""Names that the records of one ``dnsaddr`` may lead to. Records may refer to each other in a circle."""
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 _KINDS = {"dns": "IP", "dns4": "IPv4", "dns6": "IPv6"}
 _PREFIX = "dnsaddr="
@@ -28,16 +28,16 @@ class Unresolved(Exception):
 
 
 async def resolve(address: str, peer: str, seconds: float) -> list[str]:
-    """What to dial for a multiaddr: itself if it has an IP address; else one for each address of its name,
-    of both families by turns.
+    """The addresses to dial for a multiaddr: itself if it holds an IP address, otherwise one for each address
+    of its name, IPv4 and IPv6 alternating.
 
     Args:
         address: as an operator gave it, without ``/p2p/ID``.
-        peer: who should be there; other peers' records of a ``dnsaddr`` are passed over.
-        seconds: for all of it.
+        peer: who should be there; records of a ``dnsaddr`` about other peers are skipped.
+        seconds: timeout of the whole resolution.
 
     Raises:
-        Unresolved: there is none.
+        Unresolved: there is none in time.
     """
     place = parse(address)
     if not place.is_name:
@@ -76,6 +76,8 @@ async def _hosts(place: Place) -> list[str]:
 def _why(place: Place, error: socket.gaierror) -> str:
     if error.errno == socket.EAI_AGAIN:
         return f"the name {place.host} cannot be looked up now: no name server answers"
+    # -9 is EAI_ADDRFAMILY of glibc (a name without addresses of that family), for which Python has no name on
+    # every system.
     missing = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME), -9}
     if error.errno in missing:
         kind = "" if place.family == "dns" else f" with an {_KINDS[place.family]} address"
@@ -87,7 +89,7 @@ class _Records:
     """Follows the records of a ``dnsaddr``.
 
     Args:
-        peer: about whom they are to be.
+        peer: the peer that records have to be about.
     """
 
     def __init__(self, peer: str) -> None:
@@ -120,7 +122,7 @@ class _Records:
         try:
             place = parse(text.removeprefix(_PREFIX))
         except ValueError:
-            return []  # of another transport, or of a kind of peer that we do not know
+            return []  # a transport or a kind of peer id that this version does not know
         if place.peer not in ("", self._peer):
             return []
         if place.family == "dnsaddr":
@@ -132,6 +134,7 @@ class _Records:
 
 async def _texts(name: str) -> list[str]:
     """The TXT records of a name."""
+    # Imported here: only a dnsaddr needs it, and the import is slow.
     import dns.asyncresolver
     import dns.exception
     import dns.resolver

@@ -1,4 +1,11 @@
-"""Calls between the asyncio loop of the user and a trio loop in a thread of its own."""
+"""Calls between the user's asyncio loop and a trio loop in a thread of its own.
+
+py-libp2p runs under trio only, grpc.aio under asyncio only. trio's guest mode would run both in one thread,
+so that a handshake in Python delays every gRPC call, and the reverse (docs/adr/0003-trio-thread.md).
+
+Nothing is shared under locks: state belongs to one side, and the other side calls. A call wakes two threads,
+so none stands in the path of a message's bytes; those go through sockets.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +25,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 JOIN_SECONDS = 5.0
+"""Time for the trio loop to unwind after it was cancelled: the host's SHUTDOWN_SECONDS, and some for cleanup.
+"""
 
 
 class TrioThread:
@@ -30,6 +39,7 @@ class TrioThread:
 
     def __init__(self, main: Callable[[trio.Nursery, Callable[[], None]], Awaitable[None]]) -> None:
         self._main = main
+        # A daemon: when a stop fails, the thread must not keep the interpreter from ending.
         self._thread = threading.Thread(target=self._run, name="mlnet-libp2p", daemon=True)
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -67,8 +77,10 @@ class TrioThread:
     def _run(self) -> None:
         try:
             trio.run(self._trio_main)
-        except BaseException as error:  # noqa: BLE001 - it is handed to the other thread
+        except BaseException as error:  # noqa: BLE001 - it is raised or logged in the other thread
             self.failure = error
+        # The last act of the thread, also when trio.run failed: whoever waits for _ended is woken in any
+        # case.
         self.notify(self._on_end)
 
     async def _trio_main(self) -> None:
@@ -86,6 +98,7 @@ class TrioThread:
         self._ended.set()
         if self._started is not None and not self._started.done():
             failure = self.failure
+            # A nursery wraps what its tasks raise. The caller of start() wants the PortInUse inside.
             while isinstance(failure, BaseExceptionGroup):
                 failure = failure.exceptions[0]
             self._started.set_exception(failure or TransportError("the libp2p thread ended at its start"))
@@ -95,9 +108,10 @@ class TrioThread:
             )
 
     def notify(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
-        """From any thread: call ``function`` on the asyncio loop soon; nothing happens when that loop is
-        gone."""
+        """From any thread: call ``function`` on the asyncio loop soon. Does nothing when that loop is
+        closed."""
         if self._loop is not None:
+            # RuntimeError: the loop is closed. There is nobody left to tell.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(function, *args)
 
@@ -113,6 +127,7 @@ class TrioThread:
                 results.append(function(*args))
             except Exception as error:  # noqa: BLE001 - it is raised in the other thread
                 errors.append(error)
+            # RunFinishedError: the thread has ended, and with it the waiting task.
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(answered.set)
 
@@ -138,6 +153,7 @@ class TrioThread:
             return await function(*args)
 
         call = _Call(self, work)
+        # The thread may end with the call unfinished; without this wait its caller would hang.
         ended = asyncio.ensure_future(self._ended.wait())
         try:
             token.run_sync_soon(call.spawn, self._nursery)

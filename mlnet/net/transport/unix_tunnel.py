@@ -1,4 +1,8 @@
-"""Unix sockets whose connections become libp2p streams. Everything here runs in the trio thread."""
+"""Unix sockets whose connections become libp2p streams. Everything here runs in the trio thread.
+
+Unix sockets rather than loopback TCP: file permissions keep other users out, a caller can be told by its
+name, and gRPC is faster over them.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +25,25 @@ from mlnet.net.types import MAX_PREAMBLE_BYTES
 from mlnet.util import sockets
 
 logger = logging.getLogger(__name__)
+# A letter, the process id in hexadecimal (at most 6 digits on Linux), a dot, and a counter.
 _LONGEST_NAME = 24
 PREAMBLE_SECONDS = 10.0
-"""Time for the first bytes of a spliced stream."""
+"""Time for the preamble of a spliced stream. Until then the stream counts among the peer's, and an idle one
+would hold its place."""
 
 
 class RuntimeDir:
-    """A private directory of unix sockets, with names that never come twice.
+    """A private directory of unix sockets, in which no name is used twice.
 
     Attributes:
-        path: of the directory; another one once somebody has removed it.
+        path: of the directory; a new one after somebody has removed the first.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._numbers = itertools.count()
+        # Abstract names are visible to all users of the machine: nobody may guess the next one and bind it
+        # first.
         self._secret = secrets.token_hex(8)
         self._prepared = False
         self._instead: sockets.Directory | None = None
@@ -46,6 +54,8 @@ class RuntimeDir:
         Raises:
             ConfigError: it cannot be made, is not private, or its path is too long for a unix socket.
         """
+        # Checked here, with the numbers: bind() would fail later, with "AF_UNIX path too long", for a name
+        # that the user has never seen.
         if len(os.fsencode(self.path)) + 1 + _LONGEST_NAME > sockets.LONGEST_PATH:
             raise ConfigError(
                 f"the runtime directory {self.path} is too long for a unix socket; choose one of at most "
@@ -58,6 +68,7 @@ class RuntimeDir:
             raise ConfigError(
                 f"cannot make the runtime directory {self.path}: {error.strerror}; {sockets.fit()}"
             ) from error
+        # Whoever may enter the directory could connect as a peer of their choice.
         if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
                 f"the runtime directory {self.path} is not private; "
@@ -86,8 +97,8 @@ class RuntimeDir:
     def caller(self) -> str:
         """A name for the calling end of a connection, by which the other end knows it.
 
-        On Linux it is one of the kernel's abstract names, which need no directory. Nobody else can use it
-        against us: who listens lies in a directory that only this user may enter.
+        On Linux it is an abstract name (unix(7)), which needs no directory. Others cannot use it against us:
+        the listening socket lies in a directory that only this user may enter.
         """
         if not sys.platform.startswith("linux"):
             return str(self.name("c"))
@@ -103,7 +114,7 @@ class RuntimeDir:
 async def connect_named(target: str, name: str) -> trio.SocketStream:
     """Connect to a unix socket from a socket bound to ``name``, which the other side sees as our address.
 
-    A name in the file system is gone when this returns: who accepts has it already.
+    A name in the file system is removed before this returns: the accepting side has read it by then.
 
     Args:
         target: path of the socket.
@@ -112,7 +123,8 @@ async def connect_named(target: str, name: str) -> trio.SocketStream:
     Raises:
         OSError: nobody listens at ``target``.
     """
-    # Bound without a checkpoint, so that no cancellation leaves a name behind.
+    # Bound without a checkpoint (trio's bind of a unix socket runs in a worker thread), so that no
+    # cancellation leaves a name behind.
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         plain.bind(name)
@@ -137,7 +149,7 @@ def unlink(path: Path) -> None:
 
 
 def listen(path: Path) -> trio.SocketListener:
-    """A unix socket that only this user may connect to, with a backlog for bursts of connections."""
+    """Listen on a unix socket that only this user may connect to."""
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         plain.bind(str(path))
@@ -150,7 +162,7 @@ def listen(path: Path) -> trio.SocketListener:
 
 
 def adopt(listener: socket.socket) -> trio.SocketListener:
-    """A socket that listens already."""
+    """Take over a socket that listens already."""
     listener.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
 
@@ -165,7 +177,7 @@ async def serve(
             stream = await open_stream()
             if stream is not None:
                 await stream.splice(sock)
-        except Exception as error:  # noqa: BLE001 - one connection's trouble must not end the listener
+        except Exception as error:  # noqa: BLE001 - one connection's failure must not end the listener
             logger.debug("a connection to %s ended: %r", path, error)
         finally:
             with trio.CancelScope(shield=True):
@@ -178,7 +190,7 @@ async def serve(
 
 
 async def write_preamble(stream: Stream, preamble: bytes) -> None:
-    """Two bytes of length, big endian, and the preamble."""
+    """Send two bytes of length, big endian, and the preamble."""
     await stream.write(len(preamble).to_bytes(2, "big") + preamble)
 
 
