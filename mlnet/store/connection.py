@@ -1,6 +1,7 @@
 """A connection of redis-py that reads no more and no longer than its caller allows.
 
-The server may be hostile, and the library bounds the silence between two pieces of an answer, not the answer.
+The server may be hostile. redis-py's ``socket_timeout`` bounds the pause between two pieces of a reply, but
+neither the whole time nor the size of the reply.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Budget(threading.local):
-    """What the call that this thread makes may take.
+    """The time and the bytes that the current call of this thread may take.
 
     Attributes:
-        until: by time.monotonic(); nothing is sent or read after it.
-        most: bytes that the answer may have.
-        left: of these.
+        until: time.monotonic() at which the call ends; nothing is sent or read after it.
+        most: bytes that the reply may have.
+        left: bytes of these that are left.
     """
 
     until = 0.0
@@ -50,6 +51,7 @@ class BoundedConnection(UnixDomainSocketConnection):
 
     def _connect(self) -> socket.socket:
         plain: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+        # redis-py offers no hook for its socket, so the descriptor moves to a socket of our class.
         bounded = _Socket(fileno=plain.detach())
         bounded.budget = self._budget
         bounded.settimeout(self.socket_timeout)
@@ -95,5 +97,6 @@ class _Hurry:
             self._socket.settimeout(left)
 
     def __exit__(self, *_: object) -> None:
+        # The call may have closed the socket.
         if self._socket.fileno() >= 0:
             self._socket.settimeout(self._timeout)

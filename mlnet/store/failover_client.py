@@ -1,4 +1,8 @@
-"""The way of a trainer to whichever of the task's servers is the master."""
+"""A trainer's connection to whichever of the task's servers is the master.
+
+Clients do not promote anything: the committee does, and a client asks each server for its ROLE until one is a
+master.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +22,36 @@ from mlnet.errors import StoreError
 from mlnet.store.connection import BoundedConnection, Budget
 
 SLICE = 2.0
-"""Seconds that a command may block; after that a silent server can be told from a missing key."""
+"""Seconds that one command may block on the server. A server that has not answered GRACE seconds after that
+is lost; with longer slices a dead master would be noticed later, with shorter ones waiting costs more
+commands."""
 GRACE = 3.0
-"""Seconds beyond its deadline in which a call under way may still get its answer."""
+"""Seconds beyond its deadline in which a call under way may still get its reply. The server may be busy, and
+the reply crosses two tunnels."""
 MAX_REPLY = 1 << 16
-"""Bytes of an answer without values."""
+"""Bytes of a reply that holds no values."""
 CONFIRM_MS = 100
-"""Milliseconds that a write waits for the replica to have it."""
+"""Milliseconds that a write waits for the replica to confirm it (WAIT). It makes losing a write unlikely, not
+impossible: without a confirmation the write counts all the same. Longer waits delay every write while the
+    replica
+is dead."""
 UNCONFIRMED = 1.0
-"""Seconds without such a wait after one was in vain."""
+"""Seconds without such a wait after one timed out: a dead replica costs a tenth of the time at most."""
 FIRST_BACKOFF, MAX_BACKOFF = 0.02, 0.5
+"""Seconds between two looks for the master; doubled each time. The longest one is what a promotion adds to a
+failover at worst."""
+# BusyLoadingError: a server that still loads its data. ReadOnlyError: it was the master until a moment ago.
+# Both mean "look again", like a lost connection.
 _LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, BusyLoadingError, ReadOnlyError)
 
 
 class FailoverClient:
-    """A connection pool to the master, looked for again when it is lost. Threads may share it.
+    """A connection pool to the master, which is looked for again when it is lost. Threads may share it.
 
     Args:
         endpoints: unix sockets that lead to the master and then to the slave, as members.
-        silence: seconds after which a server without an answer is lost; None for those of a blocking command.
+        silence: seconds without a reply after which a server counts as lost; None for SLICE + GRACE, which
+            suits blocking commands.
     """
 
     def __init__(self, endpoints: Sequence[Path], silence: float | None = None) -> None:
@@ -51,16 +66,17 @@ class FailoverClient:
     def call(
         self, *parts: str | bytes | int, deadline: float, confirm: bool = False, most: int = MAX_REPLY
     ) -> object:
-        """Have the master carry out a command, again after each failover, until it succeeds: its raw reply.
+        """Execute a command on the master, again after each failover until it succeeds; return the raw reply.
 
         Args:
-            parts: the command; it may be carried out several times.
-            deadline: by time.monotonic(), after which there is no further try.
-            confirm: wait a little for the replica, if there is one, to have what was written.
-            most: bytes that the answer may have.
+            parts: the command. It may be executed several times, when a reply is lost.
+            deadline: time.monotonic() after which there is no further attempt.
+            confirm: wait CONFIRM_MS for the replica to have what was written.
+            most: bytes that the reply may have.
 
         Raises:
-            StoreError: no master by then, or it refuses, or its answer is none or too large.
+            StoreError: there was no master until the deadline, it refused the command, or its reply is
+                malformed or too large.
         """
         backoff = FIRST_BACKOFF
         until = deadline + min(self._silence, GRACE)
@@ -79,7 +95,7 @@ class FailoverClient:
             except RedisError as error:
                 raise StoreError(f"the Redis server says: {error}") from error
             except (ValueError, RecursionError) as error:
-                # The library's errors for what is no reply; nothing that follows it can be read.
+                # redis-py raises these for bytes that are not a reply; nothing after them can be parsed.
                 self._drop(client)
                 raise StoreError("the Redis server's answer is malformed") from error
 
@@ -91,6 +107,8 @@ class FailoverClient:
     def _master(self) -> redis.Redis:
         if self._closed.is_set():
             raise StoreError("the store is closed")
+        # Held while the master is looked for: other threads wait for the result instead of looking
+        # themselves.
         with self._lock:
             if self._client is None:
                 self._client = self._find()
@@ -98,7 +116,8 @@ class FailoverClient:
 
     def _find(self) -> redis.Redis:
         problem: RedisError = redis.exceptions.ConnectionError("none of them is one")
-        # A slave that says master was promoted, and stays it even if the former master comes back.
+        # The slave first: if it says "master", it was promoted, and stays the master even if the former one
+        # comes back and says so as well.
         for path in reversed(self._endpoints):
             client = _client(path, self._silence, self._budget)
             try:
@@ -126,6 +145,7 @@ class FailoverClient:
         if client is None:
             return
         with self._lock:
+            # Another thread may have replaced it already.
             if self._client is client:
                 self._client = None
         with contextlib.suppress(RedisError, OSError):
@@ -144,10 +164,11 @@ def _client(path: Path, silence: float, budget: Budget) -> redis.Redis:
         path=str(path),
         socket_timeout=silence,
         socket_connect_timeout=silence,
+        # No retry by redis-py: call() decides, and has to look for the master first.
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
     client = redis.Redis(connection_pool=pool)
-    # Replies as they come: the shapes that redis-py makes of them differ between its versions.
+    # Raw replies: the objects that redis-py makes of them differ between its versions.
     client.response_callbacks.clear()
     return client

@@ -37,7 +37,7 @@ end))
 
 redis.register_function('mlnet_add', once(function(keys, args)
   local number = tonumber(read(keys[2]) or '0')
-  if not number then return redis.error_reply('ERR the value is no number') end
+  if not number then return redis.error_reply('ERR the value is not a number') end
   number = number + tonumber(args[3])
   if math.abs(number) > MAX_NUMBER then return redis.error_reply('ERR the sum is too large') end
   local text = string.format('%.0f', number)

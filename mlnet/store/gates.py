@@ -1,4 +1,8 @@
-"""Sockets that log in to a server for whoever connects to them, and from then on only copy bytes."""
+"""Sockets that log in to a Redis server on behalf of those who connect, and then only copy bytes.
+
+A peer is admitted by its libp2p identity (the node splices its stream to a gate), so no password ever leaves
+the machine. After the login any Redis client and Redis' own replication work unchanged.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,18 @@ from mlnet.store import resp
 from mlnet.util import hosts, sockets
 
 CHUNK = 1 << 16
+"""Bytes copied at a time."""
 LOGIN_TIMEOUT = 5.0
+"""Seconds for a login, which is local; a connection that stays silent would hold a place of its gate."""
 MAX_HANDSHAKE = 1024
+"""Bytes of a command or reply before the login; an AUTH has about 110."""
 
 Ends: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def splice(one: Ends, other: Ends) -> None:
-    """Copy bytes both ways until both ends have ended their half, or one of them fails."""
+    """Copy bytes both ways until both sides have sent an end of file, or one of them fails."""
+    # A broken connection is a normal end: both sides are closed by the caller.
     with contextlib.suppress(ExceptionGroup):
         async with asyncio.TaskGroup() as both:
             both.create_task(_copy(one[0], other[1]))
@@ -40,8 +48,8 @@ class Listener:
     """Accepts a bounded number of connections and ends them all when it closes.
 
     Args:
-        serve: what to do with one; it is closed afterwards.
-        limit: connections at a time; more are closed at once.
+        serve: serves one connection, which is closed afterwards.
+        limit: connections at a time; further ones are closed at once.
     """
 
     def __init__(self, serve: Callable[[Ends], Awaitable[None]], limit: int) -> None:
@@ -50,24 +58,24 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.way: sockets.Way | None = None
-        """Leads to its unix socket."""
+        """A way to its unix socket that survives the removal of its name; None for TCP."""
         self.problem = ""
-        """What went wrong with the last connection; empty when nothing did."""
+        """Why the last connection failed; empty when it did not."""
 
     async def listen_unix(self, path: Path) -> None:
-        """Listen at a unix socket that this user alone may use."""
+        """Listen at a unix socket that only this user may connect to."""
         self._server = await asyncio.start_unix_server(self._accept, path)
-        os.chmod(path, 0o600)  # noqa: PTH101 - the linter takes a Path's for slow
+        os.chmod(path, 0o600)  # noqa: PTH101 - Path.chmod in async code is ASYNC240
         self.way = sockets.Way(path)
 
     async def listen_loopback(self) -> tuple[str, int]:
-        """Listen at this machine's own address: it, and the TCP port."""
+        """Listen on the loopback address; return it and the TCP port."""
         self._server = await asyncio.start_server(self._accept, hosts.loopback(), 0)
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 
     async def close(self) -> None:
-        """Accept no more, and end what there is."""
+        """Stop accepting, and end all connections."""
         if self._server is not None:
             self._server.close()
         tasks = list(self._tasks)
@@ -85,7 +93,7 @@ class Listener:
         task = asyncio.get_running_loop().create_task(self._run((reader, writer)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        # Not in the task: one that is cancelled before its first step closes nothing.
+        # Not in the task itself: a task that is cancelled before its first step never runs its finally.
         task.add_done_callback(lambda _: writer.close())
 
     async def _run(self, ends: Ends) -> None:
@@ -97,7 +105,7 @@ class Listener:
 
 
 def gate(target: str, user: str, password: str, limit: int) -> Listener:
-    """A listener whose connections reach a server as one of its users, without knowing the password."""
+    """A listener whose connections are logged in to a server as one of its users, without the password."""
 
     async def serve(client: Ends) -> None:
         server = await asyncio.open_unix_connection(target)
@@ -113,15 +121,16 @@ def gate(target: str, user: str, password: str, limit: int) -> Listener:
 
 
 def relay(target: Path, user: str, password: str, limit: int) -> Listener:
-    """A listener for a server that wants to replicate the one behind a unix socket.
+    """A listener through which our server replicates a master behind a unix socket.
 
-    A server dials its master by TCP only, and anyone on this machine may dial a TCP port: so it logs in here.
-    The unix socket leads to the master's own gate, which logs in there.
+    A Redis server dials its master by TCP only, and every user of this machine may dial a TCP port: so the
+    server has to log in here. The unix socket leads to the master's own gate, which logs in over there.
     """
 
     async def serve(replica: Ends) -> None:
         decoder = resp.Decoder(replica[0], MAX_HANDSHAKE)
         async with asyncio.timeout(LOGIN_TIMEOUT):
+            # What a replica sends first, in this order; everything after the login is passed on unread.
             await _expect(decoder, b"PING")
             replica[1].write(b"+PONG\r\n")
             await _expect(decoder, b"AUTH", user.encode(), password.encode())
@@ -142,5 +151,6 @@ def relay(target: Path, user: str, password: str, limit: int) -> Listener:
 async def _expect(decoder: resp.Decoder, *wanted: bytes) -> None:
     got = await decoder.read()
     words = b"\0".join(word for word in got if isinstance(word, bytes)) if isinstance(got, list) else b""
+    # In constant time: the port is open to all users of this machine, who could otherwise guess byte by byte.
     if not hmac.compare_digest(words, b"\0".join(wanted)):
         raise StoreError("a connection that is not our server's")

@@ -1,8 +1,8 @@
 """Keys and values that the ranks of a task share: what a ``torch.distributed.Store`` needs, without torch.
 
-A key is a stream of one entry. That makes waiting for it one blocking read (XREAD from the beginning): nobody
-polls, and no wake-up can be lost. Changes are functions on the server (functions.lua) that drop a retry's
-duplicate.
+A key is a Redis stream of one entry. Waiting for it is then one blocking read (XREAD from the beginning):
+nothing polls, and no wake-up can be lost. Changes are functions on the server (functions.lua), which
+recognise a retry whose first reply was lost.
 """
 
 from __future__ import annotations
@@ -21,32 +21,35 @@ if TYPE_CHECKING:
     from mlnet.store.failover_client import FailoverClient
 
 MAX_VALUE = 16 << 20
-"""Bytes of a value."""
+"""Bytes of a value. The bound is what a hostile master can make a trainer
+hold, and the same in functions.lua and config.MAX_BULK."""
 MAX_VALUES = 4 * MAX_VALUE
-"""Bytes of the values that one call reads."""
+"""Bytes of all values that one call reads."""
 MAX_KEY = 1024
 """Bytes of a key."""
 OVERHEAD = 256
-"""Bytes beside key and value that an answer spends on a key."""
+"""Bytes of a reply to XREAD for each key, beside the key and its value: RESP framing and entry ids."""
 MAX_KEYS = 4096
 """Keys of one call."""
 MAX_NUMBER = 1 << 53
+"""The largest sum of add(): Lua's numbers are doubles, exact to 2^53."""
 
 T = TypeVar("T")
 
+# The ACL rules of the store user match it (config.RULES).
 _NAMESPACE = re.compile(r"mlnet:[0-9a-f]{64}:[0-9a-zA-Z:._-]{1,64}")
 
 
 class KeyStore:
     """The keys of one namespace. Threads may share it.
 
-    Every method takes part in a failover: it looks for the new master and tries again until its time is over.
-    An absent key ends in TimeoutError, an unreachable master in StoreError.
+    Every method survives a failover: it looks for the new master and tries again until its time is over. A
+    key that stays absent raises TimeoutError, an unreachable master StoreError.
 
     Args:
         endpoints: unix sockets that lead to the master and then to the slave, as members.
         namespace: ``mlnet:TASK:ATTEMPT``.
-        timeout: seconds that a call may take unless it says otherwise.
+        timeout: default seconds of a call.
 
     Raises:
         StoreError: the namespace is not a task's.
@@ -56,21 +59,22 @@ class KeyStore:
         from mlnet.store.failover_client import FailoverClient
 
         if not _NAMESPACE.fullmatch(namespace):
-            raise StoreError(f"{namespace!r} is no namespace; it is mlnet:TASK:ATTEMPT")
+            raise StoreError(f"{namespace!r} is not a namespace; use mlnet:TASK:ATTEMPT")
         self.timeout = timeout
         self._link: FailoverClient = FailoverClient(endpoints)
         self._prefix = f"{namespace}:k:"
         self._changes = f"{namespace}:changes"
+        # Names this store in the server's log of changes; a rank that restarts is another client.
         self._client = uuid.uuid4().hex
         self._seq = 0
         self._writing = threading.Lock()
 
     def set(self, key: str, value: bytes) -> None:
-        """Give a key a value."""
+        """Set a key to a value."""
         self._change("mlnet_set", [key], _sized(value))
 
     def multi_set(self, keys: Sequence[str], values: Sequence[bytes]) -> None:
-        """Give each key its value, all at once."""
+        """Set each key to its value, all of them atomically."""
         if len(keys) != len(values):
             raise ValueError(f"{len(keys)} keys, {len(values)} values")
         if keys:
@@ -78,41 +82,41 @@ class KeyStore:
             self._change("mlnet_set", keys, *values)
 
     def add(self, key: str, amount: int) -> int:
-        """Add to a key's number, 0 if it is absent: the sum."""
+        """Add to a key's number, which is 0 if the key is absent; return the sum."""
         if abs(amount) > MAX_NUMBER:
             raise ValueError(f"{amount} is too large to be added")
         return int(self._change("mlnet_add", [key], str(amount).encode()))
 
     def append(self, key: str, value: bytes) -> None:
-        """Add bytes to the end of a key's value, empty if it is absent."""
+        """Append bytes to a key's value, which is empty if the key is absent."""
         self._change("mlnet_append", [key], _sized(value))
 
     def compare_set(self, key: str, expected: bytes, desired: bytes) -> bytes:
-        """Give a key a value if it has the expected one: the value that it has then.
+        """Set a key to a value if it has the expected one; return the value that it has afterwards.
 
-        An absent key gets it if the expected value is empty; else it stays absent, and the expected value is
-        returned.
+        An absent key is set if the expected value is empty. Otherwise it stays absent, and the expected value
+        is returned, as ``torch.distributed.Store`` does.
         """
         return self._change("mlnet_compare_set", [key], _sized(expected), _sized(desired))
 
     def delete(self, key: str) -> bool:
-        """Remove a key: whether there was one."""
+        """Delete a key; return whether it was there."""
         return self._change("mlnet_delete", [key]) == b"1"
 
     def get(self, key: str, timeout: float | None = None) -> bytes:
-        """A key's value, once there is one.
+        """Wait for a key and return its value.
 
         Args:
             key: its name.
             timeout: seconds; None for the store's.
 
         Raises:
-            TimeoutError: there is none by then.
+            TimeoutError: the key was absent until then.
         """
         return self.multi_get([key], timeout)[0]
 
     def multi_get(self, keys: Sequence[str], timeout: float | None = None) -> list[bytes]:
-        """The values of keys, once all have one; see :meth:`get`."""
+        """Wait for all keys and return their values; see :meth:`get`."""
         found = self._read(keys, self.timeout if timeout is None else timeout)
         return [found[key] for key in keys]
 
@@ -148,11 +152,11 @@ class KeyStore:
         return [self._prefix + key for key in keys]
 
     def _change(self, function: str, keys: Sequence[str], *values: bytes) -> bytes:
-        """Run a function of functions.lua: its answer."""
+        """Run a function of functions.lua; return its answer."""
         from mlnet.store.failover_client import MAX_REPLY
 
         names = self._names(keys)
-        # One change at a time: the server remembers the last one of each client.
+        # One change at a time: the server remembers only the last change of each client.
         with self._writing:
             self._seq += 1
             subject: list[str | bytes | int] = [
@@ -183,6 +187,7 @@ class KeyStore:
                 raise TimeoutError(
                     f"after {timeout:g} s the store has no {', '.join(sorted(names.values()))}"
                 )
+            # At least 1 ms: BLOCK 0 would block without end.
             pause = max(1, int(1000 * min(left, SLICE)))
             streams: list[bytes] = [*names, *[b"0-0"] * len(names)]
             reply = self._link.call(

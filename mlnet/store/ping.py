@@ -1,4 +1,4 @@
-"""How far away is a Redis server? Real PINGs over TCP."""
+"""Measures the distance of a Redis server with real PINGs over TCP."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from mlnet.store import resp
 
 PING = resp.command("PING")
 MAX_LINE = 512
+"""Bytes of the longest answer to a PING; a NOAUTH has about 40."""
 
 
 async def ping(host: str, port: int, samples: int = 9, timeout: float = 5.0) -> list[int]:
-    """Round trips of a PING on one TCP connection.
+    """Round trips of PINGs on one TCP connection.
 
-    A server that wants a password answers just as fast: its NOAUTH is a pong. A thread measures, because the
-    event loop's other work would be measured too.
+    A server that wants a password answers just as fast, so its NOAUTH counts as a pong. A thread measures,
+    because on the event loop other work would be measured as well. Nine samples by default: the protocol
+    takes their lower median (:mod:`mlnet.kernels.pingmatrix`), which four outliers cannot move.
 
     Args:
         host: address.
@@ -26,10 +28,10 @@ async def ping(host: str, port: int, samples: int = 9, timeout: float = 5.0) -> 
         timeout: seconds for all of them.
 
     Returns:
-        Microseconds each, at least 1.
+        Microseconds of each sample, at least 1.
 
     Raises:
-        StoreError: nothing listens, what listens is no Redis server, or it is too slow.
+        StoreError: nothing listens there, it is not a Redis server, or it is too slow.
     """
     return await asyncio.to_thread(_ping, host, port, samples, timeout)
 
@@ -51,12 +53,13 @@ def _sample(connection: socket.socket, deadline: float) -> int:
     start = time.perf_counter_ns()
     connection.settimeout(_left(deadline))
     connection.sendall(PING)
+    # TCP may deliver the line in pieces.
     while not line.endswith(b"\n"):
         connection.settimeout(_left(deadline))
         chunk = connection.recv(MAX_LINE)
         line += chunk
         if not chunk or len(line) > MAX_LINE:
-            raise StoreError("what listens there is no Redis server: it did not answer PING with a line")
+            raise StoreError("what listens there is not a Redis server: it did not answer PING with a line")
     elapsed = time.perf_counter_ns() - start
     if line != b"+PONG\r\n" and not line.startswith(b"-NOAUTH "):
         raise StoreError(

@@ -1,4 +1,4 @@
-"""Where training is, as its ranks write it into the master's Redis for members and client to read."""
+"""The progress of training, which rank 0 writes to the master's Redis for members and the client to read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from mlnet.errors import StoreError
 from mlnet.store import resp
 
 MAX_ENTRIES = 10_000
-"""About how many entries the server keeps."""
+"""Entries that the server keeps, roughly (MAXLEN ~): a quarter of an hour at ten entries a second. A reader
+that falls further behind misses some."""
 BATCH = 64
+"""Entries of one read; bounds what a hostile server can send at once."""
 BLOCK = 5.0
-"""Seconds that a read waits for news; then a silent server can be told from a slow training."""
+"""Seconds that a read waits for a new entry. Its empty reply tells a slow training from a silent server."""
 GRACE = 10.0
+"""Seconds beyond BLOCK after which the server counts as lost. The reader is the client, far away perhaps."""
 APPEND_TIMEOUT = 1.0
+"""Seconds for an entry to be written. The training waits meanwhile, so it is short."""
 HOLD_OFF = 5.0
-"""Seconds without a try after one has failed, so that a lost server does not slow the training down."""
+"""Seconds without an attempt after one has failed: a lost server costs a training a sixth of its time at
+most, and its display only a few entries."""
 FIELD = b"p"
 
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -36,7 +41,7 @@ class Progress(msgspec.Struct, frozen=True):
         epochs: of the whole training.
         step: steps done, over all epochs.
         steps: of the whole training.
-        loss: the latest; None when there is none or it is no number any more.
+        loss: the latest; None when there is none yet, or it is not finite.
         accuracy: on the validation rows, 0 to 1; None until there is one.
         rank: whose.
     """
@@ -74,7 +79,8 @@ class ProgressLog:
         self._not_before = 0.0
 
     def append(self, progress: Progress) -> bool:
-        """Write an entry: whether it was written. Nothing is raised: training goes on without its display."""
+        """Write an entry; return whether it was written. Never raises: training goes on without its
+        display."""
         now = time.monotonic()
         if now < self._not_before:
             return False
@@ -92,7 +98,7 @@ class ProgressLog:
 
     @staticmethod
     async def follow(path: Path, task: str, attempt: int) -> AsyncGenerator[Progress, None]:
-        """All entries of an attempt, from the first on, as they come.
+        """Yield all entries of an attempt, from the first one on, as they are written.
 
         Args:
             path: unix socket that leads to a server's progress gate.
@@ -100,7 +106,7 @@ class ProgressLog:
             attempt: of the cluster.
 
         Raises:
-            StoreError: the connection is lost, or what comes is no progress.
+            StoreError: the connection is lost, or an entry is malformed.
         """
         name, last = key(task, attempt), b"0-0"
         async with resp.Connection.open(path) as connection:
@@ -115,7 +121,7 @@ class ProgressLog:
 
 
 def key(task: str, attempt: int) -> str:
-    """The stream of an attempt."""
+    """The Redis key of an attempt's stream."""
     return f"mlnet:{task}:{attempt}:progress"
 
 
@@ -143,6 +149,7 @@ def _parse(reply: resp.Reply, name: bytes, last: bytes) -> list[tuple[bytes, Pro
 
 def _order(number: bytes) -> tuple[int, int]:
     time_ms, dash, count = number.partition(b"-")
+    # Two numbers of at most 20 digits (64 bits), and the dash.
     if not dash or len(number) > 41 or not (time_ms.isdigit() and count.isdigit()):
         raise StoreError("the number of an entry of the progress is malformed")
     return int(time_ms), int(count)
@@ -154,5 +161,5 @@ def _progress(data: bytes) -> Progress:
     except (msgspec.DecodeError, RecursionError) as error:
         raise StoreError(f"an entry of the progress is malformed: {error}") from error
     if progress.loss is not None and not math.isfinite(progress.loss):
-        raise StoreError("an entry of the progress is malformed: its loss is no number")
+        raise StoreError("an entry of the progress is malformed: its loss is not a number")
     return progress

@@ -1,4 +1,4 @@
-"""RESP2, the protocol of Redis, with every size bounded: whoever answers may be hostile.
+"""RESP2, the protocol of Redis, with every size bounded: the server may be hostile.
 
 https://valkey.io/topics/protocol/
 """
@@ -17,10 +17,12 @@ from mlnet.util import files
 Reply: TypeAlias = Union[bytes, int, list["Reply"], None]  # noqa: UP007 - a string has no |
 
 MAX_REPLY = 1 << 20
-"""Bytes of one reply, and four times its number of elements."""
+"""Bytes of one reply. An array is charged four bytes an element before it is read, since a few bytes can
+announce a million of them."""
 MAX_DEPTH = 8
+"""Nesting of arrays. Replies to XREAD nest four deep; the decoder recurses."""
 MAX_WORDS = 200
-"""Characters of a server's error that are repeated."""
+"""Characters of a server's error that are shown."""
 
 
 def command(*parts: str | bytes | int) -> bytes:
@@ -89,13 +91,14 @@ class Decoder:
 
     @staticmethod
     def _number(text: bytes) -> int:
+        # 20 characters hold every 64-bit number; int() on a longer one costs more than linear time.
         if len(text) > 20 or not text.removeprefix(b"-").isdigit():
             raise StoreError("the Redis server's reply is malformed")
         return int(text)
 
 
 def printable(text: bytes) -> str:
-    """A server's words, fit for a terminal and a log."""
+    """A server's text, safe for a terminal and a log."""
     shown = text[:MAX_WORDS].decode("ascii", "replace")
     return "".join(char if char.isprintable() else "?" for char in shown)
 

@@ -20,17 +20,27 @@ from mlnet.util import files, hosts, sockets
 from mlnet.util.subprocesses import end, how_it_ended, spawn, wrapped
 
 START_TIMEOUT = 15.0
+"""Seconds for a server to accept connections. Most of them are for a busy machine.
+"""
 STOP_TIMEOUT = 5.0
+"""Seconds between SIGTERM and SIGKILL. Nothing is saved, so a server that takes longer hangs."""
 ADMIN_TIMEOUT = 5.0
+"""Seconds for a command of our own, over a local socket."""
 CHECK_INTERVAL = 0.02
-"""Seconds between two looks at the state of replication, of whose end a server tells nobody."""
+"""Seconds between two looks at the state of replication: a server does not notify anybody when it is in
+sync."""
 MAX_SOCKET_PATH = 100
+"""Bytes of the socket's path; gates lie beside it, with names that are up to
+three bytes longer, and macOS takes 103."""
 FREE_PORTS = 8
-"""Free ports to try: another program may take one between our look and the server's start."""
+"""Free ports to try, since another program may take one between our look and the server's start."""
 MAX_REPLICA_CONNECTIONS = 4
+"""Connections of our own server to its relay: one, and those that it has given up."""
 LOG_LINES = 40
+"""Lines of the server's output that are kept for error messages, the banner among them."""
 ADDRESS_SPACE = 1 << 30
-"""Bytes of address space beside the data, of which there may be two copies while it follows a new master."""
+"""Bytes of address space beside the data: code, stacks, the allocator's reserve. _launch() adds four times
+max_memory, as there are two copies of the data while the server loads a new master's, and buffers."""
 
 _TASK = re.compile(r"[0-9a-f]{64}")
 _TAKEN = "Address already in use"
@@ -40,11 +50,11 @@ _LEVEL = re.compile(r"^\d+:\w .*? ([.\-*#]) ")
 
 
 class RedisServer:
-    """A running server. Strangers who reach its port get NOAUTH; whoever may use it comes through a gate.
+    """A running server. Strangers at its port get NOAUTH; members and the client come through gates.
 
     Attributes:
         port: its open TCP port.
-        unix_socket: where our own processes reach it; it wants a password there too.
+        unix_socket: where our own processes reach it; a password is needed there as well.
     """
 
     def __init__(self, config: settings.Settings, port: int, process: asyncio.subprocess.Process) -> None:
@@ -85,7 +95,7 @@ class RedisServer:
             StoreError: the server does not start, with its own words.
         """
         if not _TASK.fullmatch(task):
-            raise StoreError(f"{task!r} is no task id")
+            raise StoreError(f"{task!r} is not a task id")
         if not directory.is_absolute():
             raise StoreError(f"the directory {directory} must be an absolute path")
         sock = directory / "redis.sock"
@@ -131,10 +141,11 @@ class RedisServer:
         return server
 
     async def _ready(self) -> bool:
-        """Give it its configuration and wait for the word that it is up."""
+        """Send the configuration and wait until the server is up. False when another program has its port."""
         stdin, stdout = _pipes(self._process)
         try:
             async with asyncio.timeout(START_TIMEOUT):
+                # A server that ends before it has read everything says why on its output, which is read next.
                 with contextlib.suppress(ConnectionError):
                     stdin.write(self._config.text(self.port).encode())
                     await stdin.drain()
@@ -156,7 +167,7 @@ class RedisServer:
         raise StoreError(f"the Redis server did not start{self._words()}")
 
     async def _read_log(self) -> None:
-        """Keep the last lines; a server whose output nobody reads stops at some point."""
+        """Keep the last lines. The pipe must be read all the time: the server blocks when it is full."""
         stdout = _pipes(self._process)[1]
         with contextlib.suppress(ValueError):
             while line := await stdout.readline():
@@ -167,7 +178,7 @@ class RedisServer:
             self._log.append(resp.printable(line.strip()))
 
     def _words(self) -> str:
-        """Its last complaints, without the banner."""
+        """Its last warnings and errors, without the banner."""
         said = [line for line in self._log if (found := _LEVEL.match(line)) is None or found[1] == "#"]
         said = [line[found.end() :] if (found := _LEVEL.match(line)) else line for line in said]
         said = [line for line in said if not _EXPECTED.search(line)]
@@ -195,7 +206,7 @@ class RedisServer:
         return self.unix_socket.with_name(f"{purpose}.sock")
 
     def gate_way(self, purpose: str) -> Path:
-        """The same for this process alone: it leads there while the gate is open, though the directory be
+        """A path to the gate for this process only. It works while the gate is open, even if the directory is
         removed."""
         path = self.gate_path(purpose)
         gate = self._gates.get(purpose)
@@ -220,6 +231,7 @@ class RedisServer:
         Raises:
             StoreError: it is not, with the state that was reached; this server is a master again.
         """
+        # One change of the master at a time: each consists of several commands and a relay of its own.
         async with self._replication:
             await self._leave_master()
             password = self._config.relay_password
@@ -331,14 +343,15 @@ class RedisServer:
             await asyncio.gather(self._reading, return_exceptions=True)
         directory = self.unix_socket.parent
         left = [self.unix_socket, *(self.gate_path(purpose) for purpose in settings.PURPOSES)]
-        # A server that is killed while it receives its master's data leaves that.
+        # A server that is killed while it receives its master's data leaves these files.
         for path in (*left, *directory.glob("temp-*.rdb"), *directory.glob("*dump.rdb")):
             files.remove(path)
 
 
 def _limit(pid: int, address_space: int) -> None:
-    """Bound a server's memory where the system can: a hostile master may send more than maxmemory."""
+    """Bound a server's address space, where the system can: a hostile master may send more than maxmemory."""
     if sys.platform == "linux":
+        # The process may have ended already; _ready() reports that.
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_AS, (address_space, address_space))
 
@@ -350,7 +363,7 @@ def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, a
 
 
 def free_ports(host: str | None, ports: tuple[int, int] | None) -> Iterator[int]:
-    """Ports that were free a moment ago."""
+    """Yield ports that were free a moment ago."""
     at = hosts.ANY if host is None else (host,)
     for wanted in [0] * FREE_PORTS if ports is None else range(ports[0], ports[1] + 1):
         if port := hosts.free_port(wanted, at):

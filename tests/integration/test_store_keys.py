@@ -123,7 +123,7 @@ async def test_namespaces_and_tasks_are_apart(keys: KeyStore, server: RedisServe
 
 @pytest.mark.parametrize("namespace", ["", "mlnet:x:1", f"mlnet:{TASK}:1*", f"mlnet:{TASK}:"])
 def test_what_is_no_namespace_is_refused(namespace: str) -> None:
-    with pytest.raises(StoreError, match="is no namespace"):
+    with pytest.raises(StoreError, match="is not a namespace"):
         KeyStore([Path("/nowhere")], namespace)
 
 
