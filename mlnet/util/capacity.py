@@ -1,5 +1,8 @@
-"""How many processors and how much memory this process may use: what the machine has, less what affinity,
-control groups (version 1 and 2) and resource limits leave of it."""
+"""The processors and the memory that this process may use: the machine's, within CPU affinity, control groups
+(versions 1 and 2) and resource limits.
+
+os.cpu_count() and torch see the whole machine: in a container with one processor of 64 they start 64 threads.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ ROOT = Path("/")
 
 
 def processors(root: Path = ROOT) -> int:
-    """Processors that this process may use at a time, at least 1; a share of one counts as one.
+    """Processors that this process may use at a time, at least 1. A fraction counts as one more.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
+        root: directory in which ``proc`` and ``sys`` lie; for tests.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for group in _groups(root, "cpu"):
@@ -46,7 +49,7 @@ def memory(root: Path = ROOT) -> int:
 
 
 def _quota(group: Path) -> tuple[int, int]:
-    """Microseconds that a group may run in a period, and the period; zeros without a limit."""
+    """Microseconds that a group may run in a period, and the period; not positive without a limit."""
     words = _read(group / "cpu.max").split()
     if len(words) == 2:
         return _number(words[0]), _number(words[1])
@@ -54,10 +57,10 @@ def _quota(group: Path) -> tuple[int, int]:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Directories of the control groups of this process that may bound a controller: its own and those above.
+    """Directories of this process's control group and of those above it, all of which bound a controller.
 
-    In a container the path in ``/proc`` may be the host's, and missing here: then those above it are left, of
-    which the topmost is the container's own.
+    In a container the path in ``/proc`` may be the host's and not exist here. Then those above it are left,
+    of which the topmost is the container's own.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
@@ -85,5 +88,5 @@ def _read(path: Path) -> str:
 
 
 def _number(text: str) -> int:
-    """A number; -1 for ``max`` and what is none."""
+    """A decimal number; -1 for ``max`` and any other text."""
     return int(text) if text.isascii() and text.isdecimal() else -1

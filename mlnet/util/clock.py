@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 
 SLEW = 20
-"""One part in so many is by how much :class:`Clock` runs fast or slow at most while it follows a step."""
+"""While :class:`Clock` follows a step, it runs at most one part in SLEW fast or slow: deadlines shift by at
+most 5 %, and a step of a minute is made up for in twenty minutes."""
 STEP_MS = 1000
-"""A difference of more ms is a step that somebody should be told of."""
+"""A difference in ms from which on it counts as a step. Smaller ones are the work of NTP, which slews."""
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS' monotonic clock counts sleep
 
 
@@ -24,7 +25,7 @@ def wall() -> int:
 
 
 def elapsed() -> int:
-    """Milliseconds since some moment, the time in which the machine was suspended included."""
+    """Milliseconds since an arbitrary moment, including the time in which the machine was suspended."""
     return time.clock_gettime_ns(_ELAPSED) // 1_000_000
 
 
@@ -33,7 +34,7 @@ class Clock:
 
     Args:
         wall: the system's clock, ms since 1970.
-        elapsed: ms, steady.
+        elapsed: a steady clock, ms.
     """
 
     def __init__(self, wall: Callable[[], int], elapsed: Callable[[], int]) -> None:
@@ -42,24 +43,26 @@ class Clock:
         self._spare = 0
 
     def now(self) -> int:
-        """The time: at most a twentieth faster or slower than time passes."""
+        """The time in ms. It runs at most a twentieth faster or slower than :func:`elapsed`."""
         at = self._elapsed()
         passed = max(0, at - self._at)
         self._at = at
         self._spare += passed
         shown = self._shown + passed
+        # The remainder is kept: calls in quick succession would otherwise never add up to a millisecond.
         most, self._spare = divmod(self._spare, SLEW)
         self._shown = shown + max(-most, min(most, self._wall() - shown))
         return self._shown
 
     def settle(self) -> None:
-        """Show what the system's clock shows, at once: nothing is under way that a step could upset."""
+        """Jump to the system's clock. The caller knows that no deadline is running that the jump could
+        upset."""
         if abs(self._wall() - self.now()) > STEP_MS:
             self._shown = self._wall()
 
 
 class Steps:
-    """Notices that the system's clock was set, or that the machine slept while no clock of ours ran.
+    """Notices that the system's clock was set.
 
     Args:
         wall: the system's clock, ms since 1970.

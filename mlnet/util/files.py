@@ -1,7 +1,8 @@
-"""Writing to the disk so that a failure leaves a file as it was: whole, or not there.
+"""Writing to the disk so that a failure leaves a file as it was: whole, or absent.
 
-Every write of mlnet's own may fail: the disk is full, read-only or broken, or the process has no descriptor
-left. Whoever calls these functions hears of it as an OSError, and finds nothing half written.
+Every write may fail: the disk is full, read-only or broken, or the process has no descriptor left. These
+functions then raise OSError and leave nothing half written. They call ``os`` directly, so that tests can make
+each kind of operation fail.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mlnet.errors import StorageError
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it: a disk that is nearly full takes a part first."""
+    """Write all of ``data``: write(2) may take a part only, as on a disk that is nearly full."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
@@ -31,7 +32,7 @@ def append(descriptor: int, data: bytes, size: int, *, durable: bool) -> int:
         descriptor: opened with O_APPEND.
         data: what to append.
         size: bytes of the file now.
-        durable: whether it must survive the machine's sudden end.
+        durable: whether the data must survive a crash of the machine (fsync).
 
     Returns:
         Bytes of the file afterwards.
@@ -41,6 +42,7 @@ def append(descriptor: int, data: bytes, size: int, *, durable: bool) -> int:
         if durable:
             os.fsync(descriptor)
     except OSError:
+        # If this fails as well, half a record stays; readers of journals stop there.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, size)
         raise
@@ -48,12 +50,14 @@ def append(descriptor: int, data: bytes, size: int, *, durable: bool) -> int:
 
 
 def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Put a file in the place of another, durably: a reader finds the old one or the new one."""
+    """Replace a file atomically and durably: a reader finds the old content or the new one, also after a
+    crash."""
     part = path.with_name(f"{path.name}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:
             write_all(descriptor, data)
+            # Before the rename: otherwise a crash may leave the new name with no content.
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -65,7 +69,7 @@ def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory survive the machine's sudden end, where the file system can."""
+    """Make the names in a directory survive a crash of the machine, where the file system can."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -74,7 +78,7 @@ def sync_directory(path: Path) -> None:
 
 
 def remove(path: Path) -> bool:
-    """Delete a file; whether it is gone."""
+    """Delete a file; return whether it is gone."""
     try:
         os.unlink(path)  # noqa: PTH108 - as above
     except FileNotFoundError:
@@ -85,18 +89,18 @@ def remove(path: Path) -> bool:
 
 
 def why(error: OSError) -> str:
-    """What the system says of an error, for people."""
+    """The system's text for an error."""
     return error.strerror or str(error)
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or the nearest directory above it that is there."""
+    """The path itself, or the nearest directory above it that exists."""
     path = path.absolute()
     return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
 def free(path: Path) -> int:
-    """Bytes that may be written below a path, which need not be there yet.
+    """Free bytes on the file system of a path, which need not exist yet.
 
     Raises:
         OSError: it cannot be reached.
@@ -105,17 +109,17 @@ def free(path: Path) -> int:
 
 
 def require_room(path: Path, size: int, what: str, fix: str) -> None:
-    """Make sure that so many bytes may be written below a path, which need not be there yet.
+    """Make sure that ``size`` bytes may be written below a path, which need not exist yet.
 
     Args:
-        path: where to.
+        path: where they will be written.
         size: bytes.
-        what: takes them, with its verb.
-        fix: what to do, beside freeing some space.
+        what: what takes them, with its verb, for the message.
+        fix: what to do, beside freeing some space, for the message.
 
     Raises:
         OSError: it cannot be reached.
-        StorageError: there is no room.
+        StorageError: there is not enough room.
     """
     there = free(path)
     if there < size:
@@ -123,28 +127,34 @@ def require_room(path: Path, size: int, what: str, fix: str) -> None:
 
 
 def mib(size: int) -> str:
-    """Bytes, for people."""
+    """A number of bytes for people.
+
+    Example:
+        >>> mib(1 << 31)
+        '2,048.0 MiB'
+    """
     return f"{size / (1 << 20):,.1f} MiB"
 
 
 def check_writable(path: Path, fix: str) -> None:
-    """Write a file below a path, or below the nearest directory above it that is there, and remove it.
+    """Write a file below a path, or below the nearest existing directory above it, and remove it.
 
     Raises:
-        StorageError: it cannot be done; ends with ``fix``.
+        StorageError: it cannot be written; the message ends with ``fix``.
     """
     place = existing(path)
     with written_to(path, fix), tempfile.TemporaryFile(dir=place) as file:
+        # A block: an empty file can be made on a full disk.
         file.write(b"\0" * 4096)
         file.flush()
 
 
 @contextmanager
 def written_to(path: Path, fix: str) -> Iterator[None]:
-    """Say of an OSError which path could not be written, and what to do.
+    """Turn an OSError of the block into a StorageError that names the path and what to do.
 
     Raises:
-        StorageError: in the place of an OSError.
+        StorageError: instead of an OSError.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Hosts, ports and IP addresses: read, written, compared, and tried. Whoever handles one asks here."""
+"""Hosts, ports and IP addresses: parsed, formatted, compared and tried. All of mlnet handles them here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 ANY = ("0.0.0.0", "::")  # noqa: S104 - ports that others are to reach
 """All addresses of this machine, by family."""
 LOOPBACK = ("127.0.0.1", "::1")
-"""Where programs of one machine reach each other, unless they choose another of 127.0.0.0/8."""
+"""The loopback addresses. Programs may choose another one of 127.0.0.0/8, which :func:`is_loopback` knows."""
 FAMILY_MISSING = frozenset(
     {
         errno.EAFNOSUPPORT,
@@ -25,15 +25,21 @@ FAMILY_MISSING = frozenset(
         errno.EADDRNOTAVAIL,
     }
 )
-"""What a system answers that lacks the family of ``0.0.0.0`` or ``::``."""
+"""Errors of a system that lacks the family of ``0.0.0.0`` or ``::``; kernels differ."""
 MAX_PORT = 65_535
 _TRIES = 8
+"""Attempts at a port that is free in both families: the kernel chooses it in the first family only."""
 
 
 @functools.lru_cache(maxsize=4096)
 def parse_ip(text: str) -> IP | None:
-    """The IP address that a text is, without its zone; None for a name. An IPv4 address that travels inside
-    an IPv6 one is that IPv4 address."""
+    """Parse an IP address, ignoring its zone; None for anything else. An IPv4-mapped IPv6 address
+    (``::ffff:192.0.2.1``) gives the IPv4 address.
+
+    Example:
+        >>> parse_ip("::ffff:192.0.2.1"), parse_ip("fe80::1%eth0"), parse_ip("example.org")
+        (IPv4Address('192.0.2.1'), IPv6Address('fe80::1'), None)
+    """
     try:
         ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -43,7 +49,7 @@ def parse_ip(text: str) -> IP | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is an IP address that means the machine on which it is read."""
+    """Whether it is a loopback IP address, which means a different machine wherever it is read."""
     ip = parse_ip(host)
     return ip is not None and ip.is_loopback
 
@@ -55,22 +61,35 @@ def is_ipv6(host: str) -> bool:
 
 
 def is_ipv6_link_local(host: str) -> bool:
-    """Whether it is an address that means nothing without the name of an interface."""
+    """Whether it is a link-local IPv6 address, which means nothing without the name of an interface."""
     ip = parse_ip(host)
     return ip is not None and ip.version == 6 and ip.is_link_local
 
 
 def join(host: str, port: int) -> str:
-    """``HOST:PORT``, an IPv6 address in brackets."""
+    """Format ``HOST:PORT``, with an IPv6 address in brackets.
+
+    Example:
+        >>> join("::1", 80), join("example.org", 80)
+        ('[::1]:80', 'example.org:80')
+    """
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split(address: str, option: str) -> tuple[str, int]:
-    """Host, without brackets, and port of ``HOST:PORT``.
+    """Split ``HOST:PORT`` into the host, without brackets, and the port.
 
     Args:
         address: as an operator gave it; the host ``*`` means all addresses, as ``[::]`` does.
-        option: what it is for, such as ``--metrics``.
+        option: the option that it was given to, such as ``--metrics``, for the message.
+
+    Example:
+        >>> split("[::1]:9464", "--metrics"), split("*:0", "--metrics")
+        (('::1', 9464), ('::', 0))
+        >>> split("::1:9464", "--metrics")
+        Traceback (most recent call last):
+        ...
+        mlnet.errors.ConfigError: --metrics '::1:9464': an IPv6 address goes in brackets, as in [::1]:9464
 
     Raises:
         ConfigError: it is malformed.
@@ -88,20 +107,23 @@ def split(address: str, option: str) -> tuple[str, int]:
             f"{option} {address!r}: an IPv6 address goes in brackets, as in {join(host, int(port))}"
         )
     if inner != host and not is_ipv6(inner):
-        raise ConfigError(f"{option} {address!r}: {inner!r} is no IPv6 address")
+        raise ConfigError(f"{option} {address!r}: {inner!r} is not an IPv6 address")
     return inner, int(port)
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A TCP socket at an address of this machine, of this family alone.
+    """A TCP socket that is bound to an address of this machine, and serves the family of that address only.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: the address cannot be bound.
     """
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
+        # A restarted process gets its port back although old connections are in TIME_WAIT.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if made.family == socket.AF_INET6:
+            # Otherwise :: would take the port in IPv4 as well on most systems, and a second socket for
+            # 0.0.0.0 would fail.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind((host, port))
     except BaseException:
@@ -111,11 +133,11 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def free_port(port: int = 0, hosts: Sequence[str] = ANY) -> int:
-    """A port that is free at this moment at each of these addresses whose family this machine has; 0 where
-    there is none.
+    """A port that is free at this moment at all of these addresses, apart from families that this machine
+    lacks; 0 if there is none.
 
     Args:
-        port: that one; 0 for any.
+        port: the port to try; 0 for any.
         hosts: IP addresses of this machine.
     """
     for _ in range(_TRIES if port == 0 else 1):
@@ -142,12 +164,12 @@ def _try(probes: ExitStack, host: str, port: int) -> int:
 
 
 def families() -> tuple[str, ...]:
-    """The families that this machine has: ``IPv4``, ``IPv6``."""
+    """The address families that this machine has: ``IPv4``, ``IPv6``."""
     return tuple(f"IPv{6 if ':' in host else 4}" for host in LOOPBACK if free_port(0, (host,)))
 
 
 def loopback() -> str:
-    """This machine's own address: 127.0.0.1, or ::1 where there is no IPv4."""
+    """A loopback address that works: 127.0.0.1, or ::1 where there is no IPv4."""
     return next((host for host in LOOPBACK if free_port(0, (host,))), LOOPBACK[0])
 
 
@@ -156,7 +178,7 @@ def listening(address: str, option: str) -> list[socket.socket]:
 
     Args:
         address: as an operator gave it; port 0 takes a free one.
-        option: what it is for, such as ``--metrics``.
+        option: the option that it was given to, such as ``--metrics``, for the message.
 
     Raises:
         PortInUse: the port is taken.
@@ -195,6 +217,6 @@ def _resolved(host: str, named: str) -> list[str]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a host name"
         raise ConfigError(f"{named}: the host {host!r} is unknown: {reason}; use an IP address") from error
     return list(dict.fromkeys(str(place[0]) for *_, place in found))

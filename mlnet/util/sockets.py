@@ -1,8 +1,9 @@
-"""Where unix sockets lie: private directories that nobody could make beforehand, ways to a socket that
-outlive its name, and the lock that keeps an identity to one process of a machine.
+"""Unix sockets: private directories for them, ways to a socket that survive the removal of its name, and the
+lock that admits one process of a machine to an identity.
 
-The kernel takes 107 bytes for a socket's path, and a user's directories may be longer, missing, unwritable
-or on a file system without sockets. So several places are tried, and the first that serves is taken.
+The kernel takes 107 bytes for a socket's path (unix(7)), and a user's directories may be longer, missing,
+unwritable or on a file system without sockets. So several places are tried, and the first that works is
+taken.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from mlnet.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
-"""Bytes of the longest path of a unix socket."""
+"""Bytes of the longest path of a unix socket: sun_path less its final zero."""
 ROOM = 27
-"""Bytes of the longest path of a socket below a party's directory, with the slash before it."""
+"""Bytes of the longest path of a socket below the directory of a node or client, with the slash before it."""
 PREFIX = "mlnet."
 SUFFIX_LENGTH = 8
 """Characters that :func:`tempfile.mkdtemp` adds."""
 OUTER_ROOM = ROOM + 1 + len(PREFIX) + SUFFIX_LENGTH
-"""The same below a directory that is to be the ``XDG_RUNTIME_DIR`` of other processes."""
+"""The same below a directory that becomes the ``XDG_RUNTIME_DIR`` of other processes of mlnet."""
 _CREDENTIALS = struct.Struct("3i")
+"""struct ucred of SO_PEERCRED: process, user and group id."""
 
 
 class Place(NamedTuple):
@@ -49,16 +51,16 @@ class Place(NamedTuple):
 
 
 class Directory:
-    """A private directory for sockets. It is made anew elsewhere when somebody removes it, as logind does
-    with ``/run/user/UID`` at logout.
+    """A private directory for sockets. When somebody removes it, as logind does with ``/run/user/UID`` at
+    logout, a new one is made elsewhere.
 
     Args:
         room: bytes that the paths below it need, with the slash before them.
-        last: a directory to take when no other serves.
-        note: told which place that the environment names does not serve, and why.
+        last: a directory to take when no other one works.
+        note: called with a text when a place that the environment names does not work.
 
     Raises:
-        ConfigError: sockets can be made nowhere.
+        ConfigError: sockets cannot be made anywhere.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Directory:
         return self._made[-1][0]
 
     def close(self) -> None:
-        """Remove what was made."""
+        """Remove the directories that were made."""
         while self._made:
             path, descriptor = self._made.pop()
             if _is_same(path, descriptor):
@@ -119,7 +121,7 @@ def _longest_base(room: int) -> int:
 
 
 def _places(last: Path | None) -> Iterator[Place]:
-    """Where sockets may lie, the best place first."""
+    """The places for sockets, best first."""
     seen: set[Path] = set()
     for place in (
         *(
@@ -136,7 +138,7 @@ def _places(last: Path | None) -> Iterator[Place]:
 
 
 def _default_places() -> tuple[Place, ...]:
-    # gettempdir() may answer with the current directory, which is nobody's place for sockets.
+    # tempfile.gettempdir() may return the current directory, which is not a place for sockets.
     return tuple(Place(Path(path)) for path in ("/tmp", "/var/tmp", "/dev/shm"))  # noqa: S108 - mkdtemp follows
 
 
@@ -160,7 +162,8 @@ def _make_below(base: Path, room: int) -> tuple[Path, int]:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
-        # What is locked belongs to a process that runs; a file system that cannot lock is not swept either.
+        # The lock marks a directory as in use by a running process. A file system that cannot lock is not
+        # swept either.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_same(path, descriptor):
@@ -179,7 +182,7 @@ def _make_below(base: Path, room: int) -> tuple[Path, int]:
 
 
 def _sweep(base: Path) -> None:
-    """Remove directories that processes of ours have left which were killed."""
+    """Remove directories that killed processes of ours have left: those whose lock is free."""
     with contextlib.suppress(OSError):
         for path in base.glob(f"{PREFIX}{'?' * SUFFIX_LENGTH}"):
             with contextlib.suppress(OSError):
@@ -201,9 +204,10 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 class Way:
-    """A way to a listening unix socket that leads there while it listens, though its name be removed.
+    """An address of a listening unix socket that works while it listens, even after its name is removed.
 
-    On Linux a descriptor of the socket's file leads there; elsewhere, and without ``/proc``, its path does.
+    On Linux it is ``/proc/self/fd/N``, for a descriptor of the socket's file (O_PATH); elsewhere, and without
+    ``/proc``, it is the path.
 
     Args:
         path: of the socket.
@@ -234,7 +238,7 @@ class Way:
         return self.address.replace("/proc/self/", f"/proc/{os.getpid()}/", 1)
 
     def close(self) -> None:
-        """Let go of the socket; nobody may use the address after this."""
+        """Close the descriptor. The address must not be used afterwards: N may become another file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -242,11 +246,11 @@ class Way:
 
 @contextlib.contextmanager
 def alone(name: str, what: str) -> Iterator[None]:
-    """Be the only process on this machine with a name for as long as the context lasts.
+    """Hold a lock by name: be the only process on this machine with it while the context lasts.
 
-    The lock is a name in the kernel's abstract namespace: it needs no directory, so neither a copy nor an
-    environment variable leads around it, and it ends with the process. Choose a name that others cannot
-    guess.
+    The lock is a name in the abstract namespace of unix sockets. It needs no directory, so neither a copied
+    directory nor an environment variable gets around it, and it ends with the process. Choose a name that
+    others cannot guess.
 
     Args:
         name: at most 64 letters and digits.
@@ -271,7 +275,7 @@ def _bind_lock(lock: socket.socket, address: str, what: str) -> None:
     except OSError:
         process, user = _holder(address)
         if user not in (-1, 0, os.geteuid()):
-            # Whoever sees the name may take it, but must not keep us from running.
+            # Another user can see the name and take it, but must not be able to keep us from running.
             logger.warning("process %d of user %d holds the lock of %s", process, user, what)
             return
         who = f"process {process}" if process > 0 else "another process"

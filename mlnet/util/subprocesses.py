@@ -1,8 +1,8 @@
-"""Child processes that end with their parent, whatever ends it.
+"""Child processes that end with their parent, however it ends.
 
-A child of ours calls :func:`die_with_parent` first thing. A program that is not ours is started through
-:data:`WRAPPER`, a few lines of Python that do the same and then become that program; nothing runs between
-fork and exec in a process that has threads.
+A child of ours calls :func:`die_with_parent` first thing. Another program is started through :data:`WRAPPER`,
+a few lines of Python that do the same and then exec the program. A preexec_fn would be shorter, but runs
+between fork and exec, which is not safe in a process with threads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+"""See prctl(2). The setting survives execve of a program that is not set-uid."""
 ELSEWHERE = Path("/")
+"""The children's working directory: ours may be removed or unmounted."""
 LINE_LIMIT = 1 << 20
-"""Bytes of the longest line that is read from a child."""
+"""Bytes of the longest line that is read from a child; asyncio's own limit is 64 KiB."""
 WRAPPER = (
     "import ctypes, os, sys\n"
     "parent = int(sys.argv[1])\n"
@@ -33,22 +35,22 @@ WRAPPER = (
 
 
 _FOREIGN = re.compile(
-    # What torchrun, mpirun and the like leave for the processes that they start, and how these are to meet.
+    # Variables that torchrun, mpirun and others set for the processes that they start, about how these meet.
     r"(MASTER_|LOCAL_|GROUP_|ROLE_|TORCHELASTIC_|OMPI_|PMI_|PMIX_|GLOO_|TP_|NCCL_)\w+|RANK|WORLD_SIZE"
-    # Threads that are bound to processors are bound to the same ones in each trainer of a machine.
+    # Thread settings: bound threads would sit on the same processors in every trainer of a machine.
     r"|(OMP|GOMP|KMP|MKL|OPENBLAS)_\w+"
     r"|(TORCH|PYTORCH)_\w+"
-    # Interpreters that stop for questions or at a warning, or write to our pipes.
+    # Settings with which an interpreter waits for input, stops at a warning, or writes to our pipes.
     r"|PYTHON(INSPECT|STARTUP|WARNINGS|OPTIMIZE|PROFILEIMPORTTIME|VERBOSE|DEBUG|IOENCODING)"
 )
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a child in Python: without what is meant for other programs and would change
-    what ours does, and with nothing imported from the current directory.
+    """The environment for a Python child: without variables that are meant for other programs and would
+    change what it does, and without imports from the current directory.
 
     Args:
-        given: where it comes from; None for this process's own.
+        given: the environment to start from; None for this process's own.
     """
     whole = os.environ if given is None else given
     kept = {name: value for name, value in whole.items() if not _FOREIGN.fullmatch(name)}
@@ -59,22 +61,24 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
         with contextlib.suppress(FileNotFoundError):
             parts = [os.path.abspath(part) for part in parts]  # noqa: PTH100 - a string is wanted
         kept["PYTHONPATH"] = os.pathsep.join(parts)
-    # Libraries ask for the user's name, which need not have one.
+    # Libraries ask for the user's name, and a user id in a container need not have one.
     kept.setdefault("USER", str(os.getuid()))
     return kept
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours with this interpreter; see :func:`environment`."""
+    """The command that runs a module of ours with this interpreter. ``-P`` keeps the current directory out of
+    ``sys.path``; see :func:`environment`."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel kill this process when the thread that started it ends; where it cannot (not on Linux),
-    do nothing.
+    """Make the kernel kill this process when the thread that started it ends. Does nothing on systems other
+    than Linux.
 
     Args:
-        parent: process id that must still be the parent's, else this process ends at once.
+        parent: the expected parent's process id. If that has ended already, this process ends at once: the
+            kernel sends no signal for a parent that ended before the call.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -83,10 +87,10 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def wrapped(argv: Sequence[str]) -> list[str]:
-    """The command that runs a program which is not ours so that it dies with this process.
+    """The command that runs another program so that it dies with this process.
 
     Args:
-        argv: its absolute path, and its arguments.
+        argv: the program's absolute path and its arguments.
     """
     return [sys.executable, "-I", "-S", "-c", WRAPPER, str(os.getpid()), *argv]
 
@@ -103,7 +107,7 @@ async def spawn(
     """Start a child in a session of its own, so that a terminal's Ctrl-C reaches this process alone, and in a
     directory that nobody removes unless ``cwd`` names another.
 
-    Call it from the main thread: the kernel ties a child to the thread that started it.
+    Call it from the main thread: the death signal follows the thread that started the child, not the process.
 
     Raises:
         OSError: the program cannot be started.
@@ -121,7 +125,7 @@ async def spawn(
 
 
 def how_it_ended(status: int) -> str:
-    """An exit status as asyncio gives it, for people; it is mostly the kernel that kills a child."""
+    """An exit status of asyncio, for people. SIGKILL mostly comes from the kernel's out-of-memory killer."""
     if status >= 0:
         return f"exit status {status}"
     try:
@@ -132,7 +136,7 @@ def how_it_ended(status: int) -> str:
 
 
 async def end(process: asyncio.subprocess.Process, grace: float) -> int:
-    """End a child: SIGTERM, and SIGKILL to what is left after so many seconds. Its exit status."""
+    """End a child with SIGTERM, and with SIGKILL after ``grace`` seconds; return its exit status."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -37,7 +37,7 @@ def test_host_and_port(text: str, host: str, port: int) -> None:
         ("127.0.0.1:٣", "not HOST:PORT"),
         ("127.0.0.1:65536", "the last one is 65535"),
         ("::1:9464", r"in brackets, as in \[::1\]:9464"),
-        ("[localhost]:1", "'localhost' is no IPv6 address"),
+        ("[localhost]:1", "'localhost' is not an IPv6 address"),
     ],
 )
 def test_what_is_no_host_and_port_is_refused_with_what_to_write(text: str, words: str) -> None:
