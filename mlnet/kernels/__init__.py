@@ -1,7 +1,7 @@
 """The protocol's hot paths: compiled from ``ext/`` where a C compiler was at hand, else pure Python.
 
-Both say exactly the same; :mod:`mlnet.kernels.reference` is the pure twin and defines what is right. The
-environment variable ``MLNET_EXTENSIONS`` overrules the choice at run time: ``skip`` takes the twin,
+Both give exactly the same results; :mod:`mlnet.kernels.reference` is the pure one and defines what is right.
+The environment variable ``MLNET_EXTENSIONS`` overrules the choice at run time: ``skip`` takes the twin,
 ``require`` fails with an ImportError where the compiled kernels are missing. ``IMPLEMENTATION`` says which
 one runs.
 """

@@ -1,7 +1,8 @@
 """A lease on a file: while it is held, nobody can write to the file or shorten it (Linux, ``fcntl(2)``).
 
 A mapping of a file that becomes shorter ends the process with SIGBUS, so only a file under lease is mapped.
-Who opens it for writing waits until the lease is released, 45 seconds at most by default.
+A process that opens it for writing waits until the lease is released, at most 45 seconds
+(``/proc/sys/fs/lease-break-time``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many threads a kernel that lets go of the GIL may use."""
+"""How many threads a kernel that releases the GIL may use."""
 
 from __future__ import annotations
 

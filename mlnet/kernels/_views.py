@@ -1,4 +1,4 @@
-"""What the kernels take: any buffer of the right integers without a copy, or nested sequences."""
+"""The arguments of kernels: any buffer of the right integers, without a copy, or nested sequences."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     AnyBuffer: TypeAlias = ReadableBuffer | _Array
 
 _FORMATS = {
+    # numpy names int64 "l" on Linux and macOS and "q" on Windows; the item size tells what it is.
     "q": ({"q", "l", "@q", "@l"}, 8, "int64"),
     "i": ({"i", "l", "@i", "@l"}, 4, "int32"),
 }
@@ -26,7 +27,7 @@ _FORMATS = {
 def integers(
     name: str, value: AnyBuffer | Sequence[Any], typecode: Literal["i", "q"], ndim: int
 ) -> tuple[tuple[int, ...], memoryview]:
-    """Looks at an argument as an array of integers.
+    """View an argument as an array of integers.
 
     Args:
         name: what to call the argument in errors.
@@ -39,7 +40,7 @@ def integers(
         Its shape, and the array itself; when the shape contains a zero, the array is of no use.
 
     Raises:
-        TypeError: it holds something else than such integers.
+        TypeError: it does not hold such integers.
         ValueError: wrong number of dimensions, sequences of unequal length, or an integer that does not fit.
     """
     try:
@@ -82,11 +83,11 @@ def _from_sequences(
 
 
 def octets(name: str, value: AnyBuffer) -> memoryview:
-    """Looks at a buffer of any element type as its bytes, without a copy.
+    """View a buffer of any element type as its bytes, without a copy.
 
     Raises:
-        TypeError: it is no buffer.
-        ValueError: its bytes do not lie one after the other.
+        TypeError: it is not a buffer.
+        ValueError: its bytes are not contiguous.
     """
     view = memoryview(value)  # type: ignore[arg-type]
     if not view.c_contiguous:

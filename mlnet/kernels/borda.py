@@ -44,7 +44,7 @@ class Ranking(NamedTuple):
 def rank_by_distance(
     matrix: AnyBuffer | Sequence[Sequence[int]], keys: Sequence[Any] | None = None
 ) -> Ranking:
-    """Ranks peers by how near they are to the others: each row is the ballot of one peer over all others.
+    """Rank peers by how near they are to the others: each row is the ballot of one peer over all others.
 
     A nearer peer stands above a farther one, equal distances are level, and those that cannot be reached
     are level with one another at the end. Equal points are ordered by total distance from the others, to
@@ -74,7 +74,11 @@ def rank_by_distance(
 
 
 def score(ballots: AnyBuffer | Sequence[Sequence[int]]) -> list[int]:
-    """Counts ballots.
+    """Count ballots.
+
+    Example:
+        >>> score([[0, 1, 2], [0, 2, 1], [2, -1, -1]])
+        [9, 3, 6]
 
     Args:
         ballots: int32, shape (v, c): each row the indices, 0 to c - 1, of the candidates in one voter's
@@ -94,8 +98,12 @@ def score(ballots: AnyBuffer | Sequence[Sequence[int]]) -> list[int]:
 
 
 def order(points: Sequence[int], keys: Sequence[Any] | None = None) -> list[int]:
-    """The indices of all candidates by falling points; equal points by rising key, which is by default the
-    index.
+    """The indices of all candidates by falling points; equal points by rising key, which is the index by
+    default.
+
+    Example:
+        >>> order([4, 9, 4]), order([4, 9, 4], keys="bca")
+        ([1, 0, 2], [1, 2, 0])
 
     Raises:
         ValueError: the number of keys is not that of the points.

@@ -26,10 +26,15 @@ _THREADED_SAMPLES = 1 << 18  # takes longer than it takes to start a thread
 def aggregate(
     samples: AnyBuffer | Sequence[Sequence[Sequence[int]]], *, threads: int = THREADS
 ) -> memoryview[Any]:
-    """Makes one distance of the samples of each pair of peers.
+    """Reduce the samples of each pair of peers to one distance.
 
     The distance is the lower median of the samples that are present, in the worse of the two directions: an
-    outlier does not move it, and neither end can make a link look better than the other end measured it.
+    outlier does not move it, and neither end can make a link look better than the other end measured it. The
+    lower median is one of the samples, so no rounding is involved on which implementations could differ.
+
+    Example:
+        >>> aggregate([[[0], [120]], [[90], [0]]]).tolist()
+        [[0, 120], [120, 0]]
 
     Args:
         samples: int64, shape (n, n, k), n > 0; ``samples[i][j]`` are the ping times from peer i to peer j in

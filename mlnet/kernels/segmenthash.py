@@ -38,7 +38,9 @@ else:
 __all__ = ["LEAF_SIZE", "Hasher", "digest", "digest_file", "leaf_hashes", "proof", "root", "verify_leaf"]
 
 LEAF_SIZE = 1 << 20
-"""Bytes of a leaf; only the last one of a segment may be shorter."""
+"""Bytes of a leaf; only the last one of a segment may be shorter. Part of every segment's identity, so
+another value means another protocol. A download is verified in pieces of this size, and 32 bytes are kept for
+each."""
 
 _HASH_SIZE = 32
 _MOST_LEAVES = 1 << 43  # 2^63 bytes
@@ -50,7 +52,7 @@ def digest(data: AnyBuffer) -> bytes:
     """The root over a C-contiguous buffer of any element type; 32 bytes.
 
     Raises:
-        TypeError: it is no buffer.
+        TypeError: it is not a buffer.
         ValueError: it is not C-contiguous.
     """
     return _impl.root(memoryview(_joined_leaf_hashes(octets("data", data))))
@@ -59,8 +61,8 @@ def digest(data: AnyBuffer) -> bytes:
 def digest_file(path: StrPath) -> bytes:
     """The root over a file's bytes, read ahead of the hashing in a fixed amount of memory; 32 bytes.
 
-    On Linux, a file that belongs to the caller and that nobody is writing is mapped instead of copied.
-    Whoever opens it for writing meanwhile waits for a moment.
+    On Linux, a file that belongs to the caller and is not open for writing is mapped instead of copied, under
+    a lease. A process that opens it for writing meanwhile waits for a moment.
 
     Raises:
         OSError: the file cannot be read, or became shorter meanwhile.
@@ -76,7 +78,11 @@ def digest_file(path: StrPath) -> bytes:
 
 
 class Hasher:
-    """Hashes a segment that arrives in pieces; remembers 32 bytes a leaf.
+    """Hashes a segment that arrives in pieces; keeps 32 bytes for each leaf.
+
+    Example:
+        >>> Hasher().update(b"segment").update(b"s").digest() == digest(b"segments")
+        True
 
     Like the objects of hashlib, it may be asked for its digest at any time and fed further.
     """

@@ -1,8 +1,8 @@
 """Ed25519 signatures, many at a time.
 
-libsodium does the work, through PyNaCl. PyNaCl gives the interpreter up and waits for it again with each
-signature; the compiled kernel gives it up once for a batch, so that a thread can verify beside a busy event
-loop. Where the kernel was not built, PyNaCl's function serves.
+libsodium does the work, through PyNaCl. PyNaCl releases and takes the GIL for each signature, and each time
+may wait for a busy event loop; the compiled kernel releases it once for a batch. Where the kernel was not built,
+PyNaCl's function is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MODE = os.environ.get("MLNET_EXTENSIONS", "auto")
 
 try:
     from nacl._sodium import ffi, lib  # type: ignore[import-not-found]
-except ImportError:  # what PyNaCl keeps to itself may move
+except ImportError:  # a private module of PyNaCl, which may move
     _OPENER = 0
 else:
     _OPENER = int(ffi.cast("uintptr_t", ffi.addressof(lib, "crypto_sign_open")))
@@ -26,13 +26,16 @@ __all__ = ["verify_all"]
 
 
 def verify_all(signed: Iterable[tuple[bytes, bytes]]) -> list[bool]:
-    """Which signatures are right.
+    """Verify signatures.
 
     Args:
-        signed: for each the public key, 32 bytes, and the signature with the data that it signs behind it.
+        signed: pairs of public key (32 bytes) and signed data, with the signature (64 bytes) in front.
+
+    Returns:
+        For each pair, whether the signature is valid.
 
     Raises:
-        ValueError: a key has another length.
+        ValueError: a key does not have 32 bytes.
     """
     return _verify_all(tuple(signed))
 

@@ -1,4 +1,4 @@
-"""The node's half of training by way of the tunnel: see :mod:`mlnet.training.gloo_tunnel`."""
+"""The node's half of training through the tunnel: see :mod:`mlnet.training.gloo_tunnel`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 class GlooTunnelServer:
-    """Opens the ways that the trainer asks for, and lets the members through to its port.
+    """Opens the tunnels that the trainer asks for, and admits the other members to the trainer's port.
 
     Args:
         network: carries the streams.
-        control: where to listen for the trainer.
+        control: path of the unix socket at which the trainer asks.
         task: id of the task.
         attempt: of the cluster.
-        nodes: peers of the ranks, in their order.
+        nodes: peer ids by rank.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class GlooTunnelServer:
         Raises:
             TrainingError: the directory for sockets was removed, or is full.
         """
+        # SEQPACKET keeps each message and its descriptor together; a stream could split them.
         server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._sockets.append(server)
         try:
@@ -62,7 +63,7 @@ class GlooTunnelServer:
         asyncio.get_running_loop().add_reader(server, self._accept, server)
 
     async def stop(self) -> None:
-        """Close all ways."""
+        """Close all tunnels."""
         for sock in self._sockets:
             self._close(sock)
         self._sockets.clear()
@@ -75,7 +76,8 @@ class GlooTunnelServer:
         self._ways.clear()
 
     def target(self, peer: str, attempt: str) -> tuple[str, int] | None:
-        """Where a member's stream goes; None when this rank is not reached this way."""
+        """The address to which a member's stream is spliced; None when this rank does not listen for
+        tunnels."""
         if self._port is None or attempt != str(self._attempt) or peer not in self._nodes:
             return None
         return address(self._task, self._attempt, self._nodes.index(self._network.peer_id)), self._port
@@ -108,9 +110,11 @@ class GlooTunnelServer:
                 task = asyncio.ensure_future(self._open(trainer, int(rank), listeners.pop()))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
+            # An empty packet is the end of the connection.
             case []:
                 self._sockets.remove(trainer)
                 self._close(trainer)
+        # Descriptors that came with any other message would leak.
         for listener in listeners:
             listener.close()
 
@@ -129,6 +133,6 @@ class GlooTunnelServer:
 
     @staticmethod
     def _answer(trainer: socket.socket, text: str) -> None:
-        # A trainer that is gone needs none.
+        # The trainer may be gone by now.
         with contextlib.suppress(OSError):
             trainer.send(text.encode())

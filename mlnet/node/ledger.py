@@ -17,11 +17,11 @@ class Receipt(msgspec.Struct, frozen=True):
 
     Attributes:
         task: the task's id.
-        client: peer id of who pays.
+        client: peer id of the payer.
         state: ``settled`` when more than half of the committee and the client have signed the split, else
             ``claimed``.
         amount: this node's share, micro-units.
-        payment: the whole, micro-units.
+        payment: the whole payment, micro-units.
         split: everybody's share, by peer id.
         recorded: ms since 1970.
         evidence: the signed REWARDS messages.
@@ -38,7 +38,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """A directory of receipts, one file a task, so that a receipt is counted once.
+    """A directory of receipts, one file for each task, so that no receipt is counted twice.
 
     Args:
         directory: made when it is missing.
@@ -51,8 +51,8 @@ class Ledger:
         """Write a receipt durably. A settled one replaces a claimed one; nothing replaces a settled one.
 
         Raises:
-            OSError: it is not written.
-            ConfigError: the one that is there is damaged.
+            OSError: it cannot be written.
+            ConfigError: the existing one is damaged.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._directory / f"{receipt.task}.json"

@@ -1,4 +1,7 @@
-"""What a node offers is looked at before it is offered: room on the disk, and ports for Redis servers."""
+"""Checks what a node offers before it offers it: room on the disk, and ports for Redis servers.
+
+Otherwise the first task would find out, minutes later and at the cost of all its members.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ LEAST_DISK = 64 << 20
 
 
 def check(options: NodeOptions) -> None:
-    """Make sure that the machine has what the options promise; what is merely scarce is only said.
+    """Make sure that the machine has what the options promise; warn about what is scarce.
 
     Raises:
         PortInUse: none of the ports for Redis servers can be used.

@@ -1,4 +1,4 @@
-"""A node's Redis server for one task: who may use it, and how it stands to the servers of other members."""
+"""A node's Redis server for one task: who may use it, and its relation to the other members' servers."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ from mlnet.protocol.events import PingsMeasured, Replicated
 from mlnet.util.hosts import is_ipv6, is_loopback
 
 DIALLERS = 4
-"""Peers that are asked to dial a port back."""
+"""Peers that are asked to dial the port back. Several, because one may be on this machine or lie; each may be
+asked Limits.dial_backs_per_minute times only."""
 MAX_SERVER_BYTES = 256 << 20
+"""The most data that a task's server may hold, whatever memory the node offers; the task's keys and progress
+are far less."""
 
 
 class TaskRedis:
-    """The server, and the ways to those of other members.
+    """The server, and the tunnels to the servers of other members.
 
     Args:
         task: its id.
         client: peer id.
-        wire: the node's.
-        options: of the operator.
-        runtime: for sockets.
+        wire: the node's messenger.
+        options: the operator's.
+        runtime: directory for sockets.
     """
 
     def __init__(self, task: str, client: str, wire: Wire, options: NodeOptions, runtime: Path) -> None:
@@ -61,17 +64,17 @@ class TaskRedis:
             await self._server.gate(purpose)
 
     async def died(self) -> None:
-        """Wait until the server's process ends, which :meth:`start` has started.
+        """Wait until the server's process ends.
 
         Raises:
-            StoreError: it has; says how.
+            StoreError: it has ended; the text says how.
         """
         if self._server is not None:
             raise StoreError(f"its {await self._server.died()}")
 
     async def dialled_back(self) -> tuple[DialBack, int]:
-        """What peers find when they dial the server's port, and the port; several are asked, those on other
-        machines first.
+        """Ask peers to dial the server's port; return the best answer and the port. Peers on other machines
+        are asked first.
 
         Raises:
             StoreError: there is no server.
@@ -81,6 +84,7 @@ class TaskRedis:
         port = self._server.port
         network, own = self._wire.network, addresses.own_ips()
         peers = network.connected_peers()
+        # At random: always the same peers would use up their allowance, and could decide alone.
         SystemRandom().shuffle(peers)
         peers.sort(key=lambda peer: _is_here(network.remote_ips(peer), own))
         timeout = self._options.deadlines.pings / 1000
@@ -95,7 +99,7 @@ class TaskRedis:
         return best(found), port
 
     async def stop(self) -> None:
-        """Close the ways to others, and end the server."""
+        """Close the tunnels, and end the server."""
         forwards, self._forwards = self._forwards, []
         server, self._server = self._server, None
         async with contextlib.AsyncExitStack() as ends:  # all of them, whichever fails
@@ -107,15 +111,15 @@ class TaskRedis:
     # ---------------------------------------------------------------------------------------- who may use it
 
     def serve(self, members: frozenset[str], slave: str) -> None:
-        """Admit these members to the store, and one of them as the replica, in place of those before."""
+        """Replace the members that are admitted to the store, and the one that is admitted as the replica."""
         self._members, self._slave = members, slave
 
     def narrow(self, members: frozenset[str]) -> None:
-        """Admit to the store none but these any more."""
+        """Restrict the store to these of the admitted members."""
         self._members &= members
 
     def admit(self, peer: str, purpose: str) -> Path | None:
-        """The socket of the server for a purpose, if that peer may use it."""
+        """The socket of the server for a purpose; None when that peer may not use it."""
         may = {
             "store": peer in self._members,
             "replica": peer == self._slave,
@@ -128,7 +132,7 @@ class TaskRedis:
     # ------------------------------------------------------------------------------- the servers of others
 
     async def measure_pings(self, command: MeasurePings) -> PingsMeasured:
-        """Ping the servers of other members, one after the other."""
+        """Ping the servers of other members, one after the other: pings at once would delay each other."""
         timeout = self._options.deadlines.pings / 2000
         measured: dict[str, tuple[int, ...]] = {}
         for peer, (host, port) in command.targets.items():
@@ -138,7 +142,8 @@ class TaskRedis:
         return PingsMeasured(command.attempt, measured)
 
     async def _ping(self, peer: str, host: str, port: int, samples: int, timeout: float) -> tuple[int, ...]:
-        """Ping a member where it is connected from, never where it merely says it is."""
+        """Ping a member at an address that it is connected from, never at one that it merely claims: a member
+        could have others ping a third party."""
         network = self._wire.network
         if not network.remote_ips(peer):
             with contextlib.suppress(TimeoutError):
@@ -154,7 +159,7 @@ class TaskRedis:
             return ()
 
     async def _connect(self, peer: str) -> None:
-        """Dial a member that this node has had no reason to talk to yet."""
+        """Dial a member that this node was not connected with until now."""
         for address in self._wire.network.known_peers().get(peer, []):
             with contextlib.suppress(TransportError):
                 await self._wire.network.connect(address)
@@ -182,7 +187,7 @@ class TaskRedis:
         """A socket at which the trainer reaches a server as a member.
 
         Raises:
-            StoreError: it is to be this node's, which has none.
+            StoreError: it would be this node's server, which does not run.
             TransportError: the network has stopped.
         """
         if peer == self._wire.network.peer_id:
@@ -199,10 +204,10 @@ class TaskRedis:
 
 def best(answers: Sequence[tuple[DialBack, bool]]) -> DialBack:
     """The answer that says most about where others reach this node: an open port, seen from another machine,
-    at the address that most of them saw, with IPv4 before IPv6.
+    at the address that most of them saw, IPv4 before IPv6.
 
     Args:
-        answers: at least one, each with whether it comes from this very machine.
+        answers: at least one, each with whether it comes from this machine.
     """
     votes = Counter(answer.host for answer, here in answers if answer.open and not here)
 
@@ -215,5 +220,5 @@ def best(answers: Sequence[tuple[DialBack, bool]]) -> DialBack:
 
 
 def _is_here(ips: Iterable[str], own: Container[str]) -> bool:
-    """Whether a peer with these addresses is on this machine."""
+    """Whether a peer with these remote addresses is on this machine."""
     return all(is_loopback(ip) or ip in own for ip in ips)

@@ -32,24 +32,25 @@ from mlnet.util import clock, files
 
 logger = logging.getLogger(__name__)
 FAREWELL_SECONDS = 2.0
-"""How long a node that stops waits for its last words to be acknowledged."""
+"""How long a node that stops waits for the acknowledgement of its last messages. A peer that misses them
+learns of the withdrawal from its own deadlines only."""
 Observer = Callable[[str, Report | End], None]
-"""Takes what a task's machine wants people to see: (task, report)."""
+"""``(task, report)``: takes what a task's machine reports for people."""
 Traffic = Callable[[bool, str, Message], None]
-"""Takes each message: (incoming, peer, message)."""
+"""``(incoming, peer, message)``: takes each message."""
 Notice = Callable[[str], None]
-"""Takes what the operator should know of this machine or of a peer, beside any task."""
+"""``(text)``: takes what the operator should know about this machine or a peer, apart from any task."""
 
 
 class NodeServer:
     """A running node.
 
     Args:
-        options: of the operator.
+        options: the operator's.
         state: the node's directory.
-        observe: for people.
-        traffic: likewise.
-        notice: likewise.
+        observe: takes reports of tasks.
+        traffic: takes every message.
+        notice: takes notices to the operator.
     """
 
     def __init__(
@@ -95,13 +96,14 @@ class NodeServer:
         return self._state.identity.peer_id
 
     async def start(self) -> None:
-        """Listen, and take up what a former process has left.
+        """Listen, and resume or withdraw from the tasks that a former process has left.
 
         Raises:
             NoRedisBinary: there is no server for the tasks to come, or it is too old.
             PortInUse: an address to listen on is taken, or all of the ports for Redis servers are.
             StorageError: what a former process has left cannot be read, or what is offered is not there.
         """
+        # Checked before anything listens: a node that cannot serve a task must not be found.
         await asyncio.to_thread(store.check_version, store.find_binary(self._options.redis))
         offer.check(self._options)
         await self.wire.start()
@@ -153,7 +155,7 @@ class NodeServer:
         self._loop.dispatch(task, event)
 
     def _clocks(self, event: Event) -> tuple[int, ...]:
-        """What other clocks show than the one that drives the machines, where an age depends on it."""
+        """What other clocks show, for the events in which the age of a message counts."""
         if not isinstance(event, Received) or not isinstance(event.message.body, NewMlTask):
             return ()
         wall, elapsed, known = clock.wall(), clock.elapsed(), self.wire.clocks
@@ -203,7 +205,7 @@ class NodeServer:
             self._show(task, Report("receipt", {"state": command.state, "amount": command.amount}))
 
     def _written(self, receipt: Receipt) -> bool:
-        """Write a receipt down, or keep it for later."""
+        """Write a receipt, or keep it for a later attempt; return whether it was written."""
         try:
             self._ledger.record(receipt)
         except (OSError, ConfigError) as error:
@@ -217,12 +219,13 @@ class NodeServer:
         return True
 
     def _end(self, task: str, command: End) -> None:
-        """Let go of all that a task holds. Nothing here needs room on the disk, and nothing that fails keeps
-        what follows from being done."""
+        """Release everything that a task holds. Nothing here needs room on the disk, and a failure does not
+        keep the rest from being released."""
         self._timers.clear(task)
         run = self._runs.pop(task, None)
         receipt = self._unrecorded.pop(task, None)
-        owed = receipt is not None and not self._written(receipt)  # its journal has what it is made of
+        # If not, the journal stays: the next start makes the receipt again from it.
+        owed = receipt is not None and not self._written(receipt)
         self._unrecorded.pop(task, None)
         if not owed and not self._book.remove(task):
             where = self._state.journal(task)
@@ -239,7 +242,7 @@ class NodeServer:
         self._clients.pop(task, None)
 
     def _show(self, task: str, report: Report | End) -> None:
-        """Show people something. A log on a full disk, or a terminal that is gone, ends no task."""
+        """Show a report to people. A log on a full disk or a closed terminal must not end a task."""
         with contextlib.suppress(OSError, ValueError):
             self._observe(task, report)
 
@@ -250,7 +253,7 @@ class NodeServer:
 
 
 def ignore(*_: object) -> None:
-    """An observer that does not look."""
+    """An observer that ignores everything."""
 
 
 @asynccontextmanager

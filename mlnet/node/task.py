@@ -1,4 +1,4 @@
-"""What a node holds for one task, and who of it carries out which command."""
+"""A node's resources for one task, and which of them executes which command."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class NodeTask:
         task: its id.
         client: peer id.
         definition: of the task.
-        wire: the node's.
-        options: of the operator.
-        directory: for segments and the model.
+        wire: the node's messenger.
+        options: the operator's.
+        directory: directory for segments and the model.
         runtime: names the directory for sockets, which is another one once somebody has removed it.
-        tell: takes the events that effects end in.
+        tell: takes the events with which effects end.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class NodeTask:
         self.effects[type(command)](self, command)
 
     def _begin(self, attempt: int) -> None:
-        """Nothing of an earlier attempt goes on: its measurements, its admissions, its replication."""
+        """End what belongs to an earlier attempt: its measurements, admissions and replication."""
         self._attempt = attempt
         for job in self._forming:
             job.cancel()
@@ -100,7 +100,7 @@ class NodeTask:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
         try:
-            async with AsyncExitStack() as ends:  # all of them, whichever fails, from the last to the first
+            async with AsyncExitStack() as ends:  # all of them, even if one fails, from the last to the first
                 ends.callback(lambda: shutil.rmtree(self._place(), ignore_errors=True))
                 ends.callback(shutil.rmtree, self._runtime, ignore_errors=True)
                 ends.callback(self._training.drop_segments)
@@ -117,15 +117,15 @@ class NodeTask:
     # --------------------------------------------------------------------------------- what peers may have
 
     def admit(self, peer: str, purpose: str) -> Path | None:
-        """The socket of this node's server for a purpose, if that peer may use it."""
+        """The socket of this node's server for a purpose; None when that peer may not use it."""
         return self._redis.admit(peer, purpose)
 
     def admit_rank(self, peer: str, attempt: str) -> tuple[str, int] | None:
-        """Where this node's trainer listens for another member's."""
+        """The address at which this node's trainer listens for a peer's trainer; None to refuse."""
         return self._training.admit_rank(peer, attempt)
 
     def find_blob(self, peer: str, digest: str) -> Path | None:
-        """A verified segment, or the model."""
+        """The file of a verified segment or of the model; None when there is none for that peer."""
         return self._training.find_blob(peer, digest)
 
     # ------------------------------------------------------------------------------------------- effects
@@ -139,19 +139,19 @@ class NodeTask:
             task.add_done_callback(group.discard)
 
     def _unwatch(self) -> None:
-        """From now on the training itself notices what dies, and says so as its own failure.
+        """Stop watching the processes: from now on the training notices their end itself.
 
-        The trainer's end is seen by those who download for it and read what it says. A Redis server is needed
-        only until the trainers have met: they go on from the master's to the slave's, and if neither answers
-        they say so; once they have met, nobody needs a server, and a training that could be completed is
-        not ended for the want of one.
+        The trainer's end is seen by the code that downloads for it and reads its events. The Redis servers
+        are needed only until the trainers have met: trainers fail over from the master to the slave, and
+        report it when neither answers. Afterwards gloo does not use the store, so the end of a server must
+        not end a training that can be completed.
         """
         for watch in self._watches:
             watch.cancel()
 
     def _job_done(self, job: asyncio.Task[None]) -> None:
-        """An effect that breaks is a bug, or the machine's want of something; either way the cluster is told
-        at once that this node is out."""
+        """An effect that raises is a bug, or the machine lacks something. Either way the cluster is told at
+        once that this node is out."""
         self._jobs.discard(job)
         if job.cancelled() or (error := job.exception()) is None:
             return
@@ -167,10 +167,10 @@ class NodeTask:
         offer.check_room(self._options)
         try:
             self._runtime.mkdir(mode=0o700, exist_ok=True)
-            # torch leaves directories in TMPDIR; in this one they go with the task.
+            # torch leaves directories in TMPDIR; here they are removed with the task.
             await self._training.start(os.environ | {"TMPDIR": str(self._runtime)})
-            # Both may wait for minutes until they are used. Whichever ends before that ends the node's part
-            # in the task at once, by way of _job_done.
+            # Both processes may wait for minutes until they are used. If one of them ends before that, the
+            # node leaves the task at once (_job_done).
             self._start(self._training.died(), self._watches)
             await self._redis.start()
             self._start(self._redis.died(), self._watches)
@@ -179,7 +179,8 @@ class NodeTask:
             found, port = DialBack(False, "", f"no Redis server: {error}"), 0
         wire = self._wire
         host = found.host or next(map(addresses.host_of, wire.addresses()), hosts.loopback())
-        # Behind an address translation, no socket of this machine can have the address that others see.
+        # Behind a NAT no socket of this machine can have the address that others see, so gloo cannot listen
+        # on it.
         tunnel = self._options.tunnel_training or not addresses.is_own(host)
         self._tell(RedisPrepared(found.open, host, port, wire.addresses(), found.reason, tunnel))
 

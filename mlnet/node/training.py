@@ -1,4 +1,4 @@
-"""A node's training for one task: the trainer's process, its segments, its ways to other members, and the
+"""A node's training for one task: the trainer's process, its segments, its tunnels to other members, and the
 model."""
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from mlnet.util.sockets import Way
 
 
 class TaskTraining:
-    """Trains, and serves what others may have of it.
+    """Trains, and serves segments and the model to those who may have them.
 
     Args:
         task: its id.
         client: peer id.
         definition: of the task.
-        wire: the node's.
+        wire: the node's messenger.
         redis: where the trainers meet.
-        options: of the operator.
-        directory: for segments and the model.
-        runtime: names the directory for sockets.
-        tell: takes the events on the way.
+        options: the operator's.
+        directory: directory for segments and the model.
+        runtime: returns the directory for sockets.
+        tell: takes the events of the training.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TaskTraining:
         self._model: Path | None = None
 
     async def start(self, environment: Mapping[str, str]) -> None:
-        """Start the trainer's process, which loads its libraries while the cluster still forms.
+        """Start the trainer's process. It imports torch while the cluster still forms.
 
         Raises:
             MlnetError: it does not start.
@@ -78,16 +78,16 @@ class TaskTraining:
         )
 
     async def died(self) -> None:
-        """Wait until the trainer's process ends, which :meth:`start` has started.
+        """Wait until the trainer's process ends.
 
         Raises:
-            TrainingError: it has; says how.
+            TrainingError: it has ended; the text says how.
         """
         if self._trainer is not None:
             raise TrainingError(f"its {await self._trainer.died()}")
 
     async def stop(self) -> None:
-        """End the process and the ways to other members."""
+        """End the process and the tunnels to other members."""
         trainer, self._trainer = self._trainer, None
         try:
             await self._close_gloo_tunnels()
@@ -96,13 +96,13 @@ class TaskTraining:
                 await trainer.stop()
 
     def drop_segments(self) -> None:
-        """Keep nothing but the model."""
+        """Delete all segments; keep the model."""
         self._blobs = {digest: path for digest, path in self._blobs.items() if path == self._model}
         for path in self._directory.glob("*.segment"):
             files.remove(path)
 
     def restore_model(self, sha256: str) -> None:
-        """Offer a model that a former process has left."""
+        """Serve a model that a former process has left."""
         path = self._directory / MODEL
         if path.exists():
             self._model = self._blobs[sha256] = path
@@ -110,11 +110,11 @@ class TaskTraining:
     # ----------------------------------------------------------------------------------- what peers may have
 
     def admit_rank(self, peer: str, attempt: str) -> tuple[str, int] | None:
-        """Where this node's trainer listens for another member's."""
+        """The address at which this node's trainer listens for a peer's trainer; None to refuse."""
         return None if self._gloo_tunnels is None else self._gloo_tunnels.target(peer, attempt)
 
     def find_blob(self, peer: str, digest: str) -> Path | None:
-        """A verified segment, or the model."""
+        """The file of a verified segment or of the model; None when there is none for that peer."""
         if peer != self._client and peer not in self._members:
             return None
         return self._blobs.get(digest)
@@ -122,7 +122,7 @@ class TaskTraining:
     # --------------------------------------------------------------------------------------------- training
 
     async def train(self, attempt: int, plan: TrainingAssignment) -> None:
-        """Train, and tell how it went."""
+        """Train, and report the outcome as an event."""
         others = [peer for peer in plan.nodes if peer != self._wire.network.peer_id]
         seconds = self._options.deadlines.lost / 1000
         try:
@@ -142,10 +142,12 @@ class TaskTraining:
             raise TrainingError("the trainer process did not start")
         self._members = frozenset(plan.nodes)
         self._redis.narrow(self._members)
-        # A download takes long; what is at its end of no use any more is told now.
+        # A download takes long: when the trainer ends meanwhile, say so now instead of afterwards.
         async with _unless(self.died()):
             paths = await self._fetch_segments(attempt, plan, rank)
         async for event in trainer.run(await self._request(attempt, plan, rank, paths)):
+            # The first event after the rendezvous: from here on the trainers notice a loss themselves
+            # (liveness.py).
             met()
             if isinstance(event, Finished):
                 return self._finished(attempt, plan, event)
@@ -180,7 +182,7 @@ class TaskTraining:
         )
 
     async def _open_gloo_tunnels(self, attempt: int, nodes: Sequence[str]) -> Path:
-        """Where the trainer asks for ways to members that are reached by way of the tunnel."""
+        """The socket at which the trainer asks for tunnels to members that it cannot reach directly."""
         await self._close_gloo_tunnels()
         place = self._runtime()
         place.mkdir(mode=0o700, exist_ok=True)
@@ -203,7 +205,8 @@ class TaskTraining:
             await gloo_tunnels.stop()
 
     def _rendezvous(self, plan: TrainingAssignment) -> int:
-        """ms for all ranks to meet: the slowest may still download while the others wait."""
+        """Milliseconds for all ranks to meet: the slowest may still download and load while the others
+        wait."""
         waits = self._options.deadlines
         return waits.fetch(sum(segment.size for segment in plan.segments)) + waits.load + waits.rendezvous
 
@@ -249,7 +252,7 @@ class TaskTraining:
 
 @asynccontextmanager
 async def _unless(failure: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """End the block with the error of something else that fails meanwhile."""
+    """End the block when ``failure`` raises, with its error."""
     try:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(failure)
@@ -262,7 +265,7 @@ async def _unless(failure: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 def _bounded(metric: float) -> float:
-    """A figure that a message can carry; a loss that has run away is as bad at its bound."""
+    """A metric clipped to what a message can carry. A loss beyond the bound is no worse for being clipped."""
     return max(-MAX_METRIC, min(MAX_METRIC, metric))
 
 
