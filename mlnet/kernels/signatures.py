@@ -1,8 +1,8 @@
 """Ed25519 signatures, many at a time.
 
 libsodium does the work, through PyNaCl. PyNaCl releases and takes the GIL for each signature, and each time
-may wait for a busy event loop; the compiled kernel releases it once for a batch. Where the kernel was not built,
-PyNaCl's function is used.
+may wait for a busy event loop; the compiled kernel releases it once for a batch. Where the kernel was not
+built, PyNaCl's function is used.
 """
 
 from __future__ import annotations

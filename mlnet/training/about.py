@@ -1,5 +1,5 @@
-"""What a trainer on this machine would use: run as a program, since importing torch takes a second and half a
-gigabyte."""
+"""Reports what a trainer on this machine would use. It runs as a program of its own, since importing torch
+takes a second and half a gigabyte."""
 
 from __future__ import annotations
 

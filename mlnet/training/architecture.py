@@ -1,6 +1,6 @@
-"""What a model is, as data: its layers, and from those the shape of every tensor.
+"""A model as data: its layers, and from those the shape of every tensor.
 
-No torch: a model's size is known, and a file from the network is checked, before anything is allocated.
+Without torch: a model's size is known, and a file from the network is checked, before anything is allocated.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from mlnet.task.schema import Loss, TaskDefinition
 
 MAX_LAYERS = 256
 MAX_PARAMETERS = 1 << 31
-"""Default limit of a model's parameters; operators set their own."""
+"""Default limit of a model's parameters, 8 GiB of float32; operators set their own."""
 
+# The end of a description of format 1, which did not say how the data was scaled.
 _EARLIER = re.compile(r'"format":1}$')
 
 
@@ -31,7 +32,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         inputs: features of a row.
         layers: first to last; the last Dense layer's nodes are the model's outputs.
-        loss: what it was trained on; CrossEntropy makes it a classifier.
+        loss: the loss that it was trained with; CrossEntropy makes it a classifier.
         format: version of this description.
     """
 
@@ -65,7 +66,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return layers.parameter_count(self.layers, self.inputs)
 
     def require_parameters(self, limit: int = MAX_PARAMETERS) -> None:
-        """Refuse a model that is too large to build.
+        """Refuse a model that is too large.
 
         Raises:
             TrainingError: it has more parameters than ``limit``.
@@ -91,7 +92,7 @@ def from_json(text: str, path: object) -> Architecture:
     """The description in a model file; ``path`` is for the error message.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not a valid description.
     """
     try:
         architecture = msgspec.json.decode(text, type=Architecture)
@@ -108,6 +109,6 @@ def from_json(text: str, path: object) -> Architecture:
 
 
 def describe(architecture: Architecture) -> dict[str, object]:
-    """What a person wants to know of a model."""
+    """A model's layers, outputs and number of parameters, for people."""
     description: dict[str, object] = msgspec.to_builtins(architecture)
     return description | {"outputs": architecture.outputs, "parameters": architecture.parameters}

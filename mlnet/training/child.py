@@ -1,4 +1,4 @@
-"""What the trainer's child process can be told to do, and how it reports what went wrong."""
+"""The jobs of the trainer's child process, and how it reports failures."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from mlnet.training import architecture, evaluation, ipc, rendezvous
 from mlnet.training.loop import train
 from mlnet.training.model import load_model
 
+# torch and gloo raise RuntimeError for everything; only the text tells a lost member from a bug.
 _LOST = re.compile(
     r"closed by peer|reset by peer|connection refused|broken pipe|socket closed", re.IGNORECASE
 )
 _SILENT = re.compile(r"timed? ?out", re.IGNORECASE)
 _MEMORY = re.compile(r"can't allocate memory|not enough memory", re.IGNORECASE)
 _MAX_REASON = 500
+"""Characters of a reason that go into a message to the other members."""
 
 
 def carry_out(line: bytes, tell: Callable[[ipc.Event], None]) -> tuple[ipc.Event, int]:
-    """Do what one line of JSON says.
+    """Execute the job in one line of JSON.
 
     Args:
         line: a job.
-        tell: told of progress.
+        tell: called with progress events.
 
     Returns:
         The last event, and the exit status that goes with it.
@@ -54,6 +56,7 @@ def _train(command: ipc.TrainJob, tell: Callable[[ipc.Event], None]) -> ipc.Fini
 
     def report(progress: ipc.Progress) -> None:
         tell(progress)
+        # One writer is enough: the metrics are those of all ranks.
         if command.rank == 0:
             log.append(
                 store.Progress(
@@ -75,7 +78,7 @@ def _train(command: ipc.TrainJob, tell: Callable[[ipc.Event], None]) -> ipc.Fini
 
 
 def explain(error: Exception) -> str:
-    """What an error of torch or of the system means for the task, in one line."""
+    """The meaning of an error of torch or of the system for the task, in one line."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0][:_MAX_REASON]
     if isinstance(error, MemoryError) or _MEMORY.search(text):
         return f"the trainer has not enough memory: raise the node's limit or use a smaller model ({text})"
@@ -87,7 +90,7 @@ def explain(error: Exception) -> str:
 
 
 def score(command: ipc.ScoreJob) -> ipc.Scored:
-    """Measure a model from elsewhere on segments that it has not seen.
+    """Measure a received model on segments that it has not been trained on.
 
     Raises:
         DataError: the model is not the one that the definition describes, or a segment cannot be read.

@@ -1,7 +1,7 @@
-"""DistributedDataParallel without torch's compiler, which it would import only to ask whether it is in use.
+"""DistributedDataParallel without torch's compiler, which it imports only to ask whether it is in use.
 
-That import costs more processor time than torch itself, and a trainer never compiles. Where a version of
-torch has none of the places that are bypassed here, it imports what it wants and all works as before.
+That import takes more processor time than torch itself, and a trainer never compiles. In a version of torch
+without the places that are bypassed here, the import happens and everything works as usual.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def replicate(model: nn.Module) -> DistributedDataParallel:
 
 
 def _mark_as_uncompiled(function: Callable[..., Any] | None) -> None:
-    """Tell torch's decorator that it has already taken this function out of the compiler's reach."""
+    """Mark a function as excluded from compilation, so that torch's decorator does not import the compiler to
+    do it."""
     while (wrapped := getattr(function, "__wrapped__", None)) is not None:
         function = wrapped
     if function is not None and not hasattr(function, "__dynamo_disable"):
@@ -40,7 +41,8 @@ def _mark_as_uncompiled(function: Callable[..., Any] | None) -> None:
 
 @contextmanager
 def _compiler_not_loaded() -> Iterator[None]:
-    """Answer the one question that the constructor asks of the compiler with the compiler's default."""
+    """Put a stand-in for the compiler in place, which answers the constructor's one question with the
+    default."""
     if COMPILER in sys.modules:
         yield
         return

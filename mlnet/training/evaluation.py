@@ -1,4 +1,4 @@
-"""Metrics of a model over rows, as sums that ranks can add up."""
+"""Metrics of a model over rows, as sums that the ranks can add up."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from mlnet.errors import TrainingError
 from mlnet.training.model import Model
 
 BATCH_ROWS = 4096
+"""Rows that are evaluated at a time: bounds the memory for activations, whatever the number of rows."""
 MAX_VALUE = 1e12
-"""Larger metrics are no result: training has diverged."""
+"""A larger metric means that training has diverged."""
 
 
 def no_sums() -> Tensor:
-    """The sums over no rows: float64 (4,): rows, cross entropy, right answers, mean squared error of a
-    row."""
+    """The sums over no rows, float64 of shape (4,): number of rows, cross entropy, right answers, mean
+    squared errors of the rows. In float64, since the order in which ranks add up must not show in six
+    places."""
     return torch.zeros(4, dtype=torch.float64)
 
 
@@ -52,7 +54,8 @@ def _batches(features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]
 
 
 def metrics(total: Tensor, *, classifier: bool) -> dict[str, float]:
-    """Every metric that applies, by the name that definitions use, to six places.
+    """All metrics that apply, by the names that definitions use, rounded to six places: the precision of
+    messages.
 
     Accuracy is the share of right answers, CrossEntropy the mean in nats, MSE the mean over rows and outputs;
     a classifier's MSE compares its probabilities with 1 for the right class and 0 for the others.

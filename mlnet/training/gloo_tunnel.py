@@ -1,12 +1,14 @@
-"""Gloo by way of the node's tunnel, without rewriting an address.
+"""Gloo through the node's tunnel, without rewriting addresses.
 
-A rank that is reached by way of the tunnel listens on a loopback address of its own, which follows from
-task, attempt and rank. Who is about to connect to it listens on the same address and port first, on its own
-machine, and hands that socket to its node, which turns each connection into a stream to the rank's node. The
-port stands in what the ranks publish to find each other.
+Gloo publishes addresses in a binary form and connects to them itself, so a proxy would have to rewrite them.
+Instead a rank that is reached through the tunnel listens on a loopback address of its own, which follows from
+task, attempt and rank. A rank that is about to connect to it first listens on the same address and port on
+its own machine, and hands that socket to its node, which turns each connection into a stream to the other
+rank's node. The port is read from what the ranks publish.
 
-Ranks that listen on a machine's address and ranks that listen on such an address may train together. Two
-nodes on one machine share its loopback addresses: what one of them has opened serves the other as well.
+Ranks that listen on a machine's real address and ranks that listen on such a loopback address may train
+together. Two nodes on one machine share its loopback addresses: what one of them has opened serves the other
+as well.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ from mlnet.errors import TrainingError
 from mlnet.util.hosts import is_ipv6
 
 MAX_RANKS = 250
+"""Ranks of one tunnelled task: the last byte of an address is the rank + 1."""
 MESSAGE_BYTES = 64
+"""Bytes of a request or an answer; both are a word and at most two numbers."""
 ANSWER_SECONDS = 10.0
+"""Seconds for the node's answer. It opens a socket and answers at once, without waiting for the other member.
+"""
+# The first field of a struct sockaddr_in, little-endian as on x86 and ARM.
 _FAMILY = int(socket.AF_INET).to_bytes(2, "little")
 
 
 def address(task: str, attempt: int, rank: int) -> str:
-    """The loopback address of a rank: of a network of 254 addresses for each task and attempt.
+    """The loopback address of a rank, in a network of 254 addresses for each task and attempt.
 
     Raises:
         TrainingError: there are more ranks than that.
@@ -44,14 +51,15 @@ def address(task: str, attempt: int, rank: int) -> str:
 def listening(task: str, attempt: int, rank: int, hosts: Sequence[str]) -> str:
     """The address on which gloo listens for a rank.
 
-    Gloo wants the addresses of all ranks to be of one family. So all are IPv6 when every rank is reached by
-    it; else all are IPv4, and a rank without such an address is reached by way of the tunnel.
+    Gloo needs all addresses in one family. So all are IPv6 if every rank is reached by IPv6; otherwise all
+    are IPv4, and a rank without an IPv4 address is reached through the tunnel.
 
     Args:
         task: id of the task.
         attempt: of the cluster.
         rank: whose address.
-        hosts: by rank, where the others reach it; empty for one that is reached by way of the tunnel.
+        hosts: by rank, the address at which others reach it; empty for a rank that is reached through the
+            tunnel.
 
     Raises:
         TrainingError: there are too many ranks for the tunnel.
@@ -61,7 +69,7 @@ def listening(task: str, attempt: int, rank: int, hosts: Sequence[str]) -> str:
 
 
 class GlooTunnelClient:
-    """The trainer's half: tells the node what to open.
+    """The trainer's half: asks the node for tunnels.
 
     Args:
         control: the node's unix socket.
@@ -90,7 +98,7 @@ class GlooTunnelClient:
             raise TrainingError(f"the node does not answer its trainer: {error}") from error
 
     def publish(self, value: bytes) -> None:
-        """This rank is about to publish ``value``: have the node let peers through to its port.
+        """This rank is about to publish ``value``: ask the node to admit peers to its port.
 
         Raises:
             TrainingError: the node did not answer.
@@ -101,7 +109,7 @@ class GlooTunnelClient:
                 self._told.add((rank, port))
 
     def read(self, values: Iterable[bytes]) -> None:
-        """This rank is about to connect to what others have published: open the way there.
+        """This rank is about to connect to what others have published: open the tunnels there.
 
         Raises:
             TrainingError: the node did not answer, or an address cannot be listened on.
@@ -125,7 +133,8 @@ class GlooTunnelClient:
             self._tell(f"reach {rank} {port}", listener)
 
     def _found(self, value: bytes) -> Iterable[tuple[int, int]]:
-        """The ranks' addresses in what gloo publishes, a struct sockaddr_in among other things."""
+        """The ranks' addresses in what gloo publishes, which contains a struct sockaddr_in. It is searched
+        for, since the layout around it differs between versions."""
         at = value.find(_FAMILY)
         while at >= 0:
             rank = self._ranks.get(value[at + 4 : at + 8])
@@ -144,6 +153,6 @@ class GlooTunnelClient:
             raise TrainingError(f"this node cannot reach another member for its trainer: {reason}")
 
     def close(self) -> None:
-        """Let go of the node."""
+        """Close the connection to the node."""
         with contextlib.suppress(OSError):
             self._node.close()

@@ -1,6 +1,6 @@
-"""What the trainer's child process is told, and what it answers: one JSON line each.
+"""The messages between the trainer's child process and its parent: one JSON line each.
 
-No torch, so that the parent can use it.
+Without torch, so that the parent can import it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
 
     Attributes:
         definition: the task's definition as plain values, see :func:`mlnet.task.definition.to_plain`.
-        seed: any text that all ranks share; decides the first weights and the order of the rows.
+        seed: any text that all ranks share; determines the first weights and the order of the rows.
         rank: place of this process, from 0.
         world: number of ranks.
         segments: the training segments in voted order, all of them.
@@ -47,8 +47,8 @@ class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
         task: id of the task.
         attempt: of the cluster; with the task it names the keys that the ranks share.
         output: the model file to write.
-        rendezvous_timeout_s: for all ranks to meet.
-        step_timeout_s: for a step, after which a silent rank is given up.
+        rendezvous_timeout_s: seconds for all ranks to meet.
+        step_timeout_s: seconds for a collective operation, after which a silent rank counts as lost.
         threads: processor threads of this process.
         max_parameters: the operator's limit.
         gloo_tunnel: unix socket path at which the node opens tunnels to ranks that are not reached directly;
@@ -74,12 +74,12 @@ class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
 
     @property
     def namespace(self) -> str:
-        """Of the keys in the task's Redis."""
+        """The namespace of the ranks' keys in the task's Redis."""
         return f"mlnet:{self.task}:{self.attempt}"
 
 
 class ScoreJob(msgspec.Struct, frozen=True, tag_field="command", tag="score"):
-    """Measure a model on segments that it has not seen.
+    """Measure a model on segments that it has not been trained on.
 
     Attributes:
         definition: the task's definition as plain values, which the model must fit.
@@ -102,7 +102,7 @@ class Ready(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
 
 
 class Progress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
-    """Where training is.
+    """The progress of training.
 
     Attributes:
         epoch: from 1.

@@ -29,7 +29,10 @@ from mlnet.training.model import Model, build, save_model
 from mlnet.training.optimizer import FunctionalOptimizer
 
 _PROGRESS_SECONDS = 0.1
+"""Seconds between two reports within an epoch. Each one is a line for the parent and a write to Redis."""
 _DRIFT = 1e-3
+"""The relative and absolute difference of weights, within an epoch, that different rounding of processors can
+explain."""
 
 
 def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
@@ -37,11 +40,11 @@ def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
 
     Args:
         job: what to do.
-        report: told of progress, about ten times a second and at the end of each epoch.
+        report: called with the progress, about ten times a second and at the end of each epoch.
 
     Raises:
         TrainingError: training diverged, or the ranks disagree on the model.
-        DataError: a segment cannot be read, or the model not be written.
+        DataError: a segment cannot be read, or the model cannot be written.
         RuntimeError: from torch, when another rank is lost.
     """
     began = time.monotonic()
@@ -58,6 +61,7 @@ def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
     if not any(each.validated for each in cut):
         validation = trained  # so few rows that no rank can spare one
 
+    # Dropout draws from torch's own generator: each rank its own values, the same at every repetition.
     torch.manual_seed(int.from_bytes(partition.seed(job.seed, "dropout", job.rank)[:8], "big") >> 1)
     model = build(description, spec.initializer, partition.seed(job.seed, "weights"))
     optimizer = FunctionalOptimizer(model.parameters(), definition.ml.optimizer)
@@ -79,6 +83,7 @@ def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
             start, stop = partition.batch(cut, job.rank, step, steps)
             rows = order[start:stop]
             optimizer.zero_grad()
+            # A rank without rows in this step runs it all the same: backward() is a collective operation.
             loss = criterion(replica(features[rows]), labels[rows], reduction="sum")
             torch.autograd.backward(loss * (job.world / total))
             optimizer.step()
@@ -92,6 +97,7 @@ def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
     save_model(model, output)
     content = output.read_bytes()
     sha256 = hashlib.sha256(content)
+    # The file itself, not the weights: its hash is what every member signs.
     require_agreement(sha256.digest(), job.world)
     return Finished(
         metrics={name: metrics[name] for name in definition.ml.evaluation_metrics},
@@ -126,7 +132,8 @@ def load_rows(job: TrainJob, description: Architecture, shard: partition.Shard) 
 
 
 def read_part(segment: Segment, part: partition.Part, description: Architecture) -> tuple[Tensor, Tensor]:
-    """Features and labels of a run of rows of a segment, whose hash is verified here, too.
+    """Features and labels of a run of rows of a segment. Its hash is verified again: the file was written by
+    another process, some time ago.
 
     Raises:
         DataError: the segment is missing or not what it should be.
@@ -160,8 +167,8 @@ def squared_error(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
 def align(model: Model) -> None:
     """Give every rank the weights of rank 0.
 
-    They are equal already where all processors round alike; others differ in the last bits, which must not
-    add up and must not give the ranks' files different hashes.
+    They are equal already where all processors round alike. Otherwise they differ in the last bits, which
+    must not accumulate, and must not give the ranks' files different hashes.
 
     Raises:
         TrainingError: a rank's weights differ by more than rounding explains. Raised on every rank.

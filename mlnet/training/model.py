@@ -104,7 +104,8 @@ def save_model(model: Model, path: Path) -> None:
         DataError: it cannot be written.
     """
     tensors = {name: value.detach().contiguous().numpy() for name, value in model.state_dict().items()}
-    # A second entry of the metadata would have no fixed order.
+    # One entry only: safetensors keeps the metadata in a hash map, so several entries would have no fixed
+    # order, and equal models different bytes.
     content = save(tensors, {_METADATA_KEY: model.architecture.to_json()})
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -135,7 +136,8 @@ def read_architecture(path: Path, header_bytes: int = MAX_HEADER_BYTES) -> Archi
 
 
 def read_schema(path: str | os.PathLike[str]) -> Schema | None:
-    """What a model file that its user got says of the training's dataset; None for one that members keep.
+    """The description of the training's dataset in a model file that its user got; None in one that members
+    keep.
 
     Raises:
         DataError: the file cannot be read, or contradicts itself.
@@ -153,14 +155,14 @@ def read_schema(path: str | os.PathLike[str]) -> Schema | None:
 
 
 def load_model(path: str | os.PathLike[str], expected: Architecture | None = None) -> Model:
-    """Load a model for inference, from a file that nobody need trust.
+    """Load a model for inference, from a file that need not be trusted.
 
-    Nothing in the file is executed, and every shape is checked against the description before memory is
-    taken.
+    Nothing in the file is executed (safetensors, not pickle), and every shape is checked against the
+    description before memory is allocated.
 
     Args:
         path: a file that :func:`save_model` wrote.
-        expected: what it must be; None takes any.
+        expected: the architecture that it must have; None for any.
 
     Returns:
         The model in evaluation mode.
@@ -169,7 +171,7 @@ def load_model(path: str | os.PathLike[str], expected: Architecture | None = Non
         DataError: it is not such a file, or not the expected model, or holds values that are not finite.
     """
     path = Path(path)
-    # What the client adds for its user is longer than what members send each other.
+    # The client adds the dataset's description for its user, so that header may be longer.
     header_bytes = _DELIVERED_HEADER if expected is None else MAX_HEADER_BYTES
     description = read_architecture(path, header_bytes)
     if expected is not None and description != expected:

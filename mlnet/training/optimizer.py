@@ -1,7 +1,7 @@
-"""SGD, Adam and AdamW on torch's own functions for them.
+"""SGD, Adam and AdamW on torch's own functional forms.
 
-The classes in ``torch.optim`` do the same arithmetic, but the first of them that a process makes imports
-torch's compiler, which takes longer than to import torch itself and longer than to train a small model.
+The classes in ``torch.optim`` do the same arithmetic, but the first one that a process creates imports
+torch's compiler, which takes longer than importing torch itself, and longer than training a small model.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mlnet.task.schema import AdamParameters, Optimizer, SgdParameters
 
 
 class FunctionalOptimizer:
-    """Changes weights by their gradients.
+    """Updates weights by their gradients.
 
     Args:
-        weights: of the model.
+        weights: the model's.
         optimizer: type and parameters from the definition.
     """
 
@@ -36,13 +36,13 @@ class FunctionalOptimizer:
             self._steps = [torch.tensor(0.0) for _ in self._weights]
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         for weight in self._weights:
             weight.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Change the weights, each of which has a gradient."""
+        """Update the weights, all of which have a gradient."""
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
         if isinstance(self._parameters, SgdParameters):
             self._step_sgd(self._parameters, gradients)

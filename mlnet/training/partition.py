@@ -1,4 +1,5 @@
-"""Which rows each rank trains, in which step: arithmetic that all members do alike.
+"""Which rows each rank trains, in which step. All members compute the same, in integers: a difference in
+rounding would be a dispute about rewards.
 
 The training segments, joined in the voted order, are N rows. Of w ranks, rank r holds the rows from ``N * r
 // w`` to ``N * (r + 1) // w``: its shard. The last rows of each shard validate, the rest, m_r of them, train;
@@ -55,6 +56,10 @@ class Part:
 def cut(rows: int, world: int, validation: float) -> tuple[Shard, ...]:
     """The shard of every rank.
 
+    Example:
+        >>> cut(10, 3, 0.25)[0]
+        Shard(start=0, trained=2, validated=1)
+
     Args:
         rows: all rows of the training segments.
         world: number of ranks.
@@ -64,7 +69,7 @@ def cut(rows: int, world: int, validation: float) -> tuple[Shard, ...]:
     Returns:
         By rank.
     """
-    # The decimal as it was written, so that 0.29 of 100 rows are 29 and not the 28 of binary fractions.
+    # The decimal as it was written: 0.29 of 100 rows are 29, and int(100 * 0.29) is 28.
     share = Fraction(repr(validation))
     shards = []
     for rank in range(world):
@@ -76,13 +81,23 @@ def cut(rows: int, world: int, validation: float) -> tuple[Shard, ...]:
 
 
 def steps(shards: Sequence[Shard], batch_size: int) -> int:
-    """Steps of an epoch: all training rows over the global batch size, rounded up."""
+    """Steps of an epoch: all training rows divided by the global batch size, rounded up.
+
+    Example:
+        >>> steps(cut(10, 3, 0.0), 4)
+        3
+    """
     return -(-sum(shard.trained for shard in shards) // batch_size)
 
 
 def batch(shards: Sequence[Shard], rank: int, step: int, steps_per_epoch: int) -> tuple[int, int]:
-    """What a step takes of the epoch's order of a rank's training rows: the first, and the one after the
-    last."""
+    """The rows that a step takes, as positions in the rank's order of the epoch: the first, and the one after
+    the last.
+
+    Example:
+        >>> [batch(cut(10, 3, 0.0), 0, step, 3) for step in range(3)]
+        [(0, 1), (1, 2), (2, 3)]
+    """
     world, trained = len(shards), shards[rank].trained
     start, stop = (
         (each * trained * world + rank * steps_per_epoch) // (steps_per_epoch * world)
@@ -92,14 +107,17 @@ def batch(shards: Sequence[Shard], rank: int, step: int, steps_per_epoch: int) -
 
 
 def batch_rows(shards: Sequence[Shard], step: int, steps_per_epoch: int) -> int:
-    """Rows of a step over all ranks; possibly none if the batch size is not larger than the number of
-    ranks."""
+    """Rows of a step over all ranks. It may be 0 if the batch size is not larger than the number of ranks."""
     taken = (batch(shards, rank, step, steps_per_epoch) for rank in range(len(shards)))
     return sum(stop - start for start, stop in taken)
 
 
 def parts(segment_rows: Sequence[int], start: int, stop: int) -> tuple[Part, ...]:
-    """Where rows of the joined segments lie.
+    """The segments in which rows of the joined segments lie.
+
+    Example:
+        >>> parts([4, 4], 2, 6)
+        (Part(segment=0, start=2, stop=4), Part(segment=1, start=0, stop=2))
 
     Args:
         segment_rows: rows of each training segment, in voted order.
@@ -132,5 +150,5 @@ def rows_trained(segment_rows: Sequence[int], world: int, validation: float, epo
 
 
 def seed(context: str, *path: int | str) -> bytes:
-    """32 bytes that depend on the task's seed and on what they are for, such as an epoch and a rank."""
+    """Derive 32 bytes from the task's seed for one purpose, such as the order of an epoch on a rank."""
     return hashlib.sha256("/".join((context, *map(str, path))).encode()).digest()

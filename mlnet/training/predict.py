@@ -1,4 +1,4 @@
-"""Inference on a file of new rows: what ``mlnet-node predict`` shows."""
+"""Inference on a file of new rows, for ``mlnet-node predict``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Prediction:
         labels: the same in the user's own words, a row each; None for a regression.
         probabilities: float32 (rows,), of that class; None for a regression.
         values: float32 (rows, outputs): the probabilities of all classes, or the values of a regression.
-        notes: what people should know of how the rows were read.
+        notes: what people should know about how the rows were read.
     """
 
     classes: NDArray[np.int64] | None
@@ -54,7 +54,7 @@ def predict(
     Raises:
         DataError: a file cannot be read, or the rows do not fit the model.
     """
-    # torch knows the processors of the machine, and a container may have a part of one.
+    # torch counts the machine's processors, and a container may have a fraction of one.
     torch.set_num_threads(min(torch.get_num_threads(), capacity.processors()))
     model, schema = load_model(model_path), read_schema(model_path)
     found = rows.read(Path(data_path), model.architecture.inputs, schema, dialect)

@@ -1,4 +1,8 @@
-"""The trainer process from its parent's side. No torch: it is imported in the child only."""
+"""The trainer process from its parent's side. torch is imported in the child only.
+
+A child, because a model or a dataset may be hostile, memory may run out, and a thread that gloo blocks in C++
+can only be ended with its process (docs/adr/0008-trainer-child-process.md).
+"""
 
 from __future__ import annotations
 
@@ -29,13 +33,19 @@ from mlnet.training.ipc import (
 from mlnet.util import files, subprocesses
 
 START_SECONDS = 120.0
-"""For the child to import torch on a machine that is busy or reads it from a slow disk."""
+"""Seconds for the child to import torch: one or two usually, many on a busy machine or a slow disk. The time
+passes
+while the cluster still forms."""
 SCORE_SECONDS = 600.0
-"""To measure a model."""
+"""Seconds to measure a model on the held-back segments."""
 
 _MARGIN_SECONDS = 20.0
+"""Seconds beyond the child's own deadlines: the child can say what it waited for, the parent only that it is
+silent."""
 _GRACE_SECONDS = 1.0
+"""Seconds for a child to end by itself after its last output, and after SIGTERM."""
 _TAIL_BYTES = 4096
+"""Bytes of the child's standard error that are kept: enough for the last line of a traceback."""
 _ERRORS: dict[str, type[MlnetError]] = {
     error.__name__: error for error in (DataError, HashMismatch, LabelError, StoreError, TrainingError)
 }
@@ -64,7 +74,7 @@ class Trainer:
 
         Args:
             threads: processor threads that it may use.
-            memory: bytes that it may take beyond what torch itself needs; None for no limit.
+            memory: bytes that it may allocate beyond what torch itself needs; None for no limit.
             env: its environment; None for this process's own.
 
         Raises:
@@ -75,7 +85,7 @@ class Trainer:
             argv.append(str(memory))
         environment = subprocesses.environment(env)
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        # A library in Rust that panics for want of memory would want more of it to say where.
+        # A Rust library that panics because memory is short needs more memory to print a backtrace.
         environment["RUST_BACKTRACE"] = "0"
         pipe = asyncio.subprocess.PIPE
         try:
@@ -106,11 +116,11 @@ class Trainer:
     async def run(
         self, job: Plan, seconds: float = SCORE_SECONDS
     ) -> AsyncIterator[Progress | Finished | Scored]:
-        """Carry out a job; the child ends with it.
+        """Execute a job; the child ends with it.
 
         Args:
             job: what to do.
-            seconds: for a ScorePlan; a TrainingPlan brings its own deadlines.
+            seconds: timeout of a ScoreJob; a TrainJob brings its own deadlines.
 
         Yields:
             Progress, and last Finished or Scored.
@@ -118,7 +128,7 @@ class Trainer:
         Raises:
             TrainingError: with the child's reason; also when it dies, or is silent beyond the job's
                 deadlines.
-            DataError: what it was given to read is wrong.
+            DataError: a file that it was given is not valid.
         """
         await self.ready()
         stdin = self._process.stdin
@@ -163,13 +173,14 @@ class Trainer:
         raise TrainingError("the scoring process ended without a result")
 
     async def died(self) -> str:
-        """Wait until the child ends: how it did, and its last words. For whoever has not called
+        """Wait until the child ends; return how it ended, with the last line of its standard error. Not
+        together with
         :meth:`run`."""
         await self._process.wait()
         return await self._end()
 
     async def stop(self) -> None:
-        """End the child, whatever it does; may be called again."""
+        """End the child, whatever it is doing. May be called again."""
         await subprocesses.end(self._process, _GRACE_SECONDS)
         await self._drain
 
@@ -193,8 +204,8 @@ class Trainer:
             raise TrainingError(f"the trainer wrote {line[:80]!r}: {error}") from error
 
     async def _death(self) -> TrainingError:
-        """What is known of a child that has closed its output."""
-        # Its own end says why; a signal from us, even one that comes too late, would take the status away.
+        """The error for a child that has closed its output."""
+        # Give it time to end by itself: its exit status says why, and a signal of ours would replace it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
                 await self._process.wait()
@@ -202,7 +213,7 @@ class Trainer:
 
     async def _end(self) -> str:
         status = await subprocesses.end(self._process, _GRACE_SECONDS)
-        # Shielded: one of those who wait for the last words may be cancelled, and the others still want them.
+        # Shielded: several may wait for the last output, and one of them may be cancelled.
         await asyncio.shield(self._drain)
         lines = self._tail.decode(errors="replace").strip().splitlines()
         words = f": {lines[-1][:300]}" if lines else ""

@@ -1,5 +1,7 @@
-"""How the ranks meet: a torch Store on the task's elected Redis pair, and gloo that listens where it is
-told."""
+"""How the ranks meet: a torch Store on the task's elected Redis pair, and gloo on a given address.
+
+gloo uses the store only while a group forms. Afterwards the Redis servers may end and training goes on.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,24 @@ from mlnet.training.ipc import TrainJob
 
 BACKEND = "mlnet"
 _GLOO_THREADS = 2
+"""torch's own default; the options object that a custom backend makes has none."""
 
 
 class RendezvousStore(Store):
     """A ``torch.distributed.Store`` on a :class:`~mlnet.store.KeyStore`.
 
-    Torch's C++ half calls methods by their C++ names, its Python half by theirs, so both are there. Errors
-    are those that torch expects of a store.
+    torch calls methods by their C++ names from C++ and by their Python names from Python, so both exist. The
+    errors are those that torch expects of a store.
 
     Args:
-        keys: where the values are.
-        timeout: how long a value is waited for unless a call or :meth:`set_timeout` says otherwise.
-        gloo_tunnel: opens the ways to ranks that are reached through the node's tunnel; None for nowhere.
+        keys: holds the values.
+        timeout: how long a value is waited for, unless a call or :meth:`set_timeout` says otherwise.
+        gloo_tunnel: opens the tunnels to ranks that are not reached directly; None for none.
     """
 
-    _alive: list[RendezvousStore] = []  # noqa: RUF012 - shared by all, on purpose
-    """Torch's C++ half keeps no reference to the Python half, which must outlive it."""
+    _alive: list[RendezvousStore] = []  # noqa: RUF012 - shared by all instances, on purpose
+    """Every store that was made. torch's C++ half keeps no reference to the Python half, which must outlive it,
+    so no store is ever collected."""
 
     def __init__(
         self, keys: KeyStore, timeout: timedelta, gloo_tunnel: GlooTunnelClient | None = None
@@ -43,7 +47,7 @@ class RendezvousStore(Store):
         RendezvousStore._alive.append(self)
 
     def set(self, key: str, value: str | bytes) -> None:
-        """Give a key a value."""
+        """Set a key to a value."""
         octets = _octets(value)
         if self._gloo_tunnel is not None:
             self._gloo_tunnel.publish(octets)
@@ -58,7 +62,7 @@ class RendezvousStore(Store):
         self._read(keys, timeout)
 
     def add(self, key: str, value: int) -> int:
-        """Add to a key's number: the sum."""
+        """Add to a key's number; return the sum."""
         return self._keys.add(key, value)
 
     def check(self, keys: Sequence[str]) -> bool:
@@ -66,11 +70,11 @@ class RendezvousStore(Store):
         return self._keys.check(keys)
 
     def compare_set(self, key: str, expected: str | bytes, desired: str | bytes) -> bytes:
-        """Give a key a value if it has the expected one: the value that it has then."""
+        """Set a key to a value if it has the expected one; return the value that it has afterwards."""
         return self._keys.compare_set(key, _octets(expected), _octets(desired))
 
     def delete_key(self, key: str) -> bool:
-        """Remove a key: whether there was one."""
+        """Delete a key; return whether it was there."""
         return self._keys.delete(key)
 
     def num_keys(self) -> int:
@@ -86,7 +90,7 @@ class RendezvousStore(Store):
         return self._read(keys, None)
 
     def multi_set(self, keys: Sequence[str], values: Sequence[str | bytes]) -> None:
-        """Give each key its value, all at once."""
+        """Set each key to its value, all of them atomically."""
         self._keys.multi_set(keys, [_octets(value) for value in values])
 
     def has_extended_api(self) -> bool:
@@ -99,7 +103,7 @@ class RendezvousStore(Store):
 
     @property
     def _timeout(self) -> timedelta:
-        # A PrefixStore's set_timeout reaches the C++ half only.
+        # A PrefixStore's set_timeout changes the C++ half only, so the value is read from there.
         timeout: timedelta = Store.timeout.fget(self)  # type: ignore[attr-defined]
         return timeout
 
@@ -125,10 +129,10 @@ def join(job: TrainJob) -> None:
     """Make the default process group, in which this process is a rank among the others.
 
     Args:
-        job: says who this is, where the others are met and how long.
+        job: this process's rank, where the ranks meet, and the timeouts.
 
     Raises:
-        TrainingError: they did not all come in time, or this machine cannot listen on the address of the job.
+        TrainingError: not all ranks came in time, or this machine cannot listen on the address of the job.
         StoreError: the task's Redis servers cannot be reached.
     """
     rendezvous, step = timedelta(seconds=job.rendezvous_timeout_s), timedelta(seconds=job.step_timeout_s)
@@ -137,6 +141,8 @@ def join(job: TrainJob) -> None:
         options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
         options._devices = [ProcessGroupGloo.create_device(hostname=job.host)]
         options._threads = _GLOO_THREADS
+        # Two timeouts: ranks may wait long for each other, while in training a silent rank is to be noticed
+        # soon. The default of both is 30 minutes.
         options._timeout = rendezvous
         group = ProcessGroupGloo(store, rank, world, options)
         group._set_default_timeout(timeout)

@@ -1,6 +1,6 @@
 """The trainer: ``python -m mlnet.training.worker PARENT [MEMORY]``, started by :mod:`mlnet.training.process`.
 
-It imports torch, says that it is ready, reads one job from standard input, carries it out and ends. Standard
+It imports torch, reports that it is ready, reads one job from standard input, executes it and ends. Standard
 output holds the lines of :mod:`mlnet.training.ipc` and nothing else.
 """
 
@@ -18,21 +18,21 @@ from mlnet.util.subprocesses import die_with_parent
 
 
 def main(parent: int, memory: int | None) -> NoReturn:
-    """Carry out the job that comes over standard input, and end the process.
+    """Execute the job that arrives on standard input, and end the process.
 
     Args:
-        parent: process id with which this process lives and dies.
-        memory: bytes that it may take beyond what it needs to be ready.
+        parent: id of the process with which this one ends.
+        memory: bytes that it may allocate beyond what it needs to be ready.
     """
     die_with_parent(parent)
-    # Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.
+    # Ctrl-C in a terminal reaches the whole process group; the parent decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lines = _take_stdout()
 
     def tell(event: ipc.Event) -> None:
         os.write(lines, ipc.encode(event) + b"\n")
 
-    # Here and not above: it imports torch, which takes longer than some parents live.
+    # Imported here, after die_with_parent: it imports torch, which takes longer than some parents live.
     from mlnet.training.child import carry_out
 
     if memory is not None:
@@ -44,22 +44,23 @@ def main(parent: int, memory: int | None) -> NoReturn:
     outcome, code = carry_out(line, tell)
     tell(outcome)
     sys.stderr.flush()
-    # The destructors of torch's process groups may wait for threads that no longer run.
+    # Without destructors: those of torch's process groups may wait for threads that no longer run.
     os._exit(code)
 
 
 def _take_stdout() -> int:
-    """A descriptor of the real standard output; what else writes there now writes to standard error."""
+    """A descriptor of the real standard output. Everything else that writes to it, such as a library's print,
+    goes to standard error from now on and cannot break the protocol."""
     lines = os.dup(1)
     os.dup2(2, 1)
     return lines
 
 
 def _limit_memory(size: int) -> None:
-    """Let the process take ``size`` bytes beyond what it has now.
+    """Let the process allocate ``size`` bytes beyond what it has now.
 
-    The limit is on writable private memory, because torch and its threads reserve address space that they
-    never use.
+    The limit is RLIMIT_DATA, on writable private memory (setrlimit(2)): torch and its threads reserve address
+    space that they never use, so RLIMIT_AS would be reached long before the memory is.
     """
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
     limit = pages * resource.getpagesize() + size
