@@ -1,4 +1,5 @@
-"""Faults by kind, at moments that chance chooses where most happens, and healed after a while."""
+"""Faults by kind. They happen with a party's steps, so mostly where most happens, and are healed after a
+while."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from mlnet.simulation.party import Party
 from mlnet.simulation.world import World
 
 CALM_AFTER = 180 * SECOND
-"""From then on there are no new faults, and all are healed: what waits for anything has to end."""
+"""From then on there are no new faults, and all are healed. Whatever still waits has to end: a run that does
+not end is a liveness fault."""
 
 
 class Faults:
@@ -19,8 +21,8 @@ class Faults:
 
     Args:
         world: whose parties and paths fail.
-        kinds: of faults.
-        rate: in a hundred steps a party, roughly.
+        kinds: kinds of faults.
+        rate: faults in a hundred steps, roughly.
         random: decides when, where and for how long.
         reborn: makes the new identity that a node without its disk comes back with.
     """
@@ -51,7 +53,7 @@ class Faults:
             return
         self._made += 1
         kind = self._random.choice(self.kinds)
-        # The party that has just acted is hit half of the time: that is the moment that hurts.
+        # Half of the time the party that has just acted is hit: between a step and its consequences.
         victim = (
             party if self._random.randrange(2) else self._random.choice(list(self.world.parties.values()))
         )

@@ -1,7 +1,7 @@
 """The network as a model: latency by region, jitter, loss, duplication, reordering, bandwidth, blocked paths.
 
-What it does with an envelope is what :mod:`mlnet.net` does: acknowledged, resent over the next connection
-until a time, by way of a ``via`` peer where the direct path does not work, by gossip as the last resort.
+It handles an envelope as :mod:`mlnet.net` does: acknowledged, resent over the next connection until its
+deadline, through a ``via`` peer when the direct path does not work, by gossip as the last resort.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 SECOND = 1_000_000
 """Microseconds."""
 OVERHEAD = 96
-"""Bytes of an envelope beside its string: signature, frame, tunnel."""
+"""Bytes of an envelope beside its text: 64 of signature, and some for frame and tunnel."""
+# As in mlnet.net: a short pause that doubles up to five seconds (peer_channel.LAST_RETRY_SECONDS), other
+# routes after about two seconds (routing.DIRECT_SECONDS), 16 hops, bans of 60 s at 10 points (types.Limits).
 FIRST_RETRY = SECOND // 4
 PATIENT_RETRY = 5 * SECOND
 LASTING = 300 * SECOND
@@ -33,17 +35,18 @@ HOPS = 16
 GARBAGE_SCORE = 10
 BAN = 60 * SECOND
 LOCAL_DELAY = 50
+"""Microseconds that both hosts add to a delay."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Of all paths; chances in a thousand.
+    """The quality of all paths; chances in a thousand.
 
     Attributes:
-        loss: of an envelope with the connection that carries it.
-        duplicate: of one that arrives again.
-        reorder: of one that overtakes or is overtaken.
-        jitter: at most so much is added to a delay, in thousandths of it.
+        loss: that an envelope is lost, with the connection that carries it.
+        duplicate: that an envelope arrives a second time.
+        reorder: that an envelope overtakes another one, or is overtaken.
+        jitter: the most that is added to a delay, in thousandths of it.
     """
 
     loss: int = 0
@@ -101,11 +104,11 @@ class Network:
     Args:
         world: whose time and parties these are.
         quality: of the paths.
-        random: decides what is lost, late or double.
+        random: decides what is lost, late or duplicated.
 
     Attributes:
         blocked: pairs (from, to) between which nothing passes.
-        island: of a party; those on different islands do not reach each other.
+        island: number of a party's island; parties on different islands do not reach each other.
     """
 
     def __init__(self, world: World, quality: Quality, random: Random) -> None:
@@ -176,7 +179,7 @@ class Network:
             self._schedule(delivery, FIRST_RETRY)
 
     def delay(self, sender: Party, receiver: Party, size: int) -> int:
-        """Microseconds for so many bytes to arrive."""
+        """Microseconds until ``size`` bytes have arrived."""
         base = one_way_us(sender.region, receiver.region) + LOCAL_DELAY
         jitter = self.quality.jitter
         late = self._random.randrange(base * jitter // 1000 + 1) if jitter else 0
@@ -214,7 +217,8 @@ class Network:
             )
 
     def _carrier(self, delivery: Delivery) -> Party | None:
-        """Who takes the envelope over: the receiver, or a peer that reaches it; None if no way is open."""
+        """The party that takes the envelope: the receiver, or a relay that reaches it; None if no route is
+        open."""
         sender, receiver = delivery.sender, delivery.receiver
         if receiver.up and self.passes(sender, receiver):
             return receiver
@@ -297,7 +301,7 @@ class Network:
         sender.sent_bytes += size
 
     def blame(self, receiver: Party, source: Party) -> None:
-        """A peer has sent garbage; one that goes on is cut off for a while."""
+        """A peer has sent garbage. At GARBAGE_SCORE points it is banned."""
         pair = (receiver.peer, source.peer)
         self._garbage[pair] = self._garbage.get(pair, 0) + 1
         if self._garbage[pair] >= GARBAGE_SCORE:

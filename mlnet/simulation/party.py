@@ -1,4 +1,4 @@
-"""One process of the world: its machine, its clock, its disk, its place in the network."""
+"""One simulated process: its state machine, clock, disk and place in the network."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
 
 EPOCH_MS = 1_700_000_000_000
-"""What a right clock shows when the world begins."""
+"""What a correct clock shows when the world begins. """
 PPM = 1_000_000
 MAX_SEEN = 16_384
-"""Gossiped envelopes that a party remembers."""
+"""Gossiped envelopes that a party remembers, as Limits.seen in :mod:`mlnet.net.types`."""
 MAX_HELD = 4096
-"""Events that wait for a paused process."""
+"""Events that are kept for a paused process. Bounded like the buffers of its connections."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Clock:
         return EPOCH_MS + self.skew + now * (PPM + self.drift) // PPM // 1000
 
     def when(self, reading: int) -> int:
-        """The first time of the world (us) at which it shows so many ms."""
+        """The first time of the world (us) at which the clock shows ``reading`` ms."""
         passed = (reading - EPOCH_MS - self.skew) * 1000
         return -(-passed * PPM // (PPM + self.drift))
 
@@ -58,7 +58,7 @@ class Party:
     Attributes:
         incarnation: counts the starts of the process; what an earlier one has under way is void.
         scrapped: its machine is lost with disk and identity.
-        slow: its delays and work take so many times as long.
+        slow: the factor by which its delays and its work take longer.
         rate: bytes a second of its uplink.
         open_to: peers that reach its Redis port; None for everybody.
         hostile: the checks of honest parties do not apply.
@@ -87,6 +87,7 @@ class Party:
         self.alive, self.paused, self.incarnation = True, False, 0
         self.scrapped = False
         self.slow = 1
+        # 100 Mbit/s.
         self.rate = 12_500_000
         self.port_open = True
         self.open_to: frozenset[str] | None = None
@@ -193,5 +194,6 @@ class Party:
 
 
 def chance(random: Random, per_mille: int) -> bool:
-    """True so many times in a thousand."""
+    """True with a chance of ``per_mille`` in a thousand. Draws nothing for 0, so that a kind of fault that is
+    off does not change the other draws of a seed."""
     return per_mille > 0 and random.randrange(1000) < per_mille

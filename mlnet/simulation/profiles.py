@@ -1,4 +1,4 @@
-"""Which faults and hostile parties a run has, by name."""
+"""Named profiles: the faults and the hostile parties of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Profile:
     Attributes:
         quality: of the network's paths.
         faults: kinds of faults that happen, see :mod:`mlnet.simulation.faults`.
-        rate: faults in a hundred steps a party, roughly.
+        rate: faults in a hundred steps, roughly.
         odds: of effects.
         skew: ms by which a clock is off at most.
         wrong: clocks in a hundred that are off by hours.
@@ -50,6 +50,7 @@ class Profile:
     waiting: str = ""
 
 
+# One envelope in twenty is lost: far worse than a network is, so that retries matter in every run.
 _LOSSY = Quality(loss=50, duplicate=20, reorder=50, jitter=1000)
 _HOSTILE_NODES = (
     "equivocate",
@@ -94,14 +95,14 @@ PROFILES = {
     "hostile-all": Profile(_LOSSY, hostile=_HOSTILE_NODES, share=33, client=_HOSTILE_CLIENTS),
 }
 MIXED = tuple(PROFILES)
-"""What ``--faults mixed`` goes through, seed by seed."""
+"""The profiles that ``--faults mixed`` takes in turn, seed by seed."""
 
 
 def profile(name: str) -> Profile:
     """A profile by name.
 
-    ``hostile:KIND`` is the profile ``hostile`` with one kind of hostile party only, ``hostile@SHARE`` has so
-    many hostile nodes in a hundred; both together are ``hostile:KIND@SHARE``.
+    ``hostile:KIND`` is the profile ``hostile`` with one kind of hostile party only, ``hostile@SHARE`` has
+    SHARE hostile nodes in a hundred; both together are ``hostile:KIND@SHARE``.
 
     Raises:
         KeyError: there is no such profile.

@@ -1,8 +1,8 @@
-"""How far apart the parts of the world are.
+"""Latencies between the regions of the world.
 
 Figures: IBM Cloud's published average inter-region latency, 28 September to 27 October 2024 (IBM Cloud docs
 for VPC, "Network latency dashboards"), round trips in milliseconds. Where the two directions differ, the
-larger one stands here; 2 ms stand for a way within a region.
+larger one is taken; within a region it is 2 ms.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happened, as a hash that is the same on every machine and as a dialogue that people read."""
+"""What happened in a run: a hash that is the same on every machine, and a dialogue for people."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Trace:
 
         Args:
             names: of parties by peer id.
-            last: so many lines at most, of the end.
+            last: the number of last lines to show; None for all.
         """
         lines = list(self.lines)[-last if last else 0 :]
         return "\n".join(text for line in lines if (text := _line(line, names)))

@@ -1,4 +1,4 @@
-"""The world: one heap of events, the parties, and what becomes of the commands of their machines."""
+"""The world: one heap of events, the parties, and the execution of their machines' commands."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Welcome = Literal["", "known", "new"]
 
 
 class Watch(Protocol):
-    """Looks on, and raises what it does not like."""
+    """Observes a run, and raises when an invariant is violated."""
 
     def does(self, party: Party, task: str, command: Command) -> None:
         """A party is about to carry a command out."""
@@ -54,7 +54,7 @@ class Watch(Protocol):
 
 
 class Mischief(Protocol):
-    """What a hostile party does otherwise than the protocol says."""
+    """The deviations of a hostile party from the protocol."""
 
     def commands(self, party: Party, task: str, command: Command) -> Iterator[Command]:
         """What it does in place of a command of its machine."""
@@ -77,7 +77,7 @@ class World:
     """Parties on one event heap.
 
     Args:
-        seed: of all that is left to chance; text, so that it is the same whatever the hash seed.
+        seed: of everything random. A text: Random hashes it with SHA-512, whatever PYTHONHASHSEED is.
         mint: of the signers.
         quality: of the network's paths.
         keep: lines of the dialogue that are kept.
@@ -115,12 +115,14 @@ class World:
     # ------------------------------------------------------------------------------------------------ time
 
     def at(self, when: int, action: Callable[..., None], *arguments: object) -> None:
-        """Have something happen at a time (us)."""
+        """Schedule an action at a time (us)."""
+        # Events of the same time happen in the order in which they were scheduled; callables cannot be
+        # compared.
         self._order += 1
         heapq.heappush(self._heap, (max(when, self.now), self._order, action, arguments))
 
     def after(self, delay: int, action: Callable[..., None], *arguments: object) -> None:
-        """Have something happen so many microseconds from now."""
+        """Schedule an action ``delay`` microseconds from now."""
         self.at(self.now + delay, action, *arguments)
 
     def run(self, *, until_step: int | None = None, until: int | None = None) -> None:
@@ -143,11 +145,11 @@ class World:
         return party
 
     def clients(self) -> list[Party]:
-        """Those with a task of their own."""
+        """The parties with a task of their own."""
         return [party for party in self.parties.values() if not party.is_node]
 
     def nodes(self) -> list[Party]:
-        """Those that work for others."""
+        """The parties that work for others."""
         return [party for party in self.parties.values() if party.is_node]
 
     def transcribe(self) -> None:
@@ -218,13 +220,13 @@ class World:
         self.network.kick()
 
     def note(self, party: Party, text: str) -> None:
-        """Write into the dialogue what happens to a party."""
+        """Note in the dialogue what happens to a party."""
         self.trace.note(self.steps, self.now, party.name, text)
 
     # -------------------------------------------------------------------------------------------- machines
 
     def give(self, party: Party, task: str, event: Event) -> Welcome:
-        """Step a party's machine and carry out what it wants."""
+        """Step a party's machine and execute its commands."""
         if not party.alive:
             return ""
         if party.paused:
@@ -365,7 +367,7 @@ class World:
         if party.incarnation != incarnation or party.timers.get((task, command.name)) != command.at:
             return
         if party.paused:
-            # The timer of a stopped process goes off when the process goes on, after what came before.
+            # The timer of a stopped process fires when the process continues, after the events before it.
             party.held.append(lambda: self._fire(party, task, command, incarnation))
             return
         del party.timers[task, command.name]

@@ -35,8 +35,8 @@ class RendezvousStore(Store):
     """
 
     _alive: list[RendezvousStore] = []  # noqa: RUF012 - shared by all instances, on purpose
-    """Every store that was made. torch's C++ half keeps no reference to the Python half, which must outlive it,
-    so no store is ever collected."""
+    """Every store that was made. torch's C++ half keeps no reference to the Python half, which must outlive
+    it, so no store is ever collected."""
 
     def __init__(
         self, keys: KeyStore, timeout: timedelta, gloo_tunnel: GlooTunnelClient | None = None
