@@ -66,6 +66,8 @@ def _from_sequences(
     for axis in range(ndim):
         if not all(isinstance(item, Sequence) and not isinstance(item, str) for item in level):
             raise TypeError(f"{name}: must be a buffer of {dtype} or sequences nested {ndim} deep")
+        # All axes are compared before any integer is looked at: ragged input gets an error that names the
+        # axis.
         lengths = {len(item) for item in level}
         if len(lengths) > 1:
             raise ValueError(

@@ -68,6 +68,7 @@ def rank_by_distance(
     if n == 0:
         return Ranking([], [])
     points, unreachable, total = _impl.rank_by_distance(view)
+    # Negated, so that one ascending sort does the whole order.
     falling = [-count for count in points]
     ranked = sorted(zip(falling, unreachable, total, ranks, range(n), strict=True))
     return Ranking(points, [peer for *_, peer in ranked])

@@ -54,6 +54,7 @@ def aggregate(
     n = shape[0]
     if n == 0 or shape[1] != n:
         raise ValueError(f"samples: must have shape (n, n, k) with n > 0, not {shape}")
+    # When a shape contains a zero, the view cannot be used (see integers).
     if shape[2] == 0:
         distances = memoryview(array("q", [0 if i == j else -1 for i in range(n) for j in range(n)]))
     else:

@@ -69,6 +69,7 @@ def digest_file(path: StrPath) -> bytes:
     """
     with io.FileIO(path) as file:
         status = os.fstat(file.fileno())
+        # Pipes and /proc files have no size to cut into pieces.
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return _digest_stream(file)
         try:
@@ -160,6 +161,7 @@ def proof(data: AnyBuffer | Sequence[bytes], index: int) -> list[bytes]:
         IndexError: there is no such leaf.
         ValueError: a hash is not of 32 bytes, or the segment is not C-contiguous.
     """
+    # A bytes object is a sequence as well, of integers; it is a segment here.
     hashes = list(data) if isinstance(data, (list, tuple)) else leaf_hashes(data)  # type: ignore[arg-type]
     if not 0 <= index < len(hashes):
         raise IndexError(f"index: there is no leaf {index} of {len(hashes)}")
@@ -206,6 +208,7 @@ def verify_leaf(root: bytes, index: int, leaf: AnyBuffer, proof: Sequence[bytes]
     node = _impl.leaf_hashes(view)
     for sibling, right in zip(proof, reversed(turns), strict=True):
         node = hashlib.sha256(b"\1" + (sibling + node if right else node + sibling)).digest()
+    # Plain comparison would do: nothing here is secret.
     return hmac.compare_digest(node, root)
 
 
@@ -242,8 +245,10 @@ def _file_leaf_hashes(file: int, size: int) -> bytes:
     try:
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, size, step):
+                # At most one piece more than threads: memory stays fixed, and no thread waits.
                 if len(pending) > threads:
                     hashes += pending.popleft().result()
+                # Somebody wants to write: finish what is mapped, give the lease back, and go on with copies.
                 if lease.taken and lease.contested:
                     while pending:
                         hashes += pending.popleft().result()

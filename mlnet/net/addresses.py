@@ -72,6 +72,7 @@ def parse(address: str) -> Place:
         raise ValueError(f"it is not of the form /ip4/ADDRESS/tcp/PORT/p2p/PEER-ID{_meant(address)}")
     family, host = match[1] or match[4], match[2] or match[5]
     port, peer = int(match[3] or 0), match[6] or ""
+    # Names are left to the resolver.
     if family not in NAMES:
         _check_ip(family, host)
     if port > hosts.MAX_PORT:
@@ -165,6 +166,7 @@ def from_network(peer: str, address: str) -> str | None:
         family, host, port, owner = parse(address)
     except ValueError:
         return None
+    # Port 0 cannot be dialled, and an address that names another peer does not belong to this one.
     if family in NAMES or not port or owner not in ("", peer):
         return None
     return f"/{family}/{host}/tcp/{port}" if is_dialable(host) else None

@@ -87,6 +87,7 @@ async def fetch(
     done = 0
     reason = "no connection"
     try:
+        # One timeout over all attempts: a peer that breaks off again and again gains no time.
         async with asyncio.timeout(timeout):
             while True:
                 try:

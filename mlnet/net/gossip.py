@@ -59,6 +59,7 @@ class Gossip(Generic[Sent]):
         ]
 
     def _is_new(self, key: bytes) -> bool:
+        # Refreshed: an envelope that still goes round must not be forgotten before those that do not.
         if key in self._seen:
             self._seen.move_to_end(key)
             return False

@@ -86,6 +86,8 @@ class TaskRedis:
         peers = network.connected_peers()
         # At random: always the same peers would use up their allowance, and could decide alone.
         SystemRandom().shuffle(peers)
+        # A peer on this machine reaches the port through the loopback or past the firewall: its answer proves
+        # little.
         peers.sort(key=lambda peer: _is_here(network.remote_ips(peer), own))
         timeout = self._options.deadlines.pings / 1000
         asked = peers[:DIALLERS]
@@ -133,6 +135,7 @@ class TaskRedis:
 
     async def measure_pings(self, command: MeasurePings) -> PingsMeasured:
         """Ping the servers of other members, one after the other: pings at once would delay each other."""
+        # Half of the phase in seconds, for all members together: the answers still have to travel.
         timeout = self._options.deadlines.pings / 2000
         measured: dict[str, tuple[int, ...]] = {}
         for peer, (host, port) in command.targets.items():
@@ -172,6 +175,7 @@ class TaskRedis:
             if self._server is None:
                 raise StoreError("this node has no Redis server")
             path = await self._forward(command.master, "replica")
+            # Three quarters of the phase, so that a failure is told within it.
             await self._server.replicate_from(path, timeout=self._options.deadlines.ready * 0.75 / 1000)
         except (StoreError, TransportError) as error:
             reason = str(error)

@@ -150,6 +150,7 @@ class NodeServer:
     # ------------------------------------------------------------------------------------------- the machine
 
     def _dispatch(self, task: str, event: Event) -> None:
+        # No task, so no deadline: the clock may jump to the system's (clock.settle).
         if not self.node.members and not self.node.pending:
             clock.settle()
         self._loop.dispatch(task, event)

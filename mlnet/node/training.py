@@ -141,6 +141,7 @@ class TaskTraining:
         if trainer is None:
             raise TrainingError("the trainer process did not start")
         self._members = frozenset(plan.nodes)
+        # From here on only the members that train may use the store.
         self._redis.narrow(self._members)
         # A download takes long: when the trainer ends meanwhile, say so now instead of afterwards.
         async with _unless(self.died()):
@@ -214,6 +215,7 @@ class TaskTraining:
         """The segments that hold this rank's rows."""
         wanted = partition.segments_of([segment.rows for segment in plan.segments], rank, len(plan.nodes))
         total = sum(plan.segments[index].size for index in wanted)
+        # Before anything is fetched: the sizes are in the task, signed by the client.
         if total > self._options.disk:
             raise DataError(
                 f"the segments to train on take {total} bytes, and this node allows a task"

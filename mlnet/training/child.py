@@ -47,6 +47,8 @@ def carry_out(line: bytes, tell: Callable[[ipc.Event], None]) -> tuple[ipc.Event
         return _train(command, tell), 0
     except MlnetError as error:
         return ipc.Failed(type(error).__name__, str(error)[:_MAX_REASON]), error.exit_code
+    # What torch, the system and a wrong parent raise. Any other error is a bug: its traceback goes to
+    # standard error, whose last line the parent reports.
     except (RuntimeError, MemoryError, OSError, msgspec.DecodeError) as error:
         return ipc.Failed("TrainingError", explain(error)), TrainingError.exit_code
 

@@ -51,6 +51,7 @@ def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
     definition = task.from_plain(job.definition)
     spec = definition.ml.optimizer
     description = architecture.of_definition(definition, job.inputs)
+    # Before the model is built: a definition of a few bytes may ask for any size.
     description.require_parameters(job.max_parameters)
 
     segment_rows = [segment.rows for segment in job.segments]
@@ -72,12 +73,14 @@ def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
 
     metrics: dict[str, float] = {}
     for epoch in range(spec.epochs):
+        # From the task's seed, not from torch's generator: whoever has the data can repeat the order.
         order = torch.from_numpy(
             permutation(shard.trained, partition.seed(job.seed, "rows", epoch, job.rank))
         )
         model.train()
         for step in range(steps):
             total = partition.batch_rows(cut, step, steps)
+            # No rank has rows in this step. All ranks know that, so none waits for another.
             if not total:
                 continue
             start, stop = partition.batch(cut, job.rank, step, steps)
@@ -91,6 +94,7 @@ def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
         align(model)
         metrics = reduced_metrics(model, features[validation], labels[validation])
         reporter.epoch(epoch, metrics[description.loss], metrics.get("Accuracy"))
+    # Before the process group is destroyed (child.py): in the other order DDP's destructor deadlocks.
     del replica
 
     output = Path(job.output)

@@ -75,6 +75,7 @@ def build(description: Architecture, initializer: Initializer, seed: bytes) -> M
         seed: at least 8 bytes.
     """
     model = Model(description)
+    # A generator of its own: the first weights must not depend on what else has drawn numbers.
     generator = torch.Generator().manual_seed(int.from_bytes(seed[:8], "big") >> 1)
     for layer in model.layers:
         if isinstance(layer, nn.Linear):
@@ -180,6 +181,7 @@ def load_model(path: str | os.PathLike[str], expected: Architecture | None = Non
     arrays = read_tensors(
         path, {name: ("F32", shape) for name, shape in shapes.items()}, Limits(), header_bytes
     )
+    # No memory for first weights: assign=True puts the file's own arrays in their place.
     model = Model(description, device="meta")
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, assign=True)
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):

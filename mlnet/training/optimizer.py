@@ -28,11 +28,13 @@ class FunctionalOptimizer:
         self._weights = list(weights)
         self._parameters = optimizer.parameters
         self._decoupled = optimizer.type == "AdamW"
+        # None until the first step: torch's sgd makes the buffers itself.
         self._momenta: list[Tensor | None] = [None] * len(self._weights)
         if isinstance(optimizer.parameters, AdamParameters):
             self._averages = self._zeros()
             self._squares = self._zeros()
             self._maxima = self._zeros() if optimizer.parameters.amsgrad else []
+            # Tensors, because torch's adam counts in place.
             self._steps = [torch.tensor(0.0) for _ in self._weights]
 
     def zero_grad(self) -> None:
@@ -67,6 +69,8 @@ class FunctionalOptimizer:
 
     def _step_adam(self, parameters: AdamParameters, gradients: list[Tensor]) -> None:
         if self._decoupled:
+            # Decoupled weight decay, before the step as in torch.optim.AdamW (Loshchilov and Hutter, arXiv
+            # 1711.05101).
             for weight in self._weights:
                 weight.mul_(1 - parameters.learning_rate * parameters.weight_decay)
         adam(

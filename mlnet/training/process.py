@@ -84,6 +84,7 @@ class Trainer:
         if memory is not None:
             argv.append(str(memory))
         environment = subprocesses.environment(env)
+        # OpenMP and MKL read these when torch is imported.
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         # A Rust library that panics because memory is short needs more memory to print a backtrace.
         environment["RUST_BACKTRACE"] = "0"

@@ -41,6 +41,7 @@ def memory(root: Path = ROOT) -> int:
             limit = _number(_read(group / name))
             if limit > 0:
                 available = min(available, limit)
+    # What ulimit -v and -d set; an allocation beyond them fails although the machine has memory.
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         limit = resource.getrlimit(kind)[0]
         if limit != resource.RLIM_INFINITY:

@@ -51,6 +51,7 @@ class Clock:
         shown = self._shown + passed
         # The remainder is kept: calls in quick succession would otherwise never add up to a millisecond.
         most, self._spare = divmod(self._spare, SLEW)
+        # At most one part in SLEW of the time that has passed: the result never goes back.
         self._shown = shown + max(-most, min(most, self._wall() - shown))
         return self._shown
 

@@ -22,13 +22,19 @@ Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | 
 """What a document holds."""
 
 MAX_BYTES = 65_536
+"""Default bound of a document's UTF-8 form. Callers with other needs give their own."""
 MAX_DEPTH = 16
+"""Default bound of nesting. Python code that walks a value may recurse without a check of its own."""
 MAX_ITEMS = 16_384
+"""Default bound of keys and values: they take far more memory than their text ("[0,0,0,...")."""
 MAX_KEY_BYTES = 128
 """A parser must find the colon of a key within 1,024 characters: 128 bytes fit even if each is an escape."""
 MAX_NUMBER = 64
+"""Characters of a number. A 64-bit integer takes 20, a float's shortest exact form 24."""
 MAX_DUMP_DEPTH = 64
+"""Nesting that is written; the writer recurses."""
 
+# The C parser where PyYAML has it: six times as fast as the pure one.
 _Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # YAML's printable characters without the breaks NEL, LS and PS of YAML 1.1 and without a byte order mark.
@@ -40,6 +46,7 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+# YAML 1.2.2, 10.3.2: the tags of the core schema, as regular expressions.
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NONFINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -115,6 +122,7 @@ def check_text(text: str, max_bytes: int) -> None:
     """Raise :class:`YamlError` for a text that is too long or holds what no YAML may hold."""
     if len(text) > max_bytes:
         raise YamlError(f"the text is longer than {max_bytes} bytes")
+    # Before the parser sees it: parsers fold or refuse these characters differently.
     if found := _UNREADABLE.search(text):
         before = text[: found.start()]
         line = before.count("\n") + 1
@@ -122,6 +130,7 @@ def check_text(text: str, max_bytes: int) -> None:
         code = ord(found[0])
         remedy = "it cannot be used" if 0xD800 <= code < 0xE000 else f'write "\\u{code:04x}" in double quotes'
         raise YamlError(f"the character U+{code:04X} may not stand in YAML as it is: {remedy}", line, column)
+    # After the search above, since a surrogate cannot be encoded.
     if len(text.encode()) > max_bytes:
         raise YamlError(f"the text is longer than {max_bytes} bytes")
 
@@ -242,6 +251,7 @@ class Builder:
         """The value of a plain scalar by the core schema: null, bool, int, float, else str."""
         if text in _WORDS:
             return _WORDS[text]
+        # Most plain scalars are words: this saves three regular expressions for each.
         if text[0] not in "+-.0123456789":
             return text
         if _INTEGER.fullmatch(text):
@@ -258,6 +268,7 @@ class Builder:
         self._check_length(text, event)
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         value = int(text[2:] if base != 10 else text, base)
+        # Other implementations keep integers in 64 bits.
         if not -(2**63) <= value < 2**63:
             raise self._error(event, f"the number {text} does not fit 64 bits")
         return value
@@ -305,8 +316,10 @@ class Builder:
 _PLAIN = re.compile(r"[A-Za-z/_](?:[A-Za-z0-9/_.@+ -]|:(?=[A-Za-z0-9/]))*(?<! )")
 # ... unless it is one of the words of YAML 1.1 or 1.2.
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+# Raw NEL, LS and PS are line breaks to YAML 1.1; parsers refuse DEL, C1 controls and non-characters.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufdd0-\ufdef\ufeff\ufffe\uffff]")
 _MAX_PLAIN = 200
+"""Characters beyond which a text is quoted even if it could be plain."""
 
 
 def escape(quoted: str) -> str:

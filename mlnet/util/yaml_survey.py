@@ -1,4 +1,4 @@
-"""Reading of YAML for those who correct it: every refusal at once, and where each entry stands."""
+"""Reads YAML for a person who corrects it: all errors at once, and the position of every entry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mlnet.util.yaml12 import (
 
 @dataclass(slots=True)
 class Span:
-    """Where an entry of a list or mapping stands in the text; offsets count characters from 0.
+    """The position of an entry of a list or mapping in the text; offsets count characters from 0.
 
     Attributes:
         line: of its key, or of the value if it has none, from 1.
@@ -47,13 +47,13 @@ class Span:
 
 @dataclass(slots=True)
 class Survey:
-    """What a document holds, and everything about it that :func:`load` would refuse.
+    """A document's value, and everything in it that :func:`load` would refuse.
 
     Attributes:
-        value: as :func:`load` would return it. What was refused is left out or None, of duplicate keys the
+        value: as :func:`load` would return it. Refused entries are left out or None; of duplicate keys the
             first one counts.
-        spans: by the path of the entry.
-        errors: in the order of the text.
+        spans: positions by the path of the entry.
+        errors: all refusals, in the order of the text.
         repeated: paths of duplicate keys that have the same value each time.
     """
 
@@ -66,10 +66,11 @@ class Survey:
 def survey(
     text: str, *, max_bytes: int = MAX_BYTES, max_items: int = MAX_ITEMS, max_errors: int = 100
 ) -> Survey:
-    """Read one document as :func:`load` with ``nonfinite`` does, past what it would refuse, with positions.
+    """Read one document like :func:`load` with ``nonfinite``, but go on after what it would refuse, and note
+    positions.
 
     Raises:
-        YamlError: the text is not YAML, so that nothing can be said of what follows; or a bound is exceeded.
+        YamlError: the text is not YAML, so that the rest cannot be read; or a bound is exceeded.
     """
     check_text(text, max_bytes)
     surveyor = _Surveyor(MAX_DEPTH, max_items, MAX_KEY_BYTES, nonfinite=True)
@@ -83,7 +84,7 @@ def _index(mark: Any) -> int:
 
 
 class _Surveyor(Builder):
-    """A builder that notes where everything stands, and goes on after what it refuses."""
+    """A builder that notes positions, and goes on after an error."""
 
     max_errors = 100
 
@@ -159,6 +160,8 @@ class _Surveyor(Builder):
             self._put(None)
 
     def _duplicate(self, event: yaml.Event, text: str) -> str:
+        # The second entry is kept under another name for a while, so that its value can be compared with the
+        # first.
         container = self._stack[-1].container
         other, count = f"{text} (again)", 1
         while other in container:

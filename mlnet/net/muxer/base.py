@@ -149,6 +149,7 @@ class Session(IMuxedConn):
         Raises:
             MuxedConnUnavailable: the session is over.
         """
+        # Always a checkpoint, also when a stream is there: an accept loop would otherwise never yield.
         await trio.lowlevel.checkpoint()
         while not self._offered:
             if self.ending is not None:

@@ -20,6 +20,7 @@ from mlnet.net.muxer.base import INITIAL_WINDOW, Session, Stream
 
 # version, type, flags, stream id, length: 12 bytes in network order (hashicorp/yamux spec.md).
 HEADER = struct.Struct("!BBHII")
+# Types and flags of frames, by the same specification.
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 MAX_WINDOW = 1 << 20
@@ -152,6 +153,7 @@ class YamuxStream(Stream):
                 raise MuxedStreamReset("the stream was reset")
             if self._write_closed:
                 raise MuxedStreamClosed("this side was closed")
+            # The window is taken before the frame waits for room: another writer must not spend it meanwhile.
             size = min(len(view), self._send_window, MAX_FRAME)
             self._send_window -= size
             await self.muxed_conn.send(frame(DATA, 0, self.number, size) + view[:size])
@@ -211,6 +213,7 @@ class YamuxStream(Stream):
         """The session received a data frame."""
         if len(payload) > self._receive_window:
             raise ProtocolViolation("it sent past the window")
+        # Data after the peer's own FIN is dropped.
         if payload and not self._read_closed:
             self._receive_window -= len(payload)
             self._chunks.append(payload)

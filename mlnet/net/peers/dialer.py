@@ -21,7 +21,8 @@ LAST_RETRY_SECONDS = 30.0
 """The longest pause: what a peer that was away for long waits at most until we are back. A dial to a silent
 address holds a slot for dial_seconds, so shorter pauses keep the slots busy with dead peers."""
 LONELY_RETRY_SECONDS = 5.0
-"""The longest pause while no peer at all is connected: whoever waits for the first one waits at the terminal."""
+"""The longest pause while no peer at all is connected: a user may be waiting at the terminal for the first
+one."""
 MAX_DIALS = 4
 """Dials that the maintenance runs at a time; dials for a caller are not counted. Each may race several
 addresses."""
@@ -51,6 +52,7 @@ class Dialer:
         self._failures: dict[str, tuple[int, float]] = {}
         self._on_unreachable = on_unreachable
         self._told: dict[str, str] = {}
+        # Unaffected by a user's random.seed().
         self._random = random.SystemRandom()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -88,6 +90,7 @@ class Dialer:
         if peer in self._neighbours:
             return
         under_way = self._dials.get(peer)
+        # Wait for it rather than dial beside it: two connections would come up.
         if under_way is not None and addresses:
             await asyncio.wait((under_way,))
             if not under_way.cancelled() and under_way.exception() is None:

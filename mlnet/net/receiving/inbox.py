@@ -199,6 +199,7 @@ class Inbox:
             return None if self._gossip.admits(envelope, source) else _UNWANTED
         # Only counted, by the signature alone: the user decides what a repetition means.
         self.repeated += envelope.signature in self._seen
+        # Bounded like the memory of gossip; what is forgotten is only counted less.
         self._seen[envelope.signature] = None
         return None
 

@@ -37,6 +37,8 @@ class Verifier:
             small. It is cancelled when the verifier stops; cancelling it drops the results.
         """
         loop = asyncio.get_running_loop()
+        # A cancelled future instead of an exception: its waiters end the same way as those of batches that
+        # stop() cancels.
         if self._stopped:
             stopped: asyncio.Future[Sequence[object]] = loop.create_future()
             stopped.cancel()

@@ -34,6 +34,7 @@ ENDING_SECONDS = 2.0
 # HTTP/2 pings are the second guard: the libp2p session below notices a silent peer after 5 s, and its end
 # closes the socket. These find a gRPC server that hangs behind a live session, after 13 s.
 KEEPALIVE_MS = 5_000
+# Longer than the session's own ping timeout, so that the session, which knows the peer, ends first.
 KEEPALIVE_TIMEOUT_MS = 8_000
 
 _COMMON = (

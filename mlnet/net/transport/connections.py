@@ -108,11 +108,13 @@ class Connections:
             parse_peer_id(peer)
         except ValueError:
             return Turned.ODD
+        # Ourselves, or a process with a copy of our key (twins.py).
         if session.peer_id == self._own:
             return Turned.ODD
         if self.is_banned(peer):
             return Turned.BANNED
         room = self._limits.connections
+        # Bounds per address apply to inbound connections: we chose whom to dial.
         if not session.is_initiator:
             room -= room // OUTBOUND_SHARE
             if self._is_crowded(block(ip), 1) and not self._replaceable(peer, block(ip)):

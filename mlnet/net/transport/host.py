@@ -310,6 +310,7 @@ class Host:
             logger.debug(
                 "connection with %s at %s ended: %s", connection.peer, connection.ip, session.end_reason
             )
+            # The end is told before the blame, in the order of events.
             self._thread.notify(self._events.on_connection, connection.peer, connection.ip, False)
             if session.ending is not None:
                 self._endings[session.ending] += 1
@@ -328,6 +329,8 @@ class Host:
         if isinstance(connection, Connection):
             self._admission.on_connection(ip, True)
             surplus = self._connections.surplus(connection)
+            # In a task of its own: closing takes up to half a second, and the new connection must not wait
+            # for it.
             if surplus is not None and self._nursery is not None:
                 self._nursery.start_soon(surplus.session.close)
             self._thread.notify(self._events.on_connection, connection.peer, ip, True)

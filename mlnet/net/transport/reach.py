@@ -39,6 +39,7 @@ class Reach:
             port: its TCP port.
             own: gives the IP addresses of this machine.
         """
+        # A full table learns nothing new: it has MAX_PEERS proofs already.
         known = (host, port) in self._reached or len(self._reached) >= MAX_PEERS
         if known or hosts.is_loopback(remote) or remote in own():
             return False

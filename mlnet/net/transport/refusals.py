@@ -25,6 +25,7 @@ _WORDS = {
     errno.EMFILE: "this process has too many open files (ulimit -n)",
 }
 _HUNG_UP = _WORDS[errno.ECONNRESET]
+# libp2p puts the peer id that answered into the text of its exception only.
 _IDENTITY = re.compile(r"remote_peer_id_from_pubkey=([1-9A-HJ-NP-Za-km-z]{1,64})")
 
 
@@ -51,6 +52,7 @@ def why(error: BaseException) -> str:
     # libp2p raises its base exception for this, so only the text tells.
     if "IP address not found in multiaddr" in text:
         return "no such name"
+    # The kinds of failed negotiation have no common base class; their names contain "select".
     if "select" in type(causes[-1]).__name__.lower() or "negotiate" in text:
         return _no_handshake(text)
     return str(causes[-1]) or type(causes[-1]).__name__
