@@ -48,7 +48,7 @@ class Metrics:
         """One sample.
 
         Raises:
-            KeyError: there is none of that name and label.
+            KeyError: there is no sample of that name and label.
         """
         found = {metric.name: metric for metric in self.all}
         return found[name].samples[label]

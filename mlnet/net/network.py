@@ -317,7 +317,7 @@ class Network:
     async def fetch_blob(
         self, peer: str, digest: str, *, max_bytes: int, timeout: float, sink: Callable[[bytes], None]
     ) -> int:
-        """Stream a blob from a peer into ``sink``, in pieces of at most 1 MiB; goes on after a lost
+        """Stream a blob from a peer into ``sink``, in pieces of at most 1 MiB; resume after a lost
         connection.
 
         Returns:

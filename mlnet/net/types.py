@@ -55,11 +55,12 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DialBack:
-    """What a peer found when it dialled one of our ports.
+    """The result of a peer's dial-back to one of our ports.
 
     Attributes:
-        open: it got a pong.
-        host: the address that it dialled: the remote IP of our libp2p connection as that peer sees it.
+        open: whether it got a pong.
+        host: the address that it dialled: the remote IP address of our libp2p connection, as that peer sees
+            it.
         reason: why the port is not open; empty when it is.
     """
 
@@ -70,26 +71,28 @@ class DialBack:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The network's user. Every function but ``verify`` is called on the asyncio loop of
+    """The callbacks of the network's user. All but ``verify`` are called on the asyncio loop of
     :meth:`Network.start` and must not block.
 
     Attributes:
-        on_envelope: ``(opened, source, gossip)``, with what ``verify`` made of an envelope. ``source`` is the
-            peer whose connection carried it (the sender is in the envelope's string, and only its signature
-            proves it), or :data:`TOOL`. Return True to acknowledge it and, if ``gossip``, to pass it on;
-            False when it is not for us: acknowledged, not passed on. Raise
+        on_envelope: ``(opened, source, gossip)``: takes the result of ``verify`` for an envelope. ``source``
+            is the peer whose connection carried it, or :data:`TOOL`; the sender is named in the envelope's
+            string, and only its signature proves it. Return True to acknowledge the envelope and, if
+            ``gossip``, to forward it; False to acknowledge it only. Raise
             :class:`~mlnet.errors.RemoteProtocolError` for garbage: the sender is told, and the source scored
-            down. A gossiped envelope comes once; one sent directly may come again when its acknowledgement
-            was lost.
-        on_peer: ``(peer, connected)``: the first libp2p connection with a peer is up, by whichever side, or
-            the last one is gone.
-        find_blob: ``(peer, digest)`` -> the file to serve, None to refuse. The digest comes from the network.
-        admit: ``(peer, protocol, preamble)`` -> where that stream is spliced to, see :data:`Target`; None to
-            refuse.
-        verify: ``(envelopes)`` of one peer -> for each what ``on_envelope`` gets, or the RemoteProtocolError
-            that refuses it. Called in any thread, several at a time: it changes nothing.
-        on_unreachable: ``(peer, why)``: a peer that was named at the start was dialled in vain; ``why`` says
-            for each address what answered there. Called again only when that changes.
+            down. A gossiped envelope comes once; one sent directly comes again when its acknowledgement was
+            lost.
+        on_peer: ``(peer, connected)``: the first libp2p connection with a peer came up, whichever side
+            dialled, or the last one ended.
+        find_blob: ``(peer, digest)`` -> the file to serve, None to refuse. The digest comes from the network
+            and is lower-case hex, at most 128 digits.
+        admit: ``(peer, protocol, preamble)`` -> the socket to which that stream is spliced, see
+            :data:`Target`; None to refuse.
+        verify: ``(envelopes)`` of one peer -> for each the object that ``on_envelope`` gets, or the
+            RemoteProtocolError that refuses it. Called in any thread, several at a time, so it must not
+            change anything.
+        on_unreachable: ``(peer, why)``: no address of a peer that was named at the start answered; ``why``
+            gives the reason for each address. Called again only when that changes.
     """
 
     on_envelope: Callable[[Any, str, bool], bool]

@@ -115,7 +115,7 @@ class FailoverClient:
             return self._client
 
     def _find(self) -> redis.Redis:
-        problem: RedisError = redis.exceptions.ConnectionError("none of them is one")
+        problem: RedisError = redis.exceptions.ConnectionError("none of them is a master")
         # The slave first: if it says "master", it was promoted, and stays the master even if the former one
         # comes back and says so as well.
         for path in reversed(self._endpoints):

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def encode(value: object, indent: int | None = None) -> bytes:
-    """A value of msgspec's types as JSON, with so many spaces a level where it is for people."""
+    """Encode a value of msgspec's types as JSON, indented by ``indent`` spaces a level, or on one line."""
     try:
         content = msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -27,7 +27,7 @@ def decode(data: bytes, kind: type[T]) -> T:
     """The value in a document.
 
     Raises:
-        msgspec.DecodeError: it is none, or of another type.
+        msgspec.DecodeError: it is not JSON, or not of that type.
     """
     try:
         return msgspec.json.decode(data, type=kind)

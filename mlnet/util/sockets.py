@@ -223,7 +223,7 @@ class Way:
             address = f"/proc/self/fd/{descriptor}"
             try:
                 led = os.stat(address)  # noqa: PTH116 - a string is wanted
-                # The path may itself be the address of a way, whose file is none of a socket.
+                # The path may itself be the address of a way: a file in /proc, not a socket.
                 leads = stat.S_ISSOCK(led.st_mode) and os.path.samestat(led, path.lstat())
             except OSError:
                 leads = False

@@ -19,7 +19,7 @@ from typing import TypeAlias
 import yaml
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
-"""What a document holds."""
+"""The value of a document."""
 
 MAX_BYTES = 65_536
 """Default bound of a document's UTF-8 form. Callers with other needs give their own."""
@@ -83,6 +83,10 @@ def load(
 ) -> Value:
     """Read one YAML document.
 
+    Example:
+        >>> load("rate: 1e-3\\nshuffle: no\\nat: 15:00")
+        {'rate': 0.001, 'shuffle': 'no', 'at': '15:00'}
+
     Args:
         text: the document.
         max_bytes: bound of its UTF-8 form.
@@ -101,7 +105,7 @@ def load(
 
 
 def feed(text: str, builder: Builder) -> None:
-    """Give the events of a text to a builder; :class:`YamlError` for whatever the parser says."""
+    """Pass the events of a text to a builder. Raises :class:`YamlError` for every error of the parser."""
     try:
         for event in yaml.parse(text, Loader=_Loader):
             builder.feed(event)
@@ -119,7 +123,7 @@ def feed(text: str, builder: Builder) -> None:
 
 
 def check_text(text: str, max_bytes: int) -> None:
-    """Raise :class:`YamlError` for a text that is too long or holds what no YAML may hold."""
+    """Raise :class:`YamlError` for a text that is too long or holds characters that YAML does not allow."""
     if len(text) > max_bytes:
         raise YamlError(f"the text is longer than {max_bytes} bytes")
     # Before the parser sees it: parsers fold or refuse these characters differently.
@@ -153,7 +157,7 @@ class _Frame:
 class Builder:
     """Makes the value of one document from its events, with a stack of its own.
 
-    What it refuses ends the reading, unless a subclass goes on (:mod:`mlnet.util.yaml_survey`).
+    An error ends the reading, unless a subclass continues (:mod:`mlnet.util.yaml_survey`).
     """
 
     def __init__(self, max_depth: int, max_items: int, max_key_bytes: int, nonfinite: bool) -> None:
@@ -287,13 +291,14 @@ class Builder:
             )
 
     def _alias(self) -> None:
-        """An alias stands where a value would: only a surveyor goes on here."""
+        """An alias in the place of a value. Only a surveyor gets here; for others the refusal has ended the
+        reading."""
 
     def _duplicate(self, event: yaml.Event, text: str) -> str:
         raise self._error(event, f"the key {quote(text)} appears twice")
 
     def _refuse(self, event: yaml.Event, problem: str) -> None:
-        """What a surveyor only notes; here it ends the reading."""
+        """Refuse an event. A surveyor only notes it; here it ends the reading."""
         raise self._error(event, problem)
 
     def _error(self, event: yaml.Event, problem: str) -> YamlError:
@@ -339,9 +344,16 @@ def quote(text: str) -> str:
 
 
 def dump_block(value: object) -> str:
-    """Write a value as block style YAML for people: keys in the order given, long text line by line.
+    """Write a value as block style YAML for people: keys in the given order, long text line by line.
 
     Every YAML 1.1 or 1.2 parser reads the same value from it; keys may have up to 128 bytes.
+
+    Example:
+        >>> print(dump_block({"answer": "no", "nodes": [4, {"rate": 1e-7}]}), end="")
+        answer: "no"
+        nodes:
+          - 4
+          - rate: 1.0e-07
 
     Args:
         value: None, bool, int, float, str, and lists, tuples and mappings of these.

@@ -18,6 +18,7 @@ MODULES = (
     "mlnet.util.files",
     "mlnet.util.hosts",
     "mlnet.util.wording",
+    "mlnet.util.yaml12",
 )
 
 

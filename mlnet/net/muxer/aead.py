@@ -57,7 +57,7 @@ def load_aead() -> str:
         for name in ("encrypt", "decrypt")
     )
     if not _session.use_sodium(seal, opening):
-        raise ImportError("neither OpenSSL nor libsodium encrypts as it must")
+        raise ImportError("neither OpenSSL nor libsodium encrypts the test vector correctly")
     return "libsodium"
 
 
