@@ -35,7 +35,7 @@ def test_an_operators_address_is_split(host: str) -> None:
         (f"/ip4/192.0.2.7/tcp/0/p2p/{PEER}", "port 0"),
         (f"/ip4/192.0.2.7/tcp/65536/p2p/{PEER}", "no port 65536"),
         (f"/ip4/192.0.2.300/tcp/1/p2p/{PEER}", "192.0.2.300"),
-        (f"/ip4/::1/tcp/1/p2p/{PEER}", "no IPv4"),
+        (f"/ip4/::1/tcp/1/p2p/{PEER}", "not an IPv4"),
         (f"/ip6/fe80::1%eth0/tcp/1/p2p/{PEER}", "fe80::1%eth0 is a link-local address"),
         (f"/ip4/node_1/tcp/1/p2p/{PEER}", "write a name as /dns/node_1/tcp/PORT"),
         ("/ip4/192.0.2.7/tcp/4001/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", "Ed25519"),
