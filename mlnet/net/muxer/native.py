@@ -39,8 +39,8 @@ MAX_WINDOW = 4 << 20
 trip: 335 Mbit/s at 100 ms, half of it with half the window. Each stream that nobody reads may hold that much,
 within Limits.tunnel_bytes_per_connection."""
 CLOSE_SECONDS = 1.0
-"""Time for the native side to confirm the end; it writes for at most half a second (FAREWELL in
-``ext/session_state.h``)."""
+"""Time for the native side to confirm the end; it writes for at most half a second (CLOSE_TIMEOUT in
+``ext/session/internal.h``)."""
 _REASONS: Final = {
     3: (Ending.CLOSED, "closed by us"),
     4: (Ending.GONE, "the peer closed the connection"),

@@ -49,7 +49,7 @@ _MAX_QUEUED_CONTROL = 1 << 20
 update would deadlock; a peer that makes us queue a megabyte of them (87,000 pings) does not read, and loses
 its session."""
 _CLOSE_SECONDS = 0.5
-"""Time to write what is queued; the same in the native session (FAREWELL)."""
+"""Time to write what is queued; the same in the native session (CLOSE_TIMEOUT)."""
 
 
 class _Goodbye(Exception):
