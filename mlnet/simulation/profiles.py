@@ -23,7 +23,7 @@ class Profile:
         rate: faults in a hundred steps, roughly.
         odds: of effects.
         skew: ms by which a clock is off at most.
-        wrong: clocks in a hundred that are off by hours.
+        wrong: clocks in a hundred that are off by hours, as long as most clocks of a run are right.
         drift: parts in a million by which one runs fast or slow at most.
         hostile: kinds of hostile nodes, see :mod:`mlnet.simulation.hostile`.
         share: hostile members in a hundred.
