@@ -31,7 +31,7 @@ _COMPILE = "reinstall with a C compiler and MLNET_EXTENSIONS=require"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One line.
 
     Attributes:
@@ -61,7 +61,7 @@ def doctor(data_dir: Path, redis: str | None, redis_ports: tuple[int, int] | Non
     return ConfigError.exit_code if failed else 0
 
 
-def lines(findings: Sequence[Finding]) -> list[str]:
+def lines(findings: Sequence[Check]) -> list[str]:
     """Findings for people."""
     width = max(len(finding.name) for finding in findings)
     written = []
@@ -72,9 +72,9 @@ def lines(findings: Sequence[Finding]) -> list[str]:
     return written
 
 
-def examine(data_dir: Path, redis: str | None, redis_ports: tuple[int, int] | None) -> list[Finding]:
+def examine(data_dir: Path, redis: str | None, redis_ports: tuple[int, int] | None) -> list[Check]:
     """Everything that a node needs."""
-    checks: Sequence[Callable[[], Finding]] = (
+    checks: Sequence[Callable[[], Check]] = (
         python,
         kernels,
         transport,
@@ -90,31 +90,31 @@ def examine(data_dir: Path, redis: str | None, redis_ports: tuple[int, int] | No
     return [check() for check in checks]
 
 
-def python(running: tuple[int, int] = sys.version_info[:2]) -> Finding:
+def python(running: tuple[int, int] = sys.version_info[:2]) -> Check:
     """The interpreter."""
     found = f"{running[0]}.{running[1]} at {sys.executable}"
     if PYTHONS[0] <= running <= PYTHONS[1]:
-        return Finding("python", "ok", found)
-    return Finding("python", "fail", found, "use Python 3.11, 3.12 or 3.13")
+        return Check("python", "ok", found)
+    return Check("python", "fail", found, "use Python 3.11, 3.12 or 3.13")
 
 
-def kernels() -> Finding:
+def kernels() -> Check:
     """The compiled parts of the protocol."""
     try:
         from mlnet.kernels import IMPLEMENTATION
     except ImportError as error:
-        return Finding("kernels", "fail", str(error), _COMPILE)
+        return Check("kernels", "fail", str(error), _COMPILE)
     if IMPLEMENTATION == "pure":
         skipped = os.environ.get("MLNET_EXTENSIONS") == "skip"
         fix = "unset MLNET_EXTENSIONS" if skipped else _COMPILE
-        return Finding("kernels", "warn", "pure Python: segments are hashed slowly", fix)
+        return Check("kernels", "warn", "pure Python: segments are hashed slowly", fix)
     from mlnet.kernels import _borda, _pingmatrix, _segmenthash
 
     engines = f"hashes {_segmenthash.ENGINE}, pings {_pingmatrix.ENGINE}, votes {_borda.ENGINE}"
-    return Finding("kernels", "ok", f"compiled: {engines}")
+    return Check("kernels", "ok", f"compiled: {engines}")
 
 
-def transport() -> Finding:
+def transport() -> Check:
     """Who moves the bytes of connections."""
     from mlnet.net.muxer import select
 
@@ -122,22 +122,22 @@ def transport() -> Finding:
         native = select.implementation() == "native"
         found = select.describe()
     except ImportError as error:
-        return Finding("transport", "fail", str(error), _COMPILE)
+        return Check("transport", "fail", str(error), _COMPILE)
     if native:
-        return Finding("transport", "ok", found)
+        return Check("transport", "ok", found)
     skipped = os.environ.get("MLNET_EXTENSIONS") == "skip"
-    return Finding("transport", "warn", found, "unset MLNET_EXTENSIONS" if skipped else _COMPILE)
+    return Check("transport", "warn", found, "unset MLNET_EXTENSIONS" if skipped else _COMPILE)
 
 
-def encryption() -> Finding:
+def encryption() -> Check:
     """The library with which peers prove who they are; without the native thread it also encrypts."""
     try:
-        return Finding("encryption", "ok", f"cryptography {version('cryptography')}")
+        return Check("encryption", "ok", f"cryptography {version('cryptography')}")
     except PackageNotFoundError:
-        return Finding("encryption", "fail", "no cryptography package", "reinstall mlnet")
+        return Check("encryption", "fail", "no cryptography package", "reinstall mlnet")
 
 
-def redis_server(option: str | None) -> Finding:
+def redis_server(option: str | None) -> Check:
     """The server that a node starts for a task."""
     from mlnet import store
 
@@ -145,25 +145,25 @@ def redis_server(option: str | None) -> Finding:
     try:
         binary = store.find_binary(option)
     except NoRedisBinary as error:
-        return Finding("redis", "fail", str(error), fix)
+        return Check("redis", "fail", str(error), fix)
     try:
         store.check_version(binary)
     except NoRedisBinary as error:
-        return Finding("redis", "fail", str(error).rpartition("; ")[0], fix)
+        return Check("redis", "fail", str(error).rpartition("; ")[0], fix)
     number = ".".join(map(str, store.version(binary)))
-    return Finding("redis", "ok", f"{number} at {binary}")
+    return Check("redis", "ok", f"{number} at {binary}")
 
 
-def torch() -> Finding:
+def torch() -> Check:
     """The library that trains, as a trainer's process finds it."""
     text = output(subprocesses.python("mlnet.training.about"))
     if text is None:
-        return Finding("torch", "fail", "it cannot be imported", "pip install torch, and try: import torch")
+        return Check("torch", "fail", "it cannot be imported", "pip install torch, and try: import torch")
     about = encoding.loads(text)
     found = f"{about['version']}, {about['threads']} threads"
     if not about["gloo"]:
-        return Finding("torch", "fail", f"{found}, without gloo", "install a build of torch with gloo")
-    return Finding("torch", "ok", found)
+        return Check("torch", "fail", f"{found}, without gloo", "install a build of torch with gloo")
+    return Check("torch", "ok", found)
 
 
 def output(command: Sequence[str]) -> str | None:
@@ -185,65 +185,65 @@ def output(command: Sequence[str]) -> str | None:
     return result.stdout
 
 
-def ports(wanted: tuple[int, int] | None) -> Finding:
+def ports(wanted: tuple[int, int] | None) -> Check:
     """Where Redis servers may listen."""
     if wanted is None:
         if hosts.free_port():
             families = " and ".join(hosts.families())
-            return Finding("ports", "ok", f"any free one for Redis servers, {families}")
-        return Finding("ports", "fail", "no port can be opened", "let this user listen on TCP ports")
+            return Check("ports", "ok", f"any free one for Redis servers, {families}")
+        return Check("ports", "fail", "no port can be opened", "let this user listen on TCP ports")
     low, high = wanted
     free = sum(hosts.free_port(port) > 0 for port in range(low, high + 1))
     found = f"{free} of {high - low + 1} are free from {low} to {high}"
     if not free:
-        return Finding("ports", "fail", found, "choose other --redis-ports")
-    return Finding("ports", "ok", found)
+        return Check("ports", "fail", found, "choose other --redis-ports")
+    return Check("ports", "ok", found)
 
 
-def descriptors(limit: int) -> Finding:
+def descriptors(limit: int) -> Check:
     """Files and sockets that one process may have open."""
     if limit == resource.RLIM_INFINITY:
-        return Finding("descriptors", "ok", "without limit")
+        return Check("descriptors", "ok", "without limit")
     fix = "raise the limit, such as: ulimit -n 65536 (or LimitNOFILE= of a service)"
     if limit < FEWEST_DESCRIPTORS:
-        return Finding("descriptors", "fail", str(limit), fix)
+        return Check("descriptors", "fail", str(limit), fix)
     if limit < ENOUGH_DESCRIPTORS:
-        return Finding("descriptors", "warn", f"{limit}: too few for a thousand connections", fix)
-    return Finding("descriptors", "ok", str(limit))
+        return Check("descriptors", "warn", f"{limit}: too few for a thousand connections", fix)
+    return Check("descriptors", "ok", str(limit))
 
 
-def directory(path: Path) -> Finding:
+def directory(path: Path) -> Check:
     """Where identity, journals and ledger are kept. Nothing is made here."""
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     fix = f"make {path} writable for this user, or choose another with --data-dir"
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Finding("data", "fail", f"{existing} cannot be written", fix)
+        return Check("data", "fail", f"{existing} cannot be written", fix)
     free = shutil.disk_usage(existing).free
     found = f"{path}, {free >> 20:,} MiB free"
     if free < ENOUGH_DISK:
-        return Finding("data", "warn", found, "free some space, or start with a smaller --disk")
-    return Finding("data", "ok", found)
+        return Check("data", "warn", found, "free some space, or start with a smaller --disk")
+    return Check("data", "ok", found)
 
 
-def runtime() -> Finding:
+def runtime() -> Check:
     """Where sockets are made, and where they should be but cannot."""
     problems: list[str] = []
     try:
         made = sockets.Directory(note=problems.append)
     except ConfigError as error:
-        return Finding("sockets", "fail", *str(error).rsplit("; ", 1))
+        return Check("sockets", "fail", *str(error).rsplit("; ", 1))
     base = str(made.path.parent)
     made.close()
     if problems:
-        return Finding("sockets", "warn", f"{base}, since {'; '.join(problems)}", sockets.fit())
-    return Finding("sockets", "ok", base)
+        return Check("sockets", "warn", f"{base}, since {'; '.join(problems)}", sockets.fit())
+    return Check("sockets", "ok", base)
 
 
-def offer() -> Finding:
+def offer() -> Check:
     """What tasks may have of this machine, unless the options say otherwise."""
     processors, memory = capacity.processors(), capacity.memory() >> 20
     found = f"{processors} processor{'' if processors == 1 else 's'}, half of {memory:,} MiB of memory"
     if memory < LEAST_MEMORY >> 20:
         fix = "let this user, container or service have more memory"
-        return Finding("offer", "warn", found, fix)
-    return Finding("offer", "ok", found)
+        return Check("offer", "warn", found, fix)
+    return Check("offer", "ok", found)

@@ -30,7 +30,7 @@ _MOST = (3, 3, 1, 1)
 may have dozens, and every peer dials all of them, 250 ms apart, when we are away."""
 
 
-class Place(NamedTuple):
+class ParsedAddress(NamedTuple):
     """A multiaddr of TCP in its parts.
 
     Attributes:
@@ -51,7 +51,7 @@ class Place(NamedTuple):
         return self.family in NAMES
 
 
-def parse(address: str) -> Place:
+def parse(address: str) -> ParsedAddress:
     """The parts of a multiaddr over TCP.
 
     Example:
@@ -79,7 +79,7 @@ def parse(address: str) -> Place:
         raise ValueError(f"there is no port {port}")
     if peer:
         parse_peer_id(peer)
-    return Place(family, host, port, peer)
+    return ParsedAddress(family, host, port, peer)
 
 
 def _meant(address: str) -> str:

@@ -22,7 +22,7 @@ from mlnet.protocol.wire.messages import MAX_METRIC
 from mlnet.task import definition as task_definition
 from mlnet.task import schema
 from mlnet.training import gloo_tunnel, partition
-from mlnet.training.ipc import Finished, Progress, Scored, Segment, TrainJob
+from mlnet.training.ipc import Finished, Scored, Segment, TrainingProgress, TrainJob
 from mlnet.training.process import Trainer
 from mlnet.util import files
 from mlnet.util.sockets import Way
@@ -271,7 +271,7 @@ def _bounded(metric: float) -> float:
     return max(-MAX_METRIC, min(MAX_METRIC, metric))
 
 
-def _progressed(attempt: int, event: Progress | Scored) -> TrainingProgressed:
-    if isinstance(event, Progress):
+def _progressed(attempt: int, event: TrainingProgress | Scored) -> TrainingProgressed:
+    if isinstance(event, TrainingProgress):
         return TrainingProgressed(attempt, event.step, event.steps)
     return TrainingProgressed(attempt)

@@ -20,7 +20,7 @@ from mlnet.protocol.commands import Command, Report, Send, SetTimer
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, TimerFired
 from mlnet.protocol.evidence import Evidence
-from mlnet.protocol.wire.message_types import MESSAGE_TYPES, Gossip, Role, place
+from mlnet.protocol.wire.message_types import MESSAGE_TYPES, GossipRule, Role, place
 from mlnet.protocol.wire.messages import MAX_REASON, Body, CancelTask, Message, Place, TaskFailedBody
 from mlnet.task.definition import TaskDefinition
 
@@ -194,7 +194,7 @@ class Machine(ABC):
         receivers = tuple(peer for peer in to if peer != self.me)
         if receivers:
             carriers = tuple(peer for peer in via if peer != self.me)
-            gossip = MESSAGE_TYPES[message.type].gossip is Gossip.FALLBACK
+            gossip = MESSAGE_TYPES[message.type].gossip is GossipRule.FALLBACK
             self._out.append(Send(receivers, message, until, carriers, gossip))
 
     def emit(self, *commands: Command) -> None:

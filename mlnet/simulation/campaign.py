@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
-from mlnet.simulation.scenario import Outcome, Run, Scenario
+from mlnet.simulation.scenario import Run, RunOutcome, Scenario
 from mlnet.util import capacity
 
 AT_A_TIME = 16
@@ -37,7 +37,7 @@ class Summary:
     messages: int = 0
     bytes: int = 0
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RunOutcome) -> None:
         """Count a run."""
         self.seeds += 1
         self.steps += outcome.steps
@@ -54,7 +54,7 @@ def outcomes(
     *,
     processes: int | None = None,
     done: Callable[[int], None] = lambda _: None,
-) -> Iterator[Outcome]:
+) -> Iterator[RunOutcome]:
     """Run a scenario with consecutive seeds.
 
     Args:
@@ -79,11 +79,11 @@ def outcomes(
                 done(1)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[list[Outcome]]] = [pool.submit(_several, scenario, chunk) for chunk in chunks]
+        waiting: list[Future[list[RunOutcome]]] = [pool.submit(_several, scenario, chunk) for chunk in chunks]
         for chunk, future in zip(chunks, waiting, strict=True):
             yield from future.result()
             done(len(chunk))
 
 
-def _several(scenario: Scenario, seeds: range) -> list[Outcome]:
+def _several(scenario: Scenario, seeds: range) -> list[RunOutcome]:
     return [Run(replace(scenario, seed=seed)).go() for seed in seeds]

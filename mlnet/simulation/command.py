@@ -14,7 +14,7 @@ from rich.table import Table
 from mlnet.errors import ConfigError
 from mlnet.simulation.campaign import MAX_SHOWN, Summary, outcomes
 from mlnet.simulation.profiles import PROFILES, profile
-from mlnet.simulation.scenario import Outcome, Run, Scenario
+from mlnet.simulation.scenario import Run, RunOutcome, Scenario
 
 VIOLATED = 1
 """Exit code when an invariant did not hold."""
@@ -60,8 +60,8 @@ def simulate(request: Request) -> int:
     if request.until is not None:
         return _show(request)
     summaries: dict[str, Summary] = {}
-    bad: list[Outcome] = []
-    last: Outcome | None = None
+    bad: list[RunOutcome] = []
+    last: RunOutcome | None = None
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
@@ -96,7 +96,7 @@ def _show(request: Request) -> int:
     return VIOLATED if outcome.violation else 0
 
 
-def _print_violation(outcome: Outcome, scenario: Scenario) -> None:
+def _print_violation(outcome: RunOutcome, scenario: Scenario) -> None:
     options = f"--faults {outcome.profile} --seed {outcome.seed}"
     if scenario.nodes is not None:
         options += f" --nodes {scenario.nodes}"
@@ -112,7 +112,7 @@ def _print_violation(outcome: Outcome, scenario: Scenario) -> None:
     )
 
 
-def _print_table(summaries: dict[str, Summary], single: Outcome | None) -> None:
+def _print_table(summaries: dict[str, Summary], single: RunOutcome | None) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in (
         "faults",
@@ -157,7 +157,7 @@ def _print_table(summaries: dict[str, Summary], single: Outcome | None) -> None:
         console.print(reason, markup=False)
 
 
-def _print_json(summaries: dict[str, Summary], bad: list[Outcome], single: Outcome | None) -> None:
+def _print_json(summaries: dict[str, Summary], bad: list[RunOutcome], single: RunOutcome | None) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     document = {
         "profiles": {

@@ -36,7 +36,7 @@ from mlnet.protocol.events import (
     TrainingStopped,
 )
 from mlnet.simulation.network import SECOND
-from mlnet.simulation.party import Party, chance
+from mlnet.simulation.party import SimulatedParty, chance
 from mlnet.simulation.regions import one_way_us
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Group:
 
     assignment: TrainingAssignment
     task: str
-    ranks: dict[str, tuple[Party, StartTraining, int]] = field(default_factory=dict)
+    ranks: dict[str, tuple[SimulatedParty, StartTraining, int]] = field(default_factory=dict)
     begun: int = 0
     ticks: int = 0
     stalled_since: int = 0
@@ -83,8 +83,8 @@ class Effects:
         self.world, self._random = world, random
         self.odds = Odds()
         self.groups: dict[tuple[str, str], Group] = {}
-        self.following: dict[str, tuple[Party, FollowProgress]] = {}
-        self.published: dict[str, tuple[Party, PublishSegments]] = {}
+        self.following: dict[str, tuple[SimulatedParty, FollowProgress]] = {}
+        self.published: dict[str, tuple[SimulatedParty, PublishSegments]] = {}
         self.accepted: list[tuple[str, str, str]] = []
 
     @staticmethod
@@ -92,7 +92,7 @@ class Effects:
         """SHA-256 of the model that honest trainers make under a decision."""
         return hashlib.sha256(f"model {digest}".encode()).hexdigest()
 
-    def handlers(self, party: Party) -> dict[type[Command], Handler]:
+    def handlers(self, party: SimulatedParty) -> dict[type[Command], Handler]:
         """What begins the effects of a party's commands; their events come later."""
         return {
             PrepareRedis: partial(self._prepare, party),
@@ -107,34 +107,34 @@ class Effects:
             FetchModel: lambda task, command: self._later(party, SECOND, self._fetch, task, command, 0),
         }
 
-    def ended(self, party: Party, task: str) -> None:
+    def ended(self, party: SimulatedParty, task: str) -> None:
         """A task is over for a party: its server and trainer stop."""
         self._left(party, task)
 
-    def lost(self, party: Party) -> None:
+    def lost(self, party: SimulatedParty) -> None:
         """A party's process is gone, and its children with it."""
         for group in list(self.groups.values()):
             if party.peer in group.ranks:
                 self._left(party, group.task)
 
-    def _offer(self, party: Party, task: str, _: ServeModel) -> None:
+    def _offer(self, party: SimulatedParty, task: str, _: ServeModel) -> None:
         party.serving.pop(task, None)
         party.servers.discard(task)
         self._left(party, task)
 
-    def _publish(self, party: Party, task: str, command: PublishSegments) -> None:
+    def _publish(self, party: SimulatedParty, task: str, command: PublishSegments) -> None:
         self.published[task] = (party, command)
 
-    def _follow(self, party: Party, task: str, command: FollowProgress) -> None:
+    def _follow(self, party: SimulatedParty, task: str, command: FollowProgress) -> None:
         self.following[task] = (party, command)
 
     # ------------------------------------------------------------------------------------------------ Redis
 
-    def _begin_replication(self, party: Party, task: str, command: Replicate) -> None:
+    def _begin_replication(self, party: SimulatedParty, task: str, command: Replicate) -> None:
         deadline = self.world.now + party.machines()[task].deadlines.ready * 750
         self._replicate(party, task, command, deadline, party.incarnation)
 
-    def _prepare(self, party: Party, task: str, command: PrepareRedis) -> None:
+    def _prepare(self, party: SimulatedParty, task: str, command: PrepareRedis) -> None:
         is_open = party.port_open and not chance(self._random, self.odds.closed_port)
         port = 20_000 + self._random.randrange(20_000)
         reason = "" if is_open else "behind a firewall"
@@ -142,7 +142,7 @@ class Effects:
         event = RedisPrepared(is_open, f"10.{party.region}.0.1", port, ("/ip4/10.0.0.1/tcp/4001",), reason)
         self._later(party, self._took(party, 400), self._tell, task, command, event)
 
-    def _measure(self, party: Party, task: str, command: MeasurePings) -> None:
+    def _measure(self, party: SimulatedParty, task: str, command: MeasurePings) -> None:
         pings: dict[str, tuple[int, ...]] = {}
         longest = MILLISECOND
         give_up = party.machines()[task].deadlines.pings * 500
@@ -158,12 +158,12 @@ class Effects:
             pings[peer] = tuple(min(sample, 10**9) for sample in samples)
         self._later(party, longest, self._tell, task, command, PingsMeasured(command.attempt, pings))
 
-    def _answers(self, party: Party, other: Party, task: str) -> bool:
+    def _answers(self, party: SimulatedParty, other: SimulatedParty, task: str) -> bool:
         reachable = other.open_to is None or party.peer in other.open_to
         return reachable and task in other.servers and self.world.network.linked(party, other)
 
     def _replicate(
-        self, party: Party, task: str, command: Replicate, deadline: int, incarnation: int
+        self, party: SimulatedParty, task: str, command: Replicate, deadline: int, incarnation: int
     ) -> None:
         if party.incarnation != incarnation or task not in party.machines():
             return
@@ -181,14 +181,14 @@ class Effects:
 
     # --------------------------------------------------------------------------------------------- training
 
-    def _join(self, party: Party, task: str, command: StartTraining) -> None:
+    def _join(self, party: SimulatedParty, task: str, command: StartTraining) -> None:
         plan = command.assignment
         group = self.groups.setdefault((task, plan.decision), Group(plan, task))
         wait = party.machines()[task].deadlines.rendezvous * MILLISECOND
         self._later(party, self._took(party, 800), self._fetched, task, command, group)
         self.world.after(wait, self._gave_up, party, task, command, group, party.incarnation)
 
-    def _fetched(self, party: Party, task: str, command: StartTraining, group: Group) -> None:
+    def _fetched(self, party: SimulatedParty, task: str, command: StartTraining, group: Group) -> None:
         """The segments are here, if somebody who has them could be reached."""
         if task not in party.machines():
             return
@@ -213,7 +213,7 @@ class Effects:
             group.begun = self.world.now
             self.world.after(self._tick(group), self._train, group)
 
-    def _has_source(self, party: Party, task: str, digest: str, plan: TrainingAssignment) -> bool:
+    def _has_source(self, party: SimulatedParty, task: str, digest: str, plan: TrainingAssignment) -> bool:
         linked = self.world.network.linked
         client, offer = self.published.get(task, (None, None))
         if client is not None and offer is not None:
@@ -227,7 +227,7 @@ class Effects:
         )
 
     def _gave_up(
-        self, party: Party, task: str, command: StartTraining, group: Group, incarnation: int
+        self, party: SimulatedParty, task: str, command: StartTraining, group: Group, incarnation: int
     ) -> None:
         if not group.begun and party.incarnation == incarnation:
             group.over = True
@@ -290,7 +290,7 @@ class Effects:
             event = TrainingStopped(command.attempt, reason)
             self._later(party, self._took(party, 100), self._tell, group.task, command, event)
 
-    def _left(self, party: Party, task: str) -> None:
+    def _left(self, party: SimulatedParty, task: str) -> None:
         """A party's trainer is gone: the others notice."""
         for group in self.groups.values():
             if group.task == task and party.peer in group.ranks and not group.over:
@@ -303,7 +303,7 @@ class Effects:
 
     # ----------------------------------------------------------------------------------------------- models
 
-    def _fetch(self, party: Party, task: str, command: FetchModel, index: int) -> None:
+    def _fetch(self, party: SimulatedParty, task: str, command: FetchModel, index: int) -> None:
         """Ask one holder after the other."""
         machine = party.machine
         if not isinstance(machine, Client) or machine.ended:
@@ -324,14 +324,14 @@ class Effects:
 
     # ----------------------------------------------------------------------------------------------- inside
 
-    def _took(self, party: Party, milliseconds: int) -> int:
+    def _took(self, party: SimulatedParty, milliseconds: int) -> int:
         return (milliseconds // 2 + self._random.randrange(milliseconds)) * MILLISECOND * party.slow
 
-    def _later(self, party: Party, delay: int, action: object, *arguments: object) -> None:
+    def _later(self, party: SimulatedParty, delay: int, action: object, *arguments: object) -> None:
         self.world.after(delay, self._if_alive, party, party.incarnation, action, arguments)
 
     def _if_alive(
-        self, party: Party, incarnation: int, action: object, arguments: tuple[object, ...]
+        self, party: SimulatedParty, incarnation: int, action: object, arguments: tuple[object, ...]
     ) -> None:
         if not party.alive or party.incarnation != incarnation:
             return
@@ -340,7 +340,7 @@ class Effects:
             return
         action(party, *arguments)  # type: ignore[operator]
 
-    def _tell(self, party: Party, task: str, command: Command, event: Event) -> None:
+    def _tell(self, party: SimulatedParty, task: str, command: Command, event: Event) -> None:
         self.world.tell(party, task, command, event)
 
 

@@ -34,7 +34,7 @@ from mlnet.protocol.wire.messages import (
     TaskFailedBody,
 )
 from mlnet.simulation.network import SECOND
-from mlnet.simulation.party import Party
+from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.profiles import Profile
 from mlnet.simulation.world import World
 
@@ -56,25 +56,25 @@ class Honest:
     def __init__(self, world: World, random: Random) -> None:
         self.world, self.random = world, random
 
-    def commands(self, party: Party, task: str, command: Command) -> Iterator[Command]:
+    def commands(self, party: SimulatedParty, task: str, command: Command) -> Iterator[Command]:
         """See :class:`mlnet.simulation.world.Mischief`."""
         if isinstance(command, Send) and command.message.sender == party.peer:
             yield from self.send(party, command)
         else:
             yield command
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """What it sends in place of its own words."""
         yield command
 
-    def effect(self, party: Party, command: Command, event: Event) -> Event | None:
+    def effect(self, party: SimulatedParty, command: Command, event: Event) -> Event | None:
         """See :class:`mlnet.simulation.world.Mischief`."""
         return event
 
-    def heard(self, party: Party, message: Message) -> None:
+    def heard(self, party: SimulatedParty, message: Message) -> None:
         """See :class:`mlnet.simulation.world.Mischief`."""
 
-    def other(self, party: Party, message: Message, body: Body, later: int = 0) -> Message:
+    def other(self, party: SimulatedParty, message: Message, body: Body, later: int = 0) -> Message:
         """Another message in the place of one, signed by the same party."""
         return party.signer.sign(body, task=message.task, attempt=message.attempt, sent=message.sent + later)
 
@@ -82,7 +82,7 @@ class Honest:
 class Equivocate(Honest):
     """Says one thing to some and another to the others, both under its signature."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Half of the receivers, at least one, get another version."""
         if self.random.randrange(2) or not isinstance(command.message.body, Body):
             yield command
@@ -102,7 +102,7 @@ class Replay(Honest):
         self.kept: list[Message] = []
         self.left = REPLAYS
 
-    def heard(self, party: Party, message: Message) -> None:
+    def heard(self, party: SimulatedParty, message: Message) -> None:
         """Keep it; send some old one to somebody."""
         if len(self.kept) < KEPT:
             self.kept.append(message)
@@ -120,7 +120,7 @@ class Replay(Honest):
 class Forge(Honest):
     """Signs in the name of others."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """The same words, from somebody else."""
         yield command
         message = command.message
@@ -135,7 +135,7 @@ class Forge(Honest):
 class Garbage(Honest):
     """Sends strings that are no messages, or hardly any."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Its words, and after them the same with a hole in them."""
         yield command
         text = command.message.envelope.yaml
@@ -152,7 +152,7 @@ class Garbage(Honest):
 class Flood(Honest):
     """Sends more than anybody needs: well-formed, signed, and of every attempt and place."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Its words, and now and then very many others."""
         yield command
         if self.random.randrange(4):
@@ -173,7 +173,7 @@ class Flood(Honest):
 class Usurp(Honest):
     """Says what only the client may say."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Its words, and orders to everybody."""
         yield command
         bodies: tuple[Body, ...] = (CancelTask("mine now"), ClusterMembers(()), TaskFailedBody("mine now"))
@@ -188,7 +188,7 @@ class Silent(Honest):
         super().__init__(world, random)
         self.left = random.randrange(1, 8)
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Some first words."""
         self.left -= 1
         if self.left >= 0:
@@ -203,7 +203,7 @@ class Selective(Honest):
         self.only_client = random.randrange(2) == 0
         self.left_out = random.choice(sorted(world.parties))
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """The same words to fewer."""
         to = tuple(
             peer
@@ -217,7 +217,7 @@ class Selective(Honest):
 class Pings(Honest):
     """Measures what it likes: itself near, the others far, or nobody at all."""
 
-    def effect(self, party: Party, command: Command, event: Event) -> Event | None:
+    def effect(self, party: SimulatedParty, command: Command, event: Event) -> Event | None:
         """False ping times."""
         if not isinstance(event, PingsMeasured):
             return event
@@ -233,7 +233,7 @@ class Port(Honest):
         super().__init__(world, random)
         self.friends = frozenset(peer for peer in world.parties if random.randrange(2))
 
-    def effect(self, party: Party, command: Command, event: Event) -> Event | None:
+    def effect(self, party: SimulatedParty, command: Command, event: Event) -> Event | None:
         """Nothing but the port itself."""
         party.open_to = self.friends
         return event
@@ -242,7 +242,7 @@ class Port(Honest):
 class Result(Honest):
     """States a model, figures and contributions that it made up."""
 
-    def effect(self, party: Party, command: Command, event: Event) -> Event | None:
+    def effect(self, party: SimulatedParty, command: Command, event: Event) -> Event | None:
         """A false result; the same one for all that collude."""
         if not isinstance(event, TrainingFinished):
             return event
@@ -256,7 +256,7 @@ class Result(Honest):
 class Ballot(Honest):
     """Casts a ballot that does not open what it had committed to."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Another secret, or another ranking."""
         body = command.message.body
         if isinstance(body, HashVotes) and body.stage == "ballot":
@@ -270,7 +270,7 @@ class Ballot(Honest):
 class Ready(Honest):
     """Announces a decision of its own, with itself as the master."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Another digest, another pair."""
         body = command.message.body
         if isinstance(body, ClusterReady):
@@ -284,7 +284,7 @@ class Ready(Honest):
 class Vote(Honest):
     """Votes as it likes: always the same, to keep its friends together."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Vote 1."""
         body = command.message.body
         if isinstance(body, InitCluster | CommitteeVoting) and body.vote == 0:
@@ -296,7 +296,7 @@ class Vote(Honest):
 class TwoLists(Honest):
     """A client that names other members to some than to the others."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """The second half learns of a list without the first member."""
         body = command.message.body
         if not isinstance(body, ClusterMembers) or len(body.members) < 3:
@@ -311,7 +311,7 @@ class TwoLists(Honest):
 class TwoDatasets(Honest):
     """A client that offers other segments to some."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """The second half gets another dataset."""
         body = command.message.body
         if not isinstance(body, DatasetSelection):
@@ -327,7 +327,7 @@ class TwoDatasets(Honest):
 class WrongLinks(Honest):
     """A client that has its own choice of segments trained."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """A segment of its own in place of the first."""
         body = command.message.body
         if isinstance(body, DatasetSegment) and body.position == 0:
@@ -339,7 +339,7 @@ class WrongLinks(Honest):
 class TwoOrders(Honest):
     """A client that names no ballots but one in a second round, which it may not need."""
 
-    def send(self, party: Party, command: Send) -> Iterator[Command]:
+    def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """After its selection, a second round with nobody's ballot."""
         yield command
         body = command.message.body
@@ -347,7 +347,7 @@ class TwoOrders(Honest):
             second = self.other(party, command.message, msgspec.structs.replace(body, round=2))
             self.world.after(self.random.randrange(2 * SECOND), self._later, party, command, second)
 
-    def _later(self, party: Party, command: Send, second: Message) -> None:
+    def _later(self, party: SimulatedParty, command: Send, second: Message) -> None:
         self.world.network.send(party, msgspec.structs.replace(command, message=second))
 
 
@@ -388,7 +388,7 @@ def infect(world: World, profile: Profile, random: Random) -> None:
         turn(world, party, random.choice(profile.client), random)
 
 
-def turn(world: World, party: Party, kind: str, random: Random) -> None:
+def turn(world: World, party: SimulatedParty, kind: str, random: Random) -> None:
     """Make a party hostile in one way."""
     party.hostile = True
     world.mischief[party.peer] = KINDS[kind](world, random)

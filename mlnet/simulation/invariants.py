@@ -27,7 +27,7 @@ from mlnet.protocol.wire.messages import (
     TrainingCompleted,
 )
 from mlnet.simulation.derivation import Violation, check_decision, check_order
-from mlnet.simulation.party import Party
+from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.world import World
 
 PRINCIPALS = 2
@@ -73,7 +73,7 @@ class Invariants:
 
     # ----------------------------------------------------------------------------------------- at each step
 
-    def stepped(self, party: Party, event: Event, steps: list[Step]) -> None:
+    def stepped(self, party: SimulatedParty, event: Event, steps: list[Step]) -> None:
         """See :class:`mlnet.simulation.world.Watch`."""
         if party.hostile:
             return
@@ -99,7 +99,7 @@ class Invariants:
         if self._told.setdefault(key, message.envelope.yaml) != message.envelope.yaml:
             self._liars.setdefault((client.task, message.attempt), set()).add(message.sender)
 
-    def refused(self, party: Party, event: Event, error: ProtocolError) -> None:
+    def refused(self, party: SimulatedParty, event: Event, error: ProtocolError) -> None:
         """See :class:`mlnet.simulation.world.Watch`."""
         before = self._state.get(party.peer)
         if not party.hostile and before is not None and fingerprint(party) != before:
@@ -107,7 +107,7 @@ class Invariants:
                 "hostile input", f"{party.name} refused a message and changed all the same: {error}"
             )
 
-    def does(self, party: Party, task: str, command: Command) -> None:
+    def does(self, party: SimulatedParty, task: str, command: Command) -> None:
         """See :class:`mlnet.simulation.world.Watch`."""
         if party.hostile:
             return
@@ -128,7 +128,7 @@ class Invariants:
                 if not command.holders:
                     raise Violation("progress", f"{party.name} fetches a model from nobody")
 
-    def _said(self, party: Party, task: str, message: Message) -> None:
+    def _said(self, party: SimulatedParty, task: str, message: Message) -> None:
         if message.sender != party.peer:
             return
         body = message.body
@@ -141,7 +141,7 @@ class Invariants:
             if isinstance(body, Rewards):
                 self._splits(party, task, body)
 
-    def _addresses(self, party: Party, task: str, command: Send | Publish) -> None:
+    def _addresses(self, party: SimulatedParty, task: str, command: Send | Publish) -> None:
         """Who says what to whom is what the table of messages allows, also of what is passed on."""
         client, message = self._client(task), command.message
         if client is None:
@@ -160,7 +160,7 @@ class Invariants:
     def _course(self, task: str) -> Course:
         return self.tasks.setdefault(task, Course(set(), set(), [], {}))
 
-    def _binds(self, party: Party, task: str, body: DatasetSelection) -> None:
+    def _binds(self, party: SimulatedParty, task: str, body: DatasetSelection) -> None:
         course = self._course(task)
         course.bound.add(body.decision)
         if len(course.bound) > 1:
@@ -176,7 +176,7 @@ class Invariants:
                 )
 
     @staticmethod
-    def _hands_out(party: Party) -> None:
+    def _hands_out(party: SimulatedParty) -> None:
         """More than half of the committee has computed the order by which the client hands out segments."""
         client = party.machine
         if not isinstance(client, Client):
@@ -190,7 +190,7 @@ class Invariants:
         check_order(client)
 
     @staticmethod
-    def _settles(party: Party) -> None:
+    def _settles(party: SimulatedParty) -> None:
         client = party.machine
         if not isinstance(client, Client):
             return
@@ -200,7 +200,7 @@ class Invariants:
         if 2 * len(agreeing) <= len(client.committee):
             raise Violation("conservation", f"{party.name} settles with {len(agreeing)} signatures")
 
-    def _uses(self, party: Party, task: str, digest: str) -> None:
+    def _uses(self, party: SimulatedParty, task: str, digest: str) -> None:
         course = self._course(task)
         course.used.add(digest)
         if len(course.used) > 1 and self._client_is_honest(task):
@@ -208,7 +208,7 @@ class Invariants:
         if self._client_is_honest(task) and digest not in course.bound:
             raise Violation("agreement", f"{party.name} uses {digest[:12]}, which the client has not bound")
 
-    def _plan(self, party: Party, task: str, command: StartTraining) -> None:
+    def _plan(self, party: SimulatedParty, task: str, command: StartTraining) -> None:
         member = party.machines().get(task)
         used = [segment.root for segment in command.assignment.segments]
         if isinstance(member, Member) and member.order and list(member.order[: len(used)]) != used:
@@ -224,7 +224,7 @@ class Invariants:
         if client.order and tuple(used) != client.order[: client.definition.training_segments]:
             raise Violation("integrity", f"{party.name} trains on segments out of the voted order")
 
-    def _splits(self, party: Party, task: str, body: Rewards) -> None:
+    def _splits(self, party: SimulatedParty, task: str, body: Rewards) -> None:
         if sum(body.split.values()) != body.payment:
             raise Violation("conservation", f"{party.name} signed a split of {sum(body.split.values())}")
         if isinstance(party.machine, Client):
@@ -233,7 +233,7 @@ class Invariants:
             if party.machine.definition.payment_micro != body.payment:
                 raise Violation("conservation", f"{party.name} pays {body.payment}")
 
-    def _record(self, party: Party, task: str, command: RecordReceipt) -> None:
+    def _record(self, party: SimulatedParty, task: str, command: RecordReceipt) -> None:
         course = self._course(task)
         if command.split and command.amount != command.split.get(party.peer, 0):
             raise Violation("conservation", f"{party.name} wrote down {command.amount}, not its part")
@@ -253,7 +253,7 @@ class Invariants:
         if self._client_is_honest(task) and command.split not in course.splits:
             raise Violation("conservation", f"{party.name} settled a split that the client did not sign")
 
-    def _storm(self, party: Party, task: str, command: Send) -> None:
+    def _storm(self, party: SimulatedParty, task: str, command: Send) -> None:
         key = (party.peer, task, command.message.attempt)
         self._sends[key] = self._sends.get(key, 0) + len(command.to)
         machine = party.machines().get(task)
@@ -264,7 +264,7 @@ class Invariants:
         if self._sends[key] > SENDS_PER_MEMBER * (most + 1):
             raise Violation("no storm", f"{party.name} sent {self._sends[key]} envelopes in one attempt")
 
-    def _waits(self, party: Party, task: str, machine: Machine) -> None:
+    def _waits(self, party: SimulatedParty, task: str, machine: Machine) -> None:
         if machine.ended:
             return
         if not str(machine.waiting):
@@ -275,7 +275,7 @@ class Invariants:
         if due > machine.now + machine.deadlines.offer + machine.definition.cluster.waiting_period_ms:
             raise Violation("progress", f"{party.name} waits in {machine.phase} for ever")
 
-    def _bounds(self, party: Party, evidence: Evidence) -> None:
+    def _bounds(self, party: SimulatedParty, evidence: Evidence) -> None:
         senders = {sender: count for sender, count in evidence.counts().items() if count > PER_SENDER}
         if senders or len(evidence.counts()) > SENDERS + PRINCIPALS:
             raise Violation("bounds", f"{party.name} keeps too many messages: {senders}")
@@ -315,7 +315,7 @@ class Invariants:
             if digest != content:
                 raise Violation("integrity", f"{self.world.names[peer]} used what has another hash")
 
-    def _ended(self, party: Party, client: Client) -> None:
+    def _ended(self, party: SimulatedParty, client: Client) -> None:
         end = self.world.ends.get((party.peer, client.task))
         if end is None:
             if party.disk or not client.ended:
@@ -340,7 +340,7 @@ def _roles(peer: str, client: Client) -> Role:
     return Role.CLIENT if peer == client.me else Role.NODE | Role.MEMBER | Role.COMMITTEE
 
 
-def fingerprint(party: Party) -> tuple[object, ...]:
+def fingerprint(party: SimulatedParty) -> tuple[object, ...]:
     """What a refused message must leave as it was."""
     machine = party.machine
     machines: Iterable[tuple[str, Machine]] = party.machines().items()

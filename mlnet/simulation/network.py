@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlnet.protocol.commands import Send
 from mlnet.protocol.wire.message_types import is_gossiped
 from mlnet.protocol.wire.messages import Message
-from mlnet.simulation.party import Party, chance
+from mlnet.simulation.party import SimulatedParty, chance
 from mlnet.simulation.regions import one_way_us
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class Delivery:
 
     def __init__(
         self,
-        sender: Party,
-        receiver: Party,
+        sender: SimulatedParty,
+        receiver: SimulatedParty,
         message: Message,
         until: int,
         first: int,
@@ -98,7 +98,7 @@ class Delivery:
         self.done = False
 
 
-class Network:
+class SimulatedNetwork:
     """Moves envelopes between the parties of a world.
 
     Args:
@@ -124,7 +124,7 @@ class Network:
 
     # ---------------------------------------------------------------------------------------- for the world
 
-    def send(self, sender: Party, command: Send) -> None:
+    def send(self, sender: SimulatedParty, command: Send) -> None:
         """Carry a Send out."""
         until = sender.clock.when(command.until)
         for peer in command.to:
@@ -139,7 +139,12 @@ class Network:
             self._attempt(delivery)
 
     def publish(
-        self, sender: Party, message: Message, *, hops: int = HOPS, source: Party | None = None
+        self,
+        sender: SimulatedParty,
+        message: Message,
+        *,
+        hops: int = HOPS,
+        source: SimulatedParty | None = None,
     ) -> None:
         """Give a message to each neighbour, once."""
         sender.first_sight(message)
@@ -149,7 +154,7 @@ class Network:
                 delivery = Delivery(sender, neighbour, message, until, self.world.now, hops=hops)
                 self._attempt(delivery)
 
-    def greet(self, one: Party, other: Party) -> None:
+    def greet(self, one: SimulatedParty, other: SimulatedParty) -> None:
         """Two parties have connected: each is told of the open tasks that the other knows."""
         for giver, taker in ((one, other), (other, one)):
             for message in giver.open_tasks(self.world.now) if giver.up else ():
@@ -161,14 +166,14 @@ class Network:
         for pair in ((one, other), (other, one)):
             self._broken[pair] = self.world.now
 
-    def passes(self, sender: Party, receiver: Party) -> bool:
+    def passes(self, sender: SimulatedParty, receiver: SimulatedParty) -> bool:
         """Whether the path from one party to another is open at this moment."""
         pair = (sender.peer, receiver.peer)
         if pair in self.blocked or self.island.get(pair[0], 0) != self.island.get(pair[1], 0):
             return False
         return not self._banned or self._banned.get((pair[1], pair[0]), 0) <= self.world.now
 
-    def linked(self, one: Party, other: Party) -> bool:
+    def linked(self, one: SimulatedParty, other: SimulatedParty) -> bool:
         """Whether two running parties reach each other both ways."""
         return one.up and other.up and self.passes(one, other) and self.passes(other, one)
 
@@ -178,7 +183,7 @@ class Network:
             delivery.tries = min(delivery.tries, TRIES_BEFORE_OTHER_WAYS)
             self._schedule(delivery, FIRST_RETRY)
 
-    def delay(self, sender: Party, receiver: Party, size: int) -> int:
+    def delay(self, sender: SimulatedParty, receiver: SimulatedParty, size: int) -> int:
         """Microseconds until ``size`` bytes have arrived."""
         base = one_way_us(sender.region, receiver.region) + LOCAL_DELAY
         jitter = self.quality.jitter
@@ -216,7 +221,7 @@ class Network:
                 arrival + self._random.randrange(2 * SECOND), self._arrive, delivery, self.world.now
             )
 
-    def _carrier(self, delivery: Delivery) -> Party | None:
+    def _carrier(self, delivery: Delivery) -> SimulatedParty | None:
         """The party that takes the envelope: the receiver, or a relay that reaches it; None if no route is
         open."""
         sender, receiver = delivery.sender, delivery.receiver
@@ -294,13 +299,13 @@ class Network:
         if self._pending.pop(delivery, self) is None:
             delivery.sender.outstanding -= 1
 
-    def _count(self, sender: Party, receiver: Party, size: int) -> None:
+    def _count(self, sender: SimulatedParty, receiver: SimulatedParty, size: int) -> None:
         self.messages += 1
         self.bytes += size
         sender.sent_messages += 1
         sender.sent_bytes += size
 
-    def blame(self, receiver: Party, source: Party) -> None:
+    def blame(self, receiver: SimulatedParty, source: SimulatedParty) -> None:
         """A peer has sent garbage. At GARBAGE_SCORE points it is banned."""
         pair = (receiver.peer, source.peer)
         self._garbage[pair] = self._garbage.get(pair, 0) + 1

@@ -29,7 +29,7 @@ MAX_HELD = 4096
 
 
 @dataclass
-class Clock:
+class SimulatedClock:
     """A clock that is off by ``skew`` ms at the start and runs ``drift`` parts in a million fast."""
 
     skew: int = 0
@@ -45,7 +45,7 @@ class Clock:
         return -(-passed * PPM // (PPM + self.drift))
 
 
-class Party:
+class SimulatedParty:
     """A node or a client.
 
     Args:
@@ -81,7 +81,7 @@ class Party:
         self.name, self.signer, self.machine, self.region = name, signer, machine, region
         self.peer = signer.peer_id
         self.reborn = reborn
-        self.clock = Clock()
+        self.clock = SimulatedClock()
         self.stepped = 0
         self.rivals = Rivals(self.peer)
         self.alive, self.paused, self.incarnation = True, False, 0
@@ -92,7 +92,7 @@ class Party:
         self.port_open = True
         self.open_to: frozenset[str] | None = None
         self.hostile = False
-        self.neighbours: list[Party] = []
+        self.neighbours: list[SimulatedParty] = []
         self.timers: dict[tuple[str, str], int] = {}
         self.book = MemoryBook(self.peer)
         self.buried: dict[str, None] = {}

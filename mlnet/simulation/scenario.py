@@ -23,7 +23,7 @@ from mlnet.simulation.faults import Faults
 from mlnet.simulation.invariants import Invariants
 from mlnet.simulation.mint import Mint
 from mlnet.simulation.network import SECOND
-from mlnet.simulation.party import Clock, Party
+from mlnet.simulation.party import SimulatedClock, SimulatedParty
 from mlnet.simulation.profiles import MIXED, Profile, profile
 from mlnet.simulation.regions import REGIONS
 from mlnet.simulation.world import World
@@ -87,7 +87,7 @@ class Scenario:
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What became of a run.
 
     Attributes:
@@ -150,7 +150,7 @@ class Run:
         hostile.infect(self.world, self.profile, Random(f"{label} hostile"))
         Faults(self.world, self.profile.faults, self.profile.rate, Random(f"{label} faults"), self._replace)
 
-    def go(self, until_step: int | None = None) -> Outcome:
+    def go(self, until_step: int | None = None) -> RunOutcome:
         """Let it run to its end, or to a step."""
         violation: Violation | None = None
         try:
@@ -164,7 +164,7 @@ class Run:
             violation = Violation("no crash", f"{type(error).__name__}: {error} at {_place(error)}")
         return self._outcome(violation, until_step)
 
-    def add_node(self, name: str) -> Party:
+    def add_node(self, name: str) -> SimulatedParty:
         """A node joins, connected to nobody yet."""
         signer = self.world.mint.signer(f"{self.label} {name}")
         terms = Terms(Resources(4096, 4))
@@ -173,7 +173,7 @@ class Run:
             known = self.world.parties.get(signer.peer_id)
             return Node(signer, terms, self.deadlines, known.buried if known is not None else ())
 
-        party = Party(name, signer, reborn(), self.random.randrange(len(REGIONS)), reborn)
+        party = SimulatedParty(name, signer, reborn(), self.random.randrange(len(REGIONS)), reborn)
         party.clock = self._clock()
         return self.world.add(party)
 
@@ -208,7 +208,7 @@ class Run:
         def reborn() -> Client:
             return Client(signer, announcement, self.definition, self.deadlines, dataset)
 
-        party = Party(name, signer, reborn(), self.random.randrange(len(REGIONS)), reborn)
+        party = SimulatedParty(name, signer, reborn(), self.random.randrange(len(REGIONS)), reborn)
         party.clock = clock
         self.world.add(party)
         for node in neighbours or self.random.sample(nodes, min(8, len(nodes))):
@@ -230,7 +230,7 @@ class Run:
         return Dataset(segments, 64, 10)
 
     @staticmethod
-    def _network_time(clock: Clock, neighbours: Iterable[Party], now: int) -> int:
+    def _network_time(clock: SimulatedClock, neighbours: Iterable[SimulatedParty], now: int) -> int:
         """As the driver of a client does: what most clocks show, if its own is off."""
         known = PeerClocks()
         for node in neighbours:
@@ -239,24 +239,24 @@ class Run:
         median = known.median(own, now // 1000)
         return median if abs(median - own) > TOLERANCE_MS else own
 
-    def _clock(self) -> Clock:
+    def _clock(self) -> SimulatedClock:
         skew, drift = self.profile.skew, self.profile.drift
         if self.profile.wrong and self.random.randrange(100) < self.profile.wrong and self._wrong_clocks:
             self._wrong_clocks -= 1
             skew = 20 * 3_600_000
-        return Clock(
+        return SimulatedClock(
             self.random.randrange(2 * skew + 1) - skew if skew else 0,
             self.random.randrange(2 * drift + 1) - drift if drift else 0,
         )
 
-    def _mesh(self, nodes: list[Party]) -> None:
+    def _mesh(self, nodes: list[SimulatedParty]) -> None:
         """Each node has some 8 to 16 neighbours; a ring makes sure that nobody is alone."""
         for index, node in enumerate(nodes):
             self.world.connect(node, nodes[index - 1])
             for _ in range(5 if len(nodes) > 12 else 2):
                 self.world.connect(node, self.random.choice(nodes))
 
-    def _replace(self, party: Party) -> None:
+    def _replace(self, party: SimulatedParty) -> None:
         names = set(self.world.names.values())
         number = next(number for number in range(1, 1000) if f"{party.name}.{number}" not in names)
         newcomer = self.add_node(f"{party.name}.{number}")
@@ -283,7 +283,7 @@ class Run:
                     "progress", f"{party.name} got no model: {end.reason if end else client.phase}"
                 )
 
-    def _check_model(self, party: Party, client: Client) -> None:
+    def _check_model(self, party: SimulatedParty, client: Client) -> None:
         """More than half of the members stated the model that is taken: with fewer liars it is honest."""
         liars = sum(self.world.parties[peer].hostile for peer in client.members)
         trained = self.world.effects.model(client.bound)
@@ -296,7 +296,7 @@ class Run:
     def _can_complete(self) -> bool:
         return len(self.world.nodes()) >= self.definition.cluster.min_nodes
 
-    def _outcome(self, violation: Violation | None, until_step: int | None) -> Outcome:
+    def _outcome(self, violation: Violation | None, until_step: int | None) -> RunOutcome:
         world = self.world
         states: dict[str, int] = {}
         reasons = []
@@ -310,7 +310,7 @@ class Run:
             states[name] = states.get(name, 0) + 1
             if end is not None and end.reason:
                 reasons.append(f"{end.code}: {end.reason}")
-        outcome = Outcome(
+        outcome = RunOutcome(
             self.scenario.seed, self.scenario.profile_name, world.trace.digest, world.steps, states=states
         )
         outcome.reasons = reasons

@@ -29,8 +29,8 @@ from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
 from mlnet.simulation.effects import Effects
 from mlnet.simulation.mint import Mint
-from mlnet.simulation.network import Network, Quality
-from mlnet.simulation.party import MAX_HELD, Party
+from mlnet.simulation.network import Quality, SimulatedNetwork
+from mlnet.simulation.party import MAX_HELD, SimulatedParty
 from mlnet.simulation.trace import Trace
 
 Welcome = Literal["", "known", "new"]
@@ -40,15 +40,15 @@ Welcome = Literal["", "known", "new"]
 class Watch(Protocol):
     """Observes a run, and raises when an invariant is violated."""
 
-    def does(self, party: Party, task: str, command: Command) -> None:
+    def does(self, party: SimulatedParty, task: str, command: Command) -> None:
         """A party is about to carry a command out."""
         ...
 
-    def stepped(self, party: Party, event: Event, steps: list[Step]) -> None:
+    def stepped(self, party: SimulatedParty, event: Event, steps: list[Step]) -> None:
         """A party has taken an event in, and lives."""
         ...
 
-    def refused(self, party: Party, event: Event, error: ProtocolError) -> None:
+    def refused(self, party: SimulatedParty, event: Event, error: ProtocolError) -> None:
         """A party would not take an event in."""
         ...
 
@@ -56,15 +56,15 @@ class Watch(Protocol):
 class Mischief(Protocol):
     """The deviations of a hostile party from the protocol."""
 
-    def commands(self, party: Party, task: str, command: Command) -> Iterator[Command]:
+    def commands(self, party: SimulatedParty, task: str, command: Command) -> Iterator[Command]:
         """What it does in place of a command of its machine."""
         ...
 
-    def effect(self, party: Party, command: Command, event: Event) -> Event | None:
+    def effect(self, party: SimulatedParty, command: Command, event: Event) -> Event | None:
         """What it makes of an effect; None keeps it from its machine."""
         ...
 
-    def heard(self, party: Party, message: Message) -> None:
+    def heard(self, party: SimulatedParty, message: Message) -> None:
         """A message has come in."""
         ...
 
@@ -95,13 +95,13 @@ class World:
         self.now = 0
         self.steps = 0
         self.orders = True
-        self.parties: dict[str, Party] = {}
+        self.parties: dict[str, SimulatedParty] = {}
         self.names: dict[str, str] = {}
         self.trace = Trace(keep)
-        self.network = Network(self, quality, Random(f"{seed} network"))
+        self.network = SimulatedNetwork(self, quality, Random(f"{seed} network"))
         self.effects = Effects(self, Random(f"{seed} effects"))
         self.watches: list[Watch] = []
-        self.hooks: list[Callable[[Party, Event], None]] = []
+        self.hooks: list[Callable[[SimulatedParty, Event], None]] = []
         self.mischief: dict[str, Mischief] = {}
         self.doomed: dict[str, int] = {}
         self.doomed_at_end: set[str] = set()
@@ -137,18 +137,18 @@ class World:
 
     # --------------------------------------------------------------------------------------------- parties
 
-    def add(self, party: Party) -> Party:
+    def add(self, party: SimulatedParty) -> SimulatedParty:
         """A party joins."""
         self._boot(party)
         self.parties[party.peer] = party
         self.names[party.peer] = party.name
         return party
 
-    def clients(self) -> list[Party]:
+    def clients(self) -> list[SimulatedParty]:
         """The parties with a task of their own."""
         return [party for party in self.parties.values() if not party.is_node]
 
-    def nodes(self) -> list[Party]:
+    def nodes(self) -> list[SimulatedParty]:
         """The parties that work for others."""
         return [party for party in self.parties.values() if party.is_node]
 
@@ -165,25 +165,25 @@ class World:
             for task, messages in (party.book.transcripts or {}).items()
         }
 
-    def connect(self, one: Party, other: Party) -> None:
+    def connect(self, one: SimulatedParty, other: SimulatedParty) -> None:
         """Make two parties neighbours."""
         if one is not other and other not in one.neighbours:
             one.neighbours.append(other)
             other.neighbours.append(one)
 
-    def announce(self, party: Party) -> None:
+    def announce(self, party: SimulatedParty) -> None:
         """A client gives its task to the network."""
         assert isinstance(party.machine, Client)
         self.give(party, party.machine.task, Received(party.machine.announcement))
 
-    def crash(self, party: Party, *, power: bool = False) -> None:
+    def crash(self, party: SimulatedParty, *, power: bool = False) -> None:
         """End a party's process."""
         if party.alive:
             self.note(party, "loses power" if power else "crashes")
             party.crash(power=power)
             self.effects.lost(party)
 
-    def restart(self, party: Party) -> None:
+    def restart(self, party: SimulatedParty) -> None:
         """Start the process of a party again; its disk tells it where it stood."""
         if party.alive or party.scrapped:
             return
@@ -202,13 +202,13 @@ class World:
                 self.network.greet(party, neighbour)
         self.network.kick()
 
-    def pause(self, party: Party) -> None:
+    def pause(self, party: SimulatedParty) -> None:
         """Stop a process without ending it."""
         if party.up:
             self.note(party, "is paused")
             party.paused = True
 
-    def resume(self, party: Party) -> None:
+    def resume(self, party: SimulatedParty) -> None:
         """Let a paused process go on; what has come meanwhile comes now."""
         if not party.paused:
             return
@@ -219,13 +219,13 @@ class World:
             action()
         self.network.kick()
 
-    def note(self, party: Party, text: str) -> None:
+    def note(self, party: SimulatedParty, text: str) -> None:
         """Note in the dialogue what happens to a party."""
         self.trace.note(self.steps, self.now, party.name, text)
 
     # -------------------------------------------------------------------------------------------- machines
 
-    def give(self, party: Party, task: str, event: Event) -> Welcome:
+    def give(self, party: SimulatedParty, task: str, event: Event) -> Welcome:
         """Step a party's machine and execute its commands."""
         if not party.alive:
             return ""
@@ -249,7 +249,7 @@ class World:
             hook(party, event)
         return "new" if not known and _knows(party, task) else "known"
 
-    def receive(self, party: Party, source: Party, message: Message) -> Welcome:
+    def receive(self, party: SimulatedParty, source: SimulatedParty, message: Message) -> Welcome:
         """A message has reached a party: open it, then step the machine."""
         try:
             opened = party.signer.verify(message.envelope)
@@ -269,11 +269,11 @@ class World:
             self.network.blame(party, source)
         return welcome
 
-    def _heard_of_another(self, party: Party, message: Message) -> None:
+    def _heard_of_another(self, party: SimulatedParty, message: Message) -> None:
         if party.up and party.rivals.heard(message, party.clock.read(self.now)):
             self._share(party)
 
-    def _share(self, party: Party) -> None:
+    def _share(self, party: SimulatedParty) -> None:
         """As the driver of a client does: its machine learns how many others gather nodes."""
         client = party.machine
         if not party.up or not isinstance(client, Client) or client.phase is not ClientPhase.GATHERING:
@@ -284,24 +284,24 @@ class World:
         if until := party.rivals.next_end():
             self.at(max(self.now + 1, party.clock.when(until)), self._share, party)
 
-    def tell(self, party: Party, task: str, command: Command, event: Event) -> None:
+    def tell(self, party: SimulatedParty, task: str, command: Command, event: Event) -> None:
         """An effect that a party's command had gives its event."""
         mischief = self.mischief.get(party.peer)
         changed = mischief.effect(party, command, event) if mischief is not None else event
         if changed is not None and task in party.machines():
             self.give(party, task, changed)
 
-    def _give_later(self, party: Party, task: str, event: Event, incarnation: int) -> None:
+    def _give_later(self, party: SimulatedParty, task: str, event: Event, incarnation: int) -> None:
         if party.incarnation == incarnation:
             self.give(party, task, event)
 
-    def _carry_out(self, party: Party, step: Step) -> None:
+    def _carry_out(self, party: SimulatedParty, step: Step) -> None:
         with suppress(ProcessEnded):
             party.loop.carry_out(step)
 
     # ------------------------------------------------------------------------------------------- commands
 
-    def _boot(self, party: Party) -> None:
+    def _boot(self, party: SimulatedParty) -> None:
         """Give the process that a party starts its loop; the party's machine and disk are there."""
         machine = party.machine
         party.loop = DriverLoop(
@@ -312,7 +312,7 @@ class World:
             lambda event: party.clocks_for(event, self.now),
         )
 
-    def _execute(self, party: Party, execute: Handler, task: str, command: Command) -> None:
+    def _execute(self, party: SimulatedParty, execute: Handler, task: str, command: Command) -> None:
         """Carry a command out, or what a hostile party does in its place.
 
         Raises:
@@ -329,7 +329,7 @@ class World:
                 watch.does(party, task, one)
             execute(task, one)
 
-    def _end_if_doomed(self, party: Party, command: Command) -> None:
+    def _end_if_doomed(self, party: SimulatedParty, command: Command) -> None:
         if isinstance(command, End) and party.peer in self.doomed_at_end:
             self.doomed_at_end.discard(party.peer)
             self.crash(party)
@@ -341,7 +341,7 @@ class World:
                 raise ProcessEnded
             self.doomed[party.peer] -= 1
 
-    def _handlers(self, party: Party) -> dict[type[Command], Handler]:
+    def _handlers(self, party: SimulatedParty) -> dict[type[Command], Handler]:
         return {
             Send: lambda _, command: self.network.send(party, command),
             Publish: lambda _, command: self.network.publish(party, command.message),
@@ -353,17 +353,17 @@ class World:
             **self.effects.handlers(party),
         }
 
-    def _set_timer(self, party: Party, task: str, command: SetTimer) -> None:
+    def _set_timer(self, party: SimulatedParty, task: str, command: SetTimer) -> None:
         party.timers[task, command.name] = command.at
         due = party.clock.when(command.at)
         self.at(due, self._fire, party, task, command, party.incarnation)
 
-    def _end(self, party: Party, task: str, command: End) -> None:
+    def _end(self, party: SimulatedParty, task: str, command: End) -> None:
         self.ends[party.peer, task] = command
         self.effects.ended(party, task)
         party.forget(task)
 
-    def _fire(self, party: Party, task: str, command: SetTimer, incarnation: int) -> None:
+    def _fire(self, party: SimulatedParty, task: str, command: SetTimer, incarnation: int) -> None:
         if party.incarnation != incarnation or party.timers.get((task, command.name)) != command.at:
             return
         if party.paused:
@@ -373,7 +373,7 @@ class World:
         del party.timers[task, command.name]
         self.give(party, task, TimerFired(command.name))
 
-    def _resume(self, party: Party, machine: Client) -> None:
+    def _resume(self, party: SimulatedParty, machine: Client) -> None:
         record = party.disk.get(machine.task)
         if record is None:
             self.announce(party)
@@ -383,7 +383,7 @@ class World:
         if not machine.ended:
             self.give(party, machine.task, Restarted())
 
-    def _restore(self, party: Party, machine: Node) -> None:
+    def _restore(self, party: SimulatedParty, machine: Node) -> None:
         for task in sorted(party.disk):
             steps = party.loop.restore(task, list(party.disk[task].events))
             if task not in machine.members and not steps:
@@ -395,7 +395,7 @@ class World:
                 self._carry_out(party, step)
                 self._stepped(party, step.event or Restarted(), [step])
 
-    def _stepped(self, party: Party, event: Event, steps: list[Step]) -> None:
+    def _stepped(self, party: SimulatedParty, event: Event, steps: list[Step]) -> None:
         if party.alive:
             for watch in self.watches:
                 watch.stepped(party, event, steps)
@@ -406,6 +406,6 @@ class World:
             look(message)
 
 
-def _knows(party: Party, task: str) -> bool:
+def _knows(party: SimulatedParty, task: str) -> bool:
     machine = party.machine
     return isinstance(machine, Node) and (task in machine.members or task in machine.pending)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
-class Budget(threading.local):
+class ReplyBudget(threading.local):
     """The time and the bytes that the current call of this thread may take.
 
     Attributes:
@@ -45,7 +45,7 @@ class BoundedConnection(UnixDomainSocketConnection):
         options: of redis-py.
     """
 
-    def __init__(self, *, budget: Budget, **options: Any) -> None:
+    def __init__(self, *, budget: ReplyBudget, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._budget = budget
 
@@ -59,7 +59,7 @@ class BoundedConnection(UnixDomainSocketConnection):
 
 
 class _Socket(socket.socket):
-    budget: Budget
+    budget: ReplyBudget
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         with _Hurry(self):

@@ -19,7 +19,7 @@ from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from mlnet.errors import StoreError
-from mlnet.store.connection import BoundedConnection, Budget
+from mlnet.store.connection import BoundedConnection, ReplyBudget
 
 SLICE = 2.0
 """Seconds that one command may block on the server. A server that has not answered GRACE seconds after that
@@ -61,7 +61,7 @@ class FailoverClient:
         self._client: redis.Redis | None = None
         self._closed = threading.Event()
         self._unconfirmed_until = 0.0
-        self._budget = Budget()
+        self._budget = ReplyBudget()
 
     def call(
         self, *parts: str | bytes | int, deadline: float, confirm: bool = False, most: int = MAX_REPLY
@@ -157,7 +157,7 @@ def _execute(client: Any, *parts: str | bytes | int) -> object:
     return client.execute_command(*parts)
 
 
-def _client(path: Path, silence: float, budget: Budget) -> redis.Redis:
+def _client(path: Path, silence: float, budget: ReplyBudget) -> redis.Redis:
     pool: Any = redis.ConnectionPool(
         connection_class=BoundedConnection,
         budget=budget,

@@ -109,7 +109,7 @@ class ProgressLog:
             StoreError: the connection is lost, or an entry is malformed.
         """
         name, last = key(task, attempt), b"0-0"
-        async with resp.Connection.open(path) as connection:
+        async with resp.RespConnection.open(path) as connection:
             while True:
                 reply = await connection.call(
                     *("XREAD", "COUNT", BATCH, "BLOCK", int(1000 * BLOCK), "STREAMS", name, last),

@@ -103,7 +103,7 @@ def printable(text: bytes) -> str:
     return "".join(char if char.isprintable() else "?" for char in shown)
 
 
-class Connection:
+class RespConnection:
     """One connection to a server: a command, its reply, the next command."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,7 +112,7 @@ class Connection:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator[Connection]:
+    async def open(cls, path: Path) -> AsyncIterator[RespConnection]:
         """Connect to a unix socket, and close at the end.
 
         Raises:

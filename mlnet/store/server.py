@@ -302,7 +302,7 @@ class RedisServer:
         """Carry out commands as administrator: the last one's reply."""
         reply: resp.Reply = None
         try:
-            async with resp.Connection.open(Path(self._address())) as connection:
+            async with resp.RespConnection.open(Path(self._address())) as connection:
                 login = ("AUTH", settings.ADMIN, self._config.passwords[settings.ADMIN])
                 for parts in (login, *commands):
                     reply = await connection.call(*parts, timeout=ADMIN_TIMEOUT)

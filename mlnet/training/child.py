@@ -56,7 +56,7 @@ def carry_out(line: bytes, tell: Callable[[ipc.Event], None]) -> tuple[ipc.Event
 def _train(command: ipc.TrainJob, tell: Callable[[ipc.Event], None]) -> ipc.Finished:
     log = ProgressLog([Path(path) for path in command.endpoints], command.task, command.attempt)
 
-    def report(progress: ipc.Progress) -> None:
+    def report(progress: ipc.TrainingProgress) -> None:
         tell(progress)
         # One writer is enough: the metrics are those of all ranks.
         if command.rank == 0:

@@ -97,11 +97,11 @@ class ScoreJob(msgspec.Struct, frozen=True, tag_field="command", tag="score"):
 Plan: TypeAlias = TrainJob | ScoreJob
 
 
-class Ready(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
+class ChildReady(msgspec.Struct, frozen=True, tag_field="event", tag="ready"):
     """The child is up and waits for a job."""
 
 
-class Progress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
+class TrainingProgress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
     """The progress of training.
 
     Attributes:
@@ -178,7 +178,7 @@ class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):
     reason: str
 
 
-Event: TypeAlias = Ready | Progress | Finished | Scored | Failed
+Event: TypeAlias = ChildReady | TrainingProgress | Finished | Scored | Failed
 
 encode = local_json.encode
 

@@ -24,7 +24,7 @@ from mlnet.task import definition as task
 from mlnet.training import architecture, evaluation, partition
 from mlnet.training.architecture import Architecture
 from mlnet.training.ddp import replicate
-from mlnet.training.ipc import Finished, Progress, Segment, TrainJob
+from mlnet.training.ipc import Finished, Segment, TrainingProgress, TrainJob
 from mlnet.training.model import Model, build, save_model
 from mlnet.training.optimizer import FunctionalOptimizer
 
@@ -35,7 +35,7 @@ _DRIFT = 1e-3
 explain."""
 
 
-def train(job: TrainJob, report: Callable[[Progress], None]) -> Finished:
+def train(job: TrainJob, report: Callable[[TrainingProgress], None]) -> Finished:
     """Train with the other ranks of an initialised process group, and write the model.
 
     Args:
@@ -219,7 +219,7 @@ def require_agreement(digest: bytes, world: int) -> None:
 class ProgressReporter:
     """Reports progress at a bounded rate."""
 
-    def __init__(self, epochs: int, steps: int, report: Callable[[Progress], None]) -> None:
+    def __init__(self, epochs: int, steps: int, report: Callable[[TrainingProgress], None]) -> None:
         self._epochs, self._steps, self._report = epochs, steps, report
         self._next = 0.0
 
@@ -240,7 +240,7 @@ class ProgressReporter:
         self, epoch: int, step: int, loss: float | None, accuracy: float | None = None, *, end: bool = False
     ) -> None:
         self._report(
-            Progress(
+            TrainingProgress(
                 epoch + 1,
                 self._epochs,
                 epoch * self._steps + step,

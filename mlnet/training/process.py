@@ -18,14 +18,14 @@ from mlnet.errors import DataError, HashMismatch, LabelError, MlnetError, StoreE
 from mlnet.task import definition as task
 from mlnet.task.schema import TaskDefinition
 from mlnet.training.ipc import (
+    ChildReady,
     Event,
     Failed,
     Finished,
     Plan,
-    Progress,
-    Ready,
     Scored,
     ScoreJob,
+    TrainingProgress,
     TrainJob,
     decode_event,
     encode,
@@ -110,13 +110,13 @@ class Trainer:
         """
         if not self._ready:
             event = await self._event(seconds, "to import torch")
-            if not isinstance(event, Ready):
+            if not isinstance(event, ChildReady):
                 raise TrainingError(f"the trainer said {type(event).__name__} before it was ready")
             self._ready = True
 
     async def run(
         self, job: Plan, seconds: float = SCORE_SECONDS
-    ) -> AsyncIterator[Progress | Finished | Scored]:
+    ) -> AsyncIterator[TrainingProgress | Finished | Scored]:
         """Execute a job; the child ends with it.
 
         Args:
@@ -144,14 +144,14 @@ class Trainer:
             seconds = job.rendezvous_timeout_s + job.step_timeout_s
         # The child's own deadlines pass first, because it can say more about what it waits for.
         event = await self._event(seconds + _MARGIN_SECONDS, "to begin")
-        while isinstance(event, Progress):
+        while isinstance(event, TrainingProgress):
             yield event
             if isinstance(job, TrainJob):
                 seconds = job.step_timeout_s
             event = await self._event(seconds + _MARGIN_SECONDS, "for a training step")
         if isinstance(event, Failed):
             raise _ERRORS.get(event.error, TrainingError)(event.reason)
-        if isinstance(event, Ready):
+        if isinstance(event, ChildReady):
             raise TrainingError("the trainer said Ready a second time")
         yield event
 

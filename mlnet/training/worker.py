@@ -37,7 +37,7 @@ def main(parent: int, memory: int | None) -> NoReturn:
 
     if memory is not None:
         _limit_memory(memory)
-    tell(ipc.Ready())
+    tell(ipc.ChildReady())
     line = sys.stdin.buffer.readline(ipc.MAX_LINE)
     if not line:
         os._exit(0)

@@ -38,7 +38,7 @@ _CREDENTIALS = struct.Struct("3i")
 """struct ucred of SO_PEERCRED: process, user and group id."""
 
 
-class Place(NamedTuple):
+class SocketPlace(NamedTuple):
     """A directory below which sockets may lie.
 
     Attributes:
@@ -120,26 +120,26 @@ def _longest_base(room: int) -> int:
     return LONGEST_PATH - room - 1 - len(PREFIX) - SUFFIX_LENGTH
 
 
-def _places(last: Path | None) -> Iterator[Place]:
+def _places(last: Path | None) -> Iterator[SocketPlace]:
     """The places for sockets, best first."""
     seen: set[Path] = set()
     for place in (
         *(
-            Place(Path(os.environ[name]), name)
+            SocketPlace(Path(os.environ[name]), name)
             for name in ("XDG_RUNTIME_DIR", "TMPDIR")
             if os.environ.get(name)
         ),
         *_default_places(),
-        *([Place(last)] if last is not None else ()),
+        *([SocketPlace(last)] if last is not None else ()),
     ):
         if place.path not in seen:
             seen.add(place.path)
             yield place
 
 
-def _default_places() -> tuple[Place, ...]:
+def _default_places() -> tuple[SocketPlace, ...]:
     # tempfile.gettempdir() may return the current directory, which is not a place for sockets.
-    return tuple(Place(Path(path)) for path in ("/tmp", "/var/tmp", "/dev/shm"))  # noqa: S108 - mkdtemp follows
+    return tuple(SocketPlace(Path(path)) for path in ("/tmp", "/var/tmp", "/dev/shm"))  # noqa: S108 - mkdtemp follows
 
 
 def _make_below(base: Path, room: int) -> tuple[Path, int]:

@@ -21,7 +21,7 @@ from mlnet.task import definition as task
 from mlnet.task.schema import Initializer
 from mlnet.training import architecture
 from mlnet.training.child import carry_out
-from mlnet.training.ipc import Failed, Ready, ScoreJob, decode_event
+from mlnet.training.ipc import ChildReady, Failed, ScoreJob, decode_event
 from mlnet.training.model import build, save_model
 from mlnet.training.process import Trainer
 
@@ -125,7 +125,7 @@ def test_end_of_input_before_the_plan_ends_it_quietly() -> None:
     with start_worker(subprocess.DEVNULL) as worker:
         output, _ = worker.communicate(timeout=100)
     assert worker.returncode == 0
-    assert [decode_event(line) for line in output.splitlines()] == [Ready()]
+    assert [decode_event(line) for line in output.splitlines()] == [ChildReady()]
 
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b'{"command":"train"}\n', b"\xff" * 100, b"[" * 5000])

@@ -30,7 +30,7 @@ from mlnet.task.layers import DenseLayer
 from mlnet.task.schema import Initializer, TaskDefinition
 from mlnet.training import architecture, partition
 from mlnet.training.architecture import Architecture
-from mlnet.training.ipc import Finished, Progress, Segment, TrainJob
+from mlnet.training.ipc import Finished, Segment, TrainingProgress, TrainJob
 from mlnet.training.model import Model, build, load_model, save_model
 from mlnet.training.process import Trainer
 
@@ -107,12 +107,12 @@ def plans(
     ]
 
 
-async def run(trainer: Trainer, plan: TrainJob) -> tuple[list[Progress], Finished]:
-    progress: list[Progress] = []
+async def run(trainer: Trainer, plan: TrainJob) -> tuple[list[TrainingProgress], Finished]:
+    progress: list[TrainingProgress] = []
     async for event in trainer.run(plan):
         if isinstance(event, Finished):
             return progress, event
-        assert isinstance(event, Progress)
+        assert isinstance(event, TrainingProgress)
         progress.append(event)
     raise AssertionError("ended without Finished")
 

@@ -21,7 +21,7 @@ from mlnet.protocol.wire import codec
 from mlnet.protocol.wire.message_types import MESSAGE_TYPES
 from mlnet.protocol.wire.messages import MAX_ATTEMPTS, Message
 from mlnet.simulation.invariants import fingerprint
-from mlnet.simulation.party import Party
+from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.scenario import Run, Scenario
 
 RUBBISH = (
@@ -110,7 +110,9 @@ class Fuzzer:
         outcome = self.run.go(20 + self.random.randrange(180))
         assert not outcome.violation, outcome.problem
         self.run.world.signing.clear()  # from here on, mutants are signed with everybody's keys
-        self.parties: list[Party] = [party for party in self.run.world.parties.values() if party.alive]
+        self.parties: list[SimulatedParty] = [
+            party for party in self.run.world.parties.values() if party.alive
+        ]
         self.signers: list[Signer] = [party.signer for party in self.parties] + [
             self.run.world.mint.signer("stranger")
         ]

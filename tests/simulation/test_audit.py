@@ -17,11 +17,11 @@ from mlnet.protocol.commands import Send
 from mlnet.protocol.events import Received
 from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import TaskFailedBody
-from mlnet.simulation.party import Party
+from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.scenario import Run, Scenario
 
 
-def audited(faults: str, seed: int) -> list[tuple[Run, Party, Audit]]:
+def audited(faults: str, seed: int) -> list[tuple[Run, SimulatedParty, Audit]]:
     run = Run(Scenario(seed, faults), keep=10)
     run.world.transcribe()
     assert not run.go().violation

@@ -13,13 +13,13 @@ from mlnet.protocol.events import CancelRequested
 from mlnet.protocol.wire.messages import ClusterMembers
 from mlnet.simulation.faults import Faults
 from mlnet.simulation.network import SECOND
-from mlnet.simulation.party import Party
+from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.scenario import Run, Scenario
 
 PLACES = 8
 
 
-def client_of(run: Run) -> tuple[Party, Client]:
+def client_of(run: Run) -> tuple[SimulatedParty, Client]:
     (party,) = run.world.clients()
     assert isinstance(party.machine, Client)
     return party, party.machine
@@ -50,7 +50,7 @@ def test_a_long_list_of_members_goes_to_the_members_alone(monkeypatch: pytest.Mo
     told: list[str] = []
     send = run.world.network.send
 
-    def watched(sender: Party, command: Send) -> None:
+    def watched(sender: SimulatedParty, command: Send) -> None:
         if isinstance(command.message.body, ClusterMembers):
             told.extend(command.to)
         send(sender, command)

@@ -13,7 +13,7 @@ from mlnet.protocol.events import CancelRequested, StopWaiting
 from mlnet.protocol.phases import ClientPhase
 from mlnet.simulation.hostile import KINDS, turn
 from mlnet.simulation.network import SECOND
-from mlnet.simulation.party import Party
+from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.scenario import Run, Scenario
 
 WHO = st.integers(0, 5)
@@ -36,10 +36,10 @@ class Cluster(RuleBasedStateMachine):
         self.world = self.run.world
         self.turned = False
 
-    def party(self, who: int) -> Party:
+    def party(self, who: int) -> SimulatedParty:
         return list(self.world.parties.values())[who]
 
-    def client(self) -> tuple[Party, Client]:
+    def client(self) -> tuple[SimulatedParty, Client]:
         party = self.world.clients()[0]
         assert isinstance(party.machine, Client)
         return party, party.machine

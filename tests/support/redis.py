@@ -40,7 +40,7 @@ async def running() -> AsyncIterator[RedisServer]:
 
 async def ask(path: Path, *parts: str | bytes | int) -> resp.Reply | str:
     """A server's reply through a gate; the text of the error if it is one."""
-    async with resp.Connection.open(path) as connection:
+    async with resp.RespConnection.open(path) as connection:
         try:
             return await connection.call(*parts, timeout=5)
         except StoreError as error:

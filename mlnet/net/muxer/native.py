@@ -23,7 +23,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamRese
 
 from mlnet.net.muxer import _session, aead
 from mlnet.net.muxer.base import MAX_STREAMS, Ending
-from mlnet.net.muxer.native_stream import NativeStream, StreamOwner
+from mlnet.net.muxer.native_stream import NativeStream, NativeStreamOwner
 
 if TYPE_CHECKING:
     from libp2p.abc import ISecureConn
@@ -54,7 +54,7 @@ _REASONS: Final = {
 """By the numbers of ``ext/session/session.h``, which tests compare."""
 
 
-class NativeSession(StreamOwner):
+class NativeSession(NativeStreamOwner):
     """A connection that a :class:`NativeReactor` carries from :meth:`start` on.
 
     Args:

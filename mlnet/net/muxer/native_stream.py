@@ -22,7 +22,7 @@ _FIN: Final = 1
 """Reason of an end that both sides wanted, by the numbers of ``ext/session/session.h``."""
 
 
-class StreamOwner(Session):
+class NativeStreamOwner(Session):
     """What a stream needs of its session."""
 
     @abstractmethod
@@ -41,8 +41,8 @@ class StreamOwner(Session):
 class NativeStream(Stream):
     """A stream that is one end of a pair of sockets, until another socket takes its place."""
 
-    def __init__(self, session: StreamOwner, number: int, descriptor: int) -> None:
-        self.muxed_conn: StreamOwner = session
+    def __init__(self, session: NativeStreamOwner, number: int, descriptor: int) -> None:
+        self.muxed_conn: NativeStreamOwner = session
         self.number = number
         plain = socket.socket(fileno=descriptor)
         self._socket: trio.SocketStream | None = trio.SocketStream(trio.socket.from_stdlib_socket(plain))

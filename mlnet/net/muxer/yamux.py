@@ -30,8 +30,8 @@ from mlnet.net.muxer.yamux_stream import (
     SYN,
     WINDOW_UPDATE,
     ProtocolViolation,
-    StreamOwner,
     YamuxStream,
+    YamuxStreamOwner,
     frame,
 )
 
@@ -56,7 +56,7 @@ class _Goodbye(Exception):
     """The peer closes the session."""
 
 
-class YamuxSession(StreamOwner):
+class YamuxSession(YamuxStreamOwner):
     """A multiplexed connection over a secured one.
 
     Args:

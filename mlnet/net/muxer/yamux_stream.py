@@ -40,7 +40,7 @@ def frame(kind: int, flags: int, stream: int, length: int) -> bytes:
     return HEADER.pack(0, kind, flags, stream, length)
 
 
-class StreamOwner(Session):
+class YamuxStreamOwner(Session):
     """What a stream needs of its session.
 
     Attributes:
@@ -65,8 +65,8 @@ class StreamOwner(Session):
 class YamuxStream(Stream):
     """One stream of a session. One task may read and one may write at a time."""
 
-    def __init__(self, session: StreamOwner, number: int) -> None:
-        self.muxed_conn: StreamOwner = session
+    def __init__(self, session: YamuxStreamOwner, number: int) -> None:
+        self.muxed_conn: YamuxStreamOwner = session
         self.number = number
         self._chunks: deque[bytes] = deque()
         self._buffered = 0

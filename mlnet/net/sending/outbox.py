@@ -49,7 +49,7 @@ _OUTCOMES = {
 
 
 @dataclass(slots=True)
-class Budget:
+class OutboxBudget:
     """The bytes that all outboxes of a node hold together."""
 
     limit: int
@@ -123,7 +123,7 @@ class QueuedEnvelope:
 class Outbox:
     """The envelopes for one peer, in order, each with a deadline."""
 
-    def __init__(self, limits: Limits, budget: Budget) -> None:
+    def __init__(self, limits: Limits, budget: OutboxBudget) -> None:
         self._limits, self._budget = limits, budget
         self._queued: dict[int, QueuedEnvelope] = {}
         self._unsent: deque[int] = deque()

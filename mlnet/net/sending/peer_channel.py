@@ -14,7 +14,7 @@ from mlnet.errors import TransportError
 from mlnet.identity.envelope import Envelope
 from mlnet.net.metric import Metric, single
 from mlnet.net.sending.grpc_channel import Channel
-from mlnet.net.sending.outbox import Budget, Outbox, Outcome, Route, Sending
+from mlnet.net.sending.outbox import Outbox, OutboxBudget, Outcome, Route, Sending
 from mlnet.net.transport.host import Host
 from mlnet.net.types import RPC_PROTOCOL, Limits
 from mlnet.rpc import mlnet_pb2 as pb
@@ -49,7 +49,7 @@ class PeerChannel:
     when one breaks."""
 
     def __init__(
-        self, peer: str, host: Host, surroundings: Surroundings, limits: Limits, budget: Budget
+        self, peer: str, host: Host, surroundings: Surroundings, limits: Limits, budget: OutboxBudget
     ) -> None:
         self.peer = peer
         self._host, self._surroundings = host, surroundings
@@ -185,7 +185,7 @@ class PeerChannels:
 
     def __init__(self, host: Host, surroundings: Surroundings, limits: Limits) -> None:
         self._host, self._surroundings, self._limits = host, surroundings, limits
-        self._budget = Budget(limits.outbox_bytes)
+        self._budget = OutboxBudget(limits.outbox_bytes)
         self._by_peer: dict[str, PeerChannel] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import trio
 
 from mlnet.errors import ConfigError, PortInUse
-from mlnet.net.addresses import Place, parse
+from mlnet.net.addresses import ParsedAddress, parse
 from mlnet.util import hosts
 
 BACKLOG = 4096
@@ -62,7 +62,7 @@ def close(opened: Listeners) -> None:
             listener.socket.close()
 
 
-async def _open(place: Place, shared: int) -> Sequence[trio.SocketListener]:
+async def _open(place: ParsedAddress, shared: int) -> Sequence[trio.SocketListener]:
     if place.port == 0 and place.host in hosts.ANY and shared:
         try:
             return await trio.open_tcp_listeners(shared, host=place.host, backlog=BACKLOG)
@@ -74,7 +74,7 @@ async def _open(place: Place, shared: int) -> Sequence[trio.SocketListener]:
     return await trio.open_tcp_listeners(place.port, host=place.host, backlog=BACKLOG)
 
 
-def _refused(address: str, place: Place, error: OSError) -> ConfigError:
+def _refused(address: str, place: ParsedAddress, error: OSError) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         other = next((host for host in hosts.ANY if (":" in host) != (":" in place.host)), "")
         families = ("IPv6", "IPv4") if place.family == "ip6" else ("IPv4", "IPv6")

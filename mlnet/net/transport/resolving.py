@@ -12,7 +12,7 @@ from itertools import chain, zip_longest
 
 import trio
 
-from mlnet.net.addresses import Place, is_dialable, parse
+from mlnet.net.addresses import ParsedAddress, is_dialable, parse
 
 MAX_ADDRESSES = 16
 """Addresses of one name that are dialled: 250 ms apart, so the last one starts after four seconds."""
@@ -50,7 +50,7 @@ async def resolve(address: str, peer: str, seconds: float) -> list[str]:
     return list(dict.fromkeys(found))[:MAX_ADDRESSES]
 
 
-async def _hosts(place: Place) -> list[str]:
+async def _hosts(place: ParsedAddress) -> list[str]:
     try:
         found = await trio.socket.getaddrinfo(
             place.host, place.port, family=_FAMILIES[place.family], type=socket.SOCK_STREAM
@@ -73,7 +73,7 @@ async def _hosts(place: Place) -> list[str]:
     return mixed
 
 
-def _why(place: Place, error: socket.gaierror) -> str:
+def _why(place: ParsedAddress, error: socket.gaierror) -> str:
     if error.errno == socket.EAI_AGAIN:
         return f"the name {place.host} cannot be looked up now: no name server answers"
     # -9 is EAI_ADDRFAMILY of glibc (a name without addresses of that family), for which Python has no name on
@@ -96,7 +96,7 @@ class _Records:
         self._peer = peer
         self._asked: set[str] = set()
 
-    async def of(self, place: Place) -> list[str]:
+    async def of(self, place: ParsedAddress) -> list[str]:
         """What the TXT records of a name give for the peer.
 
         Raises:

@@ -46,7 +46,7 @@ class Role(Flag):
     """Whoever is connected, with or without a task."""
 
 
-class Gossip(Enum):
+class GossipRule(Enum):
     """Whether a message of a type may go by gossip; what may not is refused to be passed on."""
 
     NEVER = "never"
@@ -75,7 +75,7 @@ class MessageType(NamedTuple):
     senders: Role
     receivers: Role
     max_bytes: int = 128 << 10
-    gossip: Gossip = Gossip.NEVER
+    gossip: GossipRule = GossipRule.NEVER
     has_task: bool = True
     early: bool = False
 
@@ -96,9 +96,9 @@ MESSAGE_TYPES: dict[str, MessageType] = {
     row.name: row
     for row in (
         # name, body, senders, receivers, and what differs from the usual
-        MessageType("NEW_ML_TASK", NewMlTask, _CLIENT, _NODE, _DEFINITION, Gossip.ALWAYS, has_task=False),
-        MessageType("INIT_CLUSTER", InitCluster, _NODE, _CLIENT, _NESTED, Gossip.FALLBACK),
-        MessageType("CLUSTER_MEMBERS", ClusterMembers, _CLIENT, _NODE, MAX_BYTES, Gossip.ATTEMPT_0),
+        MessageType("NEW_ML_TASK", NewMlTask, _CLIENT, _NODE, _DEFINITION, GossipRule.ALWAYS, has_task=False),
+        MessageType("INIT_CLUSTER", InitCluster, _NODE, _CLIENT, _NESTED, GossipRule.FALLBACK),
+        MessageType("CLUSTER_MEMBERS", ClusterMembers, _CLIENT, _NODE, MAX_BYTES, GossipRule.ATTEMPT_0),
         MessageType("COMMITTEE_VOTING", CommitteeVoting, _MEMBER, _MEMBER | _CLIENT, early=True),
         MessageType(
             "CLUSTER_DATABASE_SELECTION",
@@ -114,7 +114,7 @@ MESSAGE_TYPES: dict[str, MessageType] = {
         MessageType("TRAINING_COMPLETED", TrainingCompleted, _MEMBER, _CLIENT),
         MessageType("REWARDS", Rewards, _COMMITTEE | _CLIENT, _MEMBER | _CLIENT),
         MessageType("TASK_FAILED", TaskFailedBody, _NODE | _CLIENT, _NODE | _CLIENT),
-        MessageType("CANCEL_TASK", CancelTask, _CLIENT, _NODE, gossip=Gossip.ALWAYS),
+        MessageType("CANCEL_TASK", CancelTask, _CLIENT, _NODE, gossip=GossipRule.ALWAYS),
         MessageType("PEERS", Peers, Role.PEER, Role.PEER, has_task=False),
     )
 }
@@ -129,9 +129,9 @@ def type_of(body: Body) -> MessageType:
 def is_gossiped(message: Message) -> bool:
     """Whether a message that came as gossip is passed on; anything else is for its receiver or for nobody."""
     match MESSAGE_TYPES[message.type].gossip:
-        case Gossip.NEVER:
+        case GossipRule.NEVER:
             return False
-        case Gossip.ATTEMPT_0:
+        case GossipRule.ATTEMPT_0:
             # The one that names members goes to them: it is long, and nobody else has a use for it.
             return isinstance(message.body, ClusterMembers) and not (message.attempt or message.body.members)
         case _:

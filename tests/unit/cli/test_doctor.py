@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlnet.cli import app, doctor
-from mlnet.cli.doctor import Finding
+from mlnet.cli.doctor import Check
 from mlnet.errors import ConfigError
 from mlnet.util import sockets
 
@@ -102,7 +102,7 @@ def test_ports() -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         finding = doctor.ports((port, port))
-    assert finding == Finding("ports", "fail", f"0 of 1 are free from {port} to {port}", finding.fix)
+    assert finding == Check("ports", "fail", f"0 of 1 are free from {port} to {port}", finding.fix)
     assert doctor.ports((port, port)).status == "ok"
 
 
@@ -120,7 +120,7 @@ def test_sockets_that_can_be_made_nowhere_are_a_failure(
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr(sockets, "_default_places", lambda: (sockets.Place(Path("/missing")),))
+    monkeypatch.setattr(sockets, "_default_places", lambda: (sockets.SocketPlace(Path("/missing")),))
     finding = doctor.runtime()
     assert finding.status == "fail"
     assert "No such file" in finding.found
@@ -180,7 +180,7 @@ def test_torch_that_cannot_be_imported_is_a_failure(monkeypatch: pytest.MonkeyPa
 def test_warnings_do_not_keep_a_node_from_running(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    findings = [Finding("kernels", "warn", "pure", "compile"), Finding("data", "ok", "/x")]
+    findings = [Check("kernels", "warn", "pure", "compile"), Check("data", "ok", "/x")]
     monkeypatch.setattr(doctor, "examine", lambda *_: findings)
     monkeypatch.setattr("sys.argv", ["mlnet-node", "doctor"])
     with pytest.raises(SystemExit) as end:

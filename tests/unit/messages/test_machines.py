@@ -183,7 +183,7 @@ def test_places_for_sockets(tmp_path: Path) -> None:
         def case(directory: Path) -> object:
             place = make(directory)
             with PATCHES.context() as patch:
-                patch.setattr(sockets, "_places", lambda _: (sockets.Place(place),))
+                patch.setattr(sockets, "_places", lambda _: (sockets.SocketPlace(place),))
                 return sockets.Directory()
 
         return case
@@ -196,7 +196,7 @@ def test_places_for_sockets(tmp_path: Path) -> None:
     def removed(directory: Path) -> object:
         lines: list[str] = []
         with PATCHES.context() as patch:
-            patch.setattr(sockets, "_places", lambda _: (sockets.Place(Path("/tmp")),))
+            patch.setattr(sockets, "_places", lambda _: (sockets.SocketPlace(Path("/tmp")),))
             patch.setattr(sockets.logger, "warning", lambda words, *parts: lines.append(words % parts))
             made = sockets.Directory()
             first = made.path

@@ -94,7 +94,7 @@ async def asked(directory: Path, *, ends: bool) -> object:
     served: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
     listening = await asyncio.start_unix_server(serve, directory / "s")
     try:
-        async with resp.Connection.open(directory / "s") as opened:
+        async with resp.RespConnection.open(directory / "s") as opened:
             await served
             if ends:
                 opened._decoder._reader.set_exception(ConnectionResetError(104, "Connection reset by peer"))
@@ -109,14 +109,16 @@ def test_answers(tmp_path: Path) -> None:
     def broken_pipe(_: Path) -> object:
         async def call() -> object:
             writer = Has(write=raising(ConnectionResetError("Connection lost")))
-            return await resp.Connection(asyncio.StreamReader(), cast(Any, writer)).call("PING", timeout=5.0)
+            return await resp.RespConnection(asyncio.StreamReader(), cast(Any, writer)).call(
+                "PING", timeout=5.0
+            )
 
         return asyncio.run(call())
 
     def too_large(_: Path) -> object:
         one, other = socket.socketpair()
         with other, connection._Socket(fileno=one.detach()) as bounded:
-            bounded.budget = connection.Budget()
+            bounded.budget = connection.ReplyBudget()
             bounded.budget.grant(time.monotonic() + 5, 3)
             other.send(b"+PONG\r\n")
             return bounded.recv(100)

@@ -21,7 +21,7 @@ from support.message_cases import Case, check
 
 from mlnet.cli import demo, doctor, predict, replay, validate
 from mlnet.cli.controls import Controls
-from mlnet.cli.doctor import Finding
+from mlnet.cli.doctor import Check
 from mlnet.cli.start import welcome
 from mlnet.net.transport.reach import REACHED, UNKNOWN
 from mlnet.node.ledger import Ledger, Receipt
@@ -31,7 +31,7 @@ PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 PATCHES = pytest.MonkeyPatch
 
 
-def finding(examine: Callable[[], Finding]) -> Case:
+def finding(examine: Callable[[], Check]) -> Case:
     def case(_: Path) -> str:
         (*first,) = doctor.lines([examine()])
         return re.sub(r"[\d,]+ MiB", "N MiB", "\n".join(first))
@@ -50,7 +50,7 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def redis(text: str) -> Case:
         return lambda directory: finding(lambda: doctor.redis_server(program(directory, text)))(directory)
 
-    def patched(target: object, name: str, value: object, examine: Callable[[], Finding]) -> Case:
+    def patched(target: object, name: str, value: object, examine: Callable[[], Check]) -> Case:
         def case(directory: Path) -> str:
             with PATCHES.context() as patch:
                 patch.setattr(target, name, value)
@@ -61,7 +61,7 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def runtime_at(place: Path) -> str:
         with PATCHES.context() as patch:
             patch.setenv("XDG_RUNTIME_DIR", str(place))
-            patch.setattr(sockets, "_default_places", lambda: (sockets.Place(Path("/tmp")),))
+            patch.setattr(sockets, "_default_places", lambda: (sockets.SocketPlace(Path("/tmp")),))
             patch.delenv("TMPDIR", raising=False)
             return str(finding(doctor.runtime)(place))
 
@@ -73,7 +73,7 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         long.mkdir()
         return runtime_at(long).replace("x" * 80, "LONG")
 
-    def little_memory() -> Finding:
+    def little_memory() -> Check:
         with PATCHES.context() as patch:
             patch.setattr(capacity, "processors", lambda: 1)
             return doctor.offer()
@@ -81,7 +81,7 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_torch(answer: str | None) -> Case:
         return patched(doctor, "output", lambda _: answer, doctor.torch)
 
-    def unwritable(examine: Callable[[Path], Finding]) -> Case:
+    def unwritable(examine: Callable[[Path], Check]) -> Case:
         def case(directory: Path) -> str:
             with PATCHES.context() as patch:
                 patch.setattr(os, "access", lambda *_: False)
@@ -135,7 +135,7 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_last_line_of_doctor(
     failing: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    findings = [Finding("ports", "fail" if failing else "ok", "none")]
+    findings = [Check("ports", "fail" if failing else "ok", "none")]
     monkeypatch.setattr(doctor, "examine", lambda *_: findings)
     doctor.doctor(tmp_path, None, None, json=False)
     said = "a node cannot run: see ports" if failing else "a node can run"

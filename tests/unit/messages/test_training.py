@@ -23,7 +23,7 @@ from mlnet.data.schema import Schema
 from mlnet.task.layers import DenseLayer, DropoutLayer
 from mlnet.training import architecture, child, gloo_tunnel, loop, model, process, rendezvous
 from mlnet.training.architecture import Architecture
-from mlnet.training.ipc import Finished, Progress, Ready, TrainJob
+from mlnet.training.ipc import ChildReady, Finished, TrainingProgress, TrainJob
 from mlnet.training.process import Trainer
 from mlnet.util import subprocesses
 
@@ -55,7 +55,7 @@ def started(text: str, then: Callable[[Trainer], Awaitable[object]]) -> Case:
     return awaited(run)
 
 
-READY = f"echo '{msgspec.json.encode(Ready()).decode()}'; read command"
+READY = f"echo '{msgspec.json.encode(ChildReady()).decode()}'; read command"
 """What a trainer does until it has its command."""
 
 
@@ -84,7 +84,7 @@ def test_trainers(tmp_path: Path) -> None:
             patch.setattr(subprocesses, "spawn", spawn)
             return asyncio.run(Trainer.start())
 
-    progress = Progress(1, 3, 10, 30, 0.5, 0.9)
+    progress = TrainingProgress(1, 3, 10, 30, 0.5, 0.9)
     finished = Finished({}, None, 0.5, "m", TASK, 1, (1,), 1, 1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "_MARGIN_SECONDS", 0.2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from mlnet.identity.envelope import Envelope
-from mlnet.net.sending.outbox import MAX_FRAME_ENVELOPES, MAX_IN_FLIGHT, Budget, Outbox, Outcome, Route
+from mlnet.net.sending.outbox import MAX_FRAME_ENVELOPES, MAX_IN_FLIGHT, Outbox, OutboxBudget, Outcome, Route
 from mlnet.net.types import Limits
 from mlnet.rpc import mlnet_pb2 as pb
 
@@ -13,7 +13,7 @@ def envelope(text: str) -> Envelope:
 
 
 def box(limits: Limits | None = None, budget: int = 1 << 30) -> Outbox:
-    return Outbox(limits or Limits(), Budget(budget))
+    return Outbox(limits or Limits(), OutboxBudget(budget))
 
 
 def texts(frame: pb.Frame | None) -> list[str]:
@@ -98,7 +98,7 @@ async def test_there_is_no_room_beyond_the_limits() -> None:
     outbox = box(Limits(outbox_envelopes=1))
     outbox.put(envelope("a"), 60, Route())
     assert outbox.put(envelope("b"), 60, Route()).result() is Outcome.NO_ROOM
-    budget = Budget(1000)
+    budget = OutboxBudget(1000)
     one, other = Outbox(Limits(), budget), Outbox(Limits(), budget)
     one.put(envelope("x" * 500), 60, Route())
     assert other.put(envelope("x" * 500), 60, Route()).result() is Outcome.NO_ROOM
@@ -108,7 +108,7 @@ async def test_there_is_no_room_beyond_the_limits() -> None:
 
 
 async def test_the_deadline_settles_and_gives_room_back() -> None:
-    budget = Budget(1 << 20)
+    budget = OutboxBudget(1 << 20)
     outbox = Outbox(Limits(), budget)
     future = outbox.put(envelope("x"), 0.0, Route())
     async with asyncio.timeout(5):
@@ -118,7 +118,7 @@ async def test_the_deadline_settles_and_gives_room_back() -> None:
 
 
 async def test_cancelling_takes_an_envelope_back() -> None:
-    budget = Budget(1 << 20)
+    budget = OutboxBudget(1 << 20)
     outbox = Outbox(Limits(), budget)
     future = outbox.put(envelope("x"), 60, Route())
     other = outbox.put(envelope("y"), 60, Route())
@@ -164,7 +164,7 @@ async def test_each_envelope_has_its_own_deadline() -> None:
 
 
 async def test_cancelling_a_task_that_waits_takes_the_envelope_back() -> None:
-    budget = Budget(1 << 20)
+    budget = OutboxBudget(1 << 20)
     outbox = Outbox(Limits(), budget)
 
     async def wait() -> Outcome:

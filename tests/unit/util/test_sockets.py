@@ -30,7 +30,7 @@ def take(monkeypatch: pytest.MonkeyPatch, *places: Path) -> None:
     """Have these be the places, after those of the environment, which names none."""
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr(sockets, "_default_places", lambda: tuple(map(sockets.Place, places)))
+    monkeypatch.setattr(sockets, "_default_places", lambda: tuple(map(sockets.SocketPlace, places)))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_only_what_nobody_holds_is_swept(base: Path, monkeypatch: pytest.MonkeyP
     take(monkeypatch, base)
     script = (
         "import sys, pathlib; from mlnet.util import sockets;"
-        f"sockets._default_places = lambda: (sockets.Place(pathlib.Path({str(base)!r})),);"
+        f"sockets._default_places = lambda: (sockets.SocketPlace(pathlib.Path({str(base)!r})),);"
         "held = sockets.Directory(); print(held.path, flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
