@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlnet.data import scaling
 from mlnet.data.formats import csv_categories as categories
-from mlnet.data.labels import as_classes, as_targets, unused_classes
+from mlnet.data.labels import as_classes, as_targets, doubtful_classes
 from mlnet.data.reading import Read, read
 from mlnet.data.schema import Schema
 from mlnet.data.segments import SegmentFile, bounds, write_segments
@@ -92,12 +92,14 @@ def _cut(definition: TaskDefinition, found: Read, sha256: str, out_dir: Path) ->
     bounds(len(found.features))
     numbers, divisor = scaling.scaled(as_features(what, found.features), found.kind, dataset.scale)
     features = categories.encode(numbers, found.schema.features, found.coded)
+    if not features.shape[1]:
+        raise DataError(f"{what}: a row has no values; save at least one feature")
     labels: NDArray[np.int64] | FloatArray
     classes: tuple[int | str, ...] = ()
     warnings: tuple[str, ...] = ()
     if classifier:
         labels, classes = as_classes(what, found.labels, model.outputs, dataset.classes, found.where)
-        warnings = tuple(unused_classes(labels, classes))
+        warnings = tuple(doubtful_classes(labels, classes, dataset.format))
     elif dataset.classes:
         raise LabelError(f"{what}: ml.dataset.classes applies to the loss CrossEntropy only; remove the key")
     else:
@@ -110,5 +112,13 @@ def _cut(definition: TaskDefinition, found: Read, sha256: str, out_dir: Path) ->
     notes = (*found.notes, *scaling.notes(numbers, found.kind, divisor))
     rows = len(features)
     return Dataset(
-        segments, schema.inputs, model.outputs, rows, sha256, schema, notes, found.columns, warnings
+        segments,
+        schema.inputs,
+        model.outputs,
+        rows,
+        sha256,
+        schema,
+        notes,
+        found.columns,
+        (*found.warnings, *warnings),
     )

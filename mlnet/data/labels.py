@@ -110,15 +110,24 @@ def as_classes(
     return numbers_of[inverse.reshape(-1)], tuple(classes)
 
 
-def unused_classes(labels: NDArray[np.int64], classes: Sequence[ClassName]) -> Iterator[str]:
-    """What to tell people of classes that no row has; ``labels`` are numbers of classes."""
+def doubtful_classes(labels: NDArray[np.int64], classes: Sequence[ClassName], source: str) -> Iterator[str]:
+    """What to tell people of classes that no row has, or that differ in hardly anything.
+
+    Args:
+        labels: numbers of classes.
+        classes: their names.
+        source: the format of the dataset.
+    """
+    key = "ml.dataset.label-column" if source == "CSV" else "ml.dataset.source"
+    if twins := _twins(classes):
+        yield f"{key}: the labels {twins} differ in case or blanks only: are they the same?"
     rows = np.bincount(labels, minlength=len(classes))
     missing = [str(classes[number]) for number in np.flatnonzero(rows == 0).tolist()]
     if missing and len(missing) + 1 == len(classes):
         only = classes[int(np.argmax(rows))]
         yield (
-            f"ml.dataset.label-column: every row has the label {only}, so that there is nothing to learn; is"
-            " it the right column?"
+            f"{key}: every row has the label {only}, so that there is nothing to learn; are these the right"
+            " labels?"
         )
     elif missing:
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
@@ -127,6 +136,16 @@ def unused_classes(labels: NDArray[np.int64], classes: Sequence[ClassName]) -> I
             f"ml.model.hidden-units: the last layer has {len(classes)} nodes, and the labels are only {found}"
             f" of these classes: no row has {shown}. Write {found} nodes, unless that is meant"
         )
+
+
+def _twins(names: Sequence[ClassName]) -> str:
+    """Two texts that are the same but for case and blanks; empty if there are none."""
+    folded: dict[str, ClassName] = {}
+    for name in names:
+        other = folded.setdefault(" ".join(str(name).casefold().split()), name)
+        if other != name:
+            return f"{other!r} and {name!r}"
+    return ""
 
 
 def _chosen(
@@ -153,14 +172,20 @@ def _chosen(
     outside = next(
         (index for index, name in enumerate(names) if not (isinstance(name, int) and 0 <= name < outputs)), 0
     )
+    if twins := _twins(names):
+        shown += f"; {twins} differ in case or blanks only"
     fix = (
         f"write {len(names)} nodes"
         if len(names) > outputs
+        else "name all classes in ml.dataset.classes"
+        if len(names) == 1
         else f"name all classes in ml.dataset.classes, or write {len(names)} nodes"
     )
+    are = f"are {len(names)}" if len(names) > 1 else "are no two"
     raise LabelError(
-        f"{what}: {where(outside)} is {names[outside]!r}; there are {len(names)} different labels ({shown})"
-        f" and the model's last layer has {outputs} nodes: {fix}, or check ml.dataset.label-column"
+        f"{what}: {where(outside)} is {names[outside]!r}; there {are} different labels ({shown})"
+        f" and the model's last layer has {outputs} nodes: {fix}, or check whether these are"
+        " the labels (of a CSV, ml.dataset.label-column names them)"
     )
 
 
@@ -170,7 +195,10 @@ def _column(what: str, values: AnyArray) -> AnyArray:
             f"{what}: labels of type {_type(values)} and shape {values.shape} are not a list of labels"
         )
     if values.ndim == 2 and values.shape[1] != 1:
-        raise LabelError(f"{what}: labels have {values.shape[1]} columns; CrossEntropy needs one class a row")
+        raise LabelError(
+            f"{what}: labels have {values.shape[1]} columns; CrossEntropy needs one class a row: of one-hot"
+            " labels save labels.argmax(axis=1)"
+        )
     return values.reshape(-1)
 
 
@@ -200,7 +228,7 @@ def _whole(what: str, column: AnyArray, where: Where) -> NDArray[np.int64]:
         row = int(np.argmax(wrong))
         raise LabelError(
             f"{what}: {where(row)} is {column[row]}, which is not a class; classes are whole"
-            " numbers or texts. Is it the column of labels (ml.dataset.label-column)? Numbers to be"
-            " predicted need the loss MSE"
+            " numbers or texts. Are these the labels (of a CSV, ml.dataset.label-column names them)? Numbers"
+            " to be predicted need the loss MSE"
         )
     return column.astype(np.int64)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlnet.data import scaling
-from mlnet.data.formats import ARRAYS
+from mlnet.data.formats import ARRAYS, csv_doubts
 from mlnet.data.formats import csv_categories as categories
 from mlnet.data.formats.base import ArrayFormat
 from mlnet.data.formats.csv_columns import of_definition
-from mlnet.data.formats.csv_file import CsvRows, Wanted, line_of, read_rows
+from mlnet.data.formats.csv_file import CsvRows, Wanted, first_rows, line_of, read_rows
 from mlnet.data.formats.csv_layout import Layout, detect
 from mlnet.data.labels import Where
 from mlnet.data.schema import Dialect, Kind, Schema
@@ -41,6 +41,7 @@ class Read:
         notes: how the source was understood.
         coded: the features that are categories, by place.
         columns: what people should know of these.
+        warnings: what is accepted and may not be as the author of a table wants it.
     """
 
     features: AnyArray
@@ -51,6 +52,7 @@ class Read:
     notes: tuple[str, ...] = ()
     coded: Mapping[int, categories.Coded] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, classifier: bool) -> Read:
@@ -87,6 +89,9 @@ def _arrays(form: ArrayFormat, sources: Sources, at: int, limits: Limits) -> tup
     two = other != path
     values = form.read(path, "features", limits, alone=two)
     targets = form.read(other, "labels", limits, alone=two)
+    for name, array, where in (("features", values, path), ("labels", targets, other)):
+        if not array.ndim:
+            raise DataError(f"{where}: {name} is a single value; save an array that has one for each row")
     if len(sources.features) > 1 and len(values) != len(targets):
         raise DataError(
             f"{path} has {len(values)} rows of features and {other.name} {len(targets)} labels; there must be"
@@ -160,7 +165,15 @@ def _read_csv(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, c
     several = (f"{len(paths)} files",) if len(paths) > 1 else ()
     notes = (*several, *layout.notes, *choice.notes)
     columns = tuple(categories.notes(layout, coded))
-    return Read(numbers, _labels(parts), scaling.kind(numbers), schema, where, notes, coded, columns)
+    warnings = csv_doubts.warnings(
+        layout,
+        first_rows(paths[0], layout, limits),
+        choice,
+        said=dataset.ignore_columns is not None,
+        texts=classifier,
+    )
+    labels, kind = _labels(parts), scaling.kind(numbers)
+    return Read(numbers, labels, kind, schema, where, notes, coded, columns, tuple(warnings))
 
 
 def _counts(row: FloatArray, places: Sequence[int]) -> bool:

@@ -3,6 +3,7 @@ read."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _HASH_BLOCK = 1 << 20
 _MAX_FILES = 10_000
 _SHOWN = 8
+_DESKTOP = frozenset(("thumbs.db", "desktop.ini"))
+"""What Windows puts beside the files of a directory."""
 FIX = "free some space, or choose another --data-dir"
 
 
@@ -100,7 +103,9 @@ def files_in(path: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     # Such as the _SUCCESS and .crc beside the parts that Spark writes.
-    found = tuple(file for file in names if not file.name.startswith((".", "_")))
+    found = tuple(
+        file for file in names if not file.name.startswith((".", "_")) and file.name.lower() not in _DESKTOP
+    )
     if inner := [file.name for file in found if file.is_dir()]:
         shown = ", ".join(inner[:_SHOWN]) + (", ..." if len(inner) > _SHOWN else "")
         raise DataError(
@@ -151,10 +156,25 @@ def _local(source: str, base_dir: Path, out_dir: Path, limits: Limits, stack: Ex
     try:
         path.stat()
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"dataset {path} cannot be reached: {error}; paths are relative to the definition"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"dataset {path} cannot be reached: {reason}; {_elsewhere(source, path)}") from error
     return path
+
+
+def _elsewhere(source: str, path: Path) -> str:
+    """What to do about a path that leads nowhere."""
+    if source.startswith("~") or "$" in source:
+        return "~ and variables stand for nothing here: write the path in full, or relative to the definition"
+    if any(sign in path.name for sign in "*?"):
+        return "name one file, or the directory that holds all"
+    try:
+        names = [found.name for found in islice(path.parent.iterdir(), _MAX_FILES)]
+    except (OSError, ValueError):
+        names = []
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(path.name.casefold(), folded, n=1)
+    meant = f"; did you mean {folded[near[0]]}?" if near else ""
+    return f"paths are relative to the definition{meant}"
 
 
 def verified(dataset: DatasetDefinition, sources: Sources) -> str:

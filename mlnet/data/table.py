@@ -77,9 +77,23 @@ def as_features(what: str, values: AnyArray) -> FloatArray:
     """
     if values.dtype.kind not in "biuf":
         raise DataError(f"{what}: features of type {values.dtype} are not numbers; save them as float32")
+    if values.ndim == 1:
+        raise DataError(
+            f"{what}: features have the shape {values.shape}; it must be (rows, values of a row): of"
+            " one value a"
+            " row, save features.reshape(-1, 1)"
+        )
     if values.ndim < 2 or 0 in values.shape[:1] + values.shape[2:]:
         raise DataError(f"{what}: features have the shape {values.shape}; it must be (rows, values of a row)")
-    flat = np.require(values.reshape(len(values), -1), dtype=np.float32, requirements=["C", "W"])
+    with np.errstate(over="ignore"):
+        flat = np.require(values.reshape(len(values), -1), dtype=np.float32, requirements=["C", "W"])
+    if not np.isfinite(flat).all() and np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(flat).all(axis=1)))
+        largest = float(np.finfo(np.float32).max)
+        raise DataError(
+            f"{what}: features[{row}] holds a number beyond {largest:.1e}, the largest of 32 bits;"
+            " scale it down"
+        )
     require_finite(what, "features", flat)
     return flat
 

@@ -83,7 +83,18 @@ def parse(address: str) -> ParsedAddress:
 
 
 def _meant(address: str) -> str:
-    """The multiaddr to write instead, for a user who gave HOST:PORT; empty for anything else."""
+    """What a user should write who gave HOST:PORT, or a multiaddr with something around it; empty if unknown."""
+    if re.search(r"/(udp|quic|quic-v1|ws|wss|webtransport|webrtc-direct)(/|$)", address):
+        return "; nodes are reached by plain TCP only"
+    # Letters before the peer id may be of either case, and it may be called by its old name.
+    head, mark, peer = re.sub(r"/ipfs/", "/p2p/", address, flags=re.IGNORECASE).partition("/p2p/")
+    found = [one[0] for one in _FORM.finditer(f"/{head.lower().lstrip('/')}{mark}{peer}")]
+    if len(found) > 1:
+        return "; give --peer once for each address"
+    if found and mark and "/p2p/" in found[0] and "..." not in peer:
+        return f"; write {found[0]}"
+    if "..." in peer:
+        return "; the peer id was cut short"
     try:
         host, port = hosts.split(address, "")
     except ConfigError:

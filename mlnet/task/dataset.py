@@ -39,8 +39,14 @@ def read_dataset(ml: Section) -> Dataset:
             section.remove(key, f"only CSV has it, not {kind}")
     sha256 = None
     if "sha256" in section:
-        sha256 = section.text("sha256", 64).lower()
-        if section.sound("sha256") and not _SHA256.fullmatch(sha256):
+        sha256 = section.text("sha256", 4096).lower()
+        alone = set(re.findall(r"\b[0-9a-f]{64}\b", sha256))
+        if section.sound("sha256") and not _SHA256.fullmatch(sha256) and len(alone) == 1:
+            # As with its name before it, or the file's behind it.
+            (meant,) = alone
+            section.wrong("sha256", f"found {describe(sha256)}", f"write {meant} alone", meant)
+            sha256 = meant
+        elif section.sound("sha256") and not _SHA256.fullmatch(sha256):
             found = f"{describe(sha256)} is not a SHA-256: it has {len(sha256)} characters"
             section.wrong("sha256", found, "64 hexadecimal digits, as sha256sum prints them")
     return Dataset(

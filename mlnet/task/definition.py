@@ -129,6 +129,10 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
+_PACKED = (b"PK\3\4", b"\x1f\x8b", b"\x7fELF", b"%PDF", b"\x93NUMPY", b"\x80\x04", b"\x89")
+_START = 1024
+
+
 def decode(data: bytes, path: Path, *, any_utf: bool = False) -> str:
     """The text in the bytes of a file.
 
@@ -149,6 +153,8 @@ def decode(data: bytes, path: Path, *, any_utf: bool = False) -> str:
             return text
         problem = TaskProblem("", "the file is UTF-16 text", "save it as UTF-8", certain=bool(text))
         raise TaskError.of([problem], str(path))
+    if data.startswith(_PACKED) or data[:_START].rstrip(b"\0").count(b"\0") > 1:
+        raise TaskError.of([TaskProblem("", "the file is no text", "name the definition itself")], str(path))
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -11,12 +11,18 @@ from mlnet.errors import TaskError, TaskProblem
 from mlnet.task import parser
 from mlnet.task.problems import MAX_PROBLEMS, Mend
 from mlnet.task.schema import TaskDefinition
-from mlnet.task.syntax import Edit, Finding, applied, explain, surface
+from mlnet.task.syntax import Edit, Finding, applied, explain, other_language, surface
 from mlnet.util import yaml12, yaml_survey
 from mlnet.util.yaml12 import YamlError
 from mlnet.util.yaml_survey import Span, Survey
 
 MAX_ITEMS = 4096
+_FIXES = {
+    "appears twice": "remove one",
+    "does not fit 64 bits": "write a smaller number, or put a text in quotes",
+    "is out of range": "write a number that is nearer to 0",
+}
+"""What to do about a refusal of the reader, by its words."""
 _ROUNDS = 20
 """Syntax errors that are read past, and times that a text is mended: each one may uncover others."""
 
@@ -87,6 +93,9 @@ def diagnose(text: str) -> Diagnosis:
         return Diagnosis(
             (TaskProblem("", f"not accepted as YAML: longer than {yaml12.MAX_BYTES} bytes"),), ()
         )
+    if other := other_language(text):
+        fix = "write it in YAML, as in the example, client-task-definition.yaml"
+        return Diagnosis((TaskProblem("", f"the text is {other}, not a definition", fix),), ())
     findings = surface(text)
     working = applied(text, [edit for finding in findings for edit in finding.edits])
     survey, working = _read_past(working, findings)
@@ -151,7 +160,7 @@ def _schema(text: str, survey: Survey, *, lossy: bool) -> tuple[list[TaskProblem
         edits += removal or []
         path = error.path.removesuffix(" (again)")
         words, _, fix = error.problem.partition(": ")
-        fix = fix or ("remove one" if "appears twice" in words else "write a plain value")
+        fix = fix or next((fix for told, fix in _FIXES.items() if told in words), "write a plain value")
         errors.append(TaskProblem(path, words, fix, error.line, error.column, removal is not None))
     problems = parser.new_problems()
     parser.examine(survey.value, problems)
@@ -190,7 +199,9 @@ def _edits(text: str, survey: Survey, mend: Mend) -> list[Edit] | None:
                 return None
             edits.append(Edit(*span.key, str(key)))
         if value is not Mend.KEEP:
-            edits.append(Edit(span.start, span.end, _written(value)))
+            # That of a block (| or >) ends behind its line.
+            end = span.start + len(text[span.start : span.end].rstrip())
+            edits.append(Edit(span.start, end, _written(value)))
         return edits
     if span.key is None or "\n" in text[span.key[0] : span.end]:
         return None

@@ -322,7 +322,7 @@ class Section:
         fix = f"a decimal from 0 to {most} with at most six places, such as 100 or 12.5"
         if given is _MISSING:
             return "0"
-        if isinstance(value, float) and abs(value) >= _MAX_EXACT_FLOAT:
+        if isinstance(value, float) and _MAX_EXACT_FLOAT <= abs(value) <= most:
             # Beyond 15 digits the binary number is not what its author wrote.
             self.wrong(key, f"found {describe(value)}", f'in quotes, such as "{value:.2f}", it is exact')
             return "0"

@@ -37,9 +37,14 @@ _KEYS = {
     "nepochs": "epochs",
     "neurons": "nodes",
     "numepochs": "epochs",
+    "maxepochs": "epochs",
+    "numtrainepochs": "epochs",
+    "outfeatures": "nodes",
     "optimizerparameters": "optimizer_initialization_parameters",
     "optimizerparams": "optimizer_initialization_parameters",
     "parameters": "optimizer_initialization_parameters",
+    "p": "rate",
+    "path": "features",
     "params": "optimizer_initialization_parameters",
     "ram": "memory",
     "sep": "delimiter",
@@ -84,6 +89,7 @@ _NAMES = {
 }
 """A name counts where it is one of those that are accepted: ``linear`` is a layer, or an activation."""
 
+_CALL = re.compile(r"(?:[A-Za-z_]+\.)+([A-Za-z]+)(?:\(\))?")
 _FLAGS = dict.fromkeys(("true", "yes", "on", "y"), True) | dict.fromkeys(("false", "no", "off", "n"), False)
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
@@ -132,7 +138,8 @@ def choice(name: str, names: Collection[str]) -> str | None:
     """The one of the names that was certainly meant. Slips are not mended: NAdam is not Adam."""
     if len(name) > _MAX_TEXT:
         return None
-    spelled = fold(name.strip())
+    # Also nn.ReLU() and torch.optim.Adam.
+    spelled = fold(_CALL.sub(r"\1", name.strip()))
     for candidate in names:
         if spelled == fold(candidate) or _NAMES.get(spelled) == candidate:
             return candidate

@@ -40,6 +40,7 @@ _CURLY = re.compile(
 _CURLY_KEY = re.compile(
     r"^[ \t]*(?:-[ ]+)?([\u201c\u201d\u2018\u2019]([A-Za-z0-9_-]+)[\u201c\u201d\u2018\u2019])[ ]*:"
 )
+_AFTER_QUOTE = re.compile(rf"""^{_KEY}:[ ]+(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')[ ]+([^\s#,\]}}:].*)$""")
 _SIGN = re.compile(rf"^(?P<key>{_KEY})(?P<sign>:(?=\S)|[ \t]*\uff1a[ \t]*|[ \t]*:?=[ \t]*)(?=\S)")
 _CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7}|\|{7})(?: .*)?\r?$")
 _DASH = re.compile(r"^[ \t]*-(?P<name>[A-Za-z][A-Za-z_-]*)(?=[ \t]*(?::[ \t]|#|\r?$))")
@@ -138,6 +139,17 @@ def _line(line: str) -> Iterator[tuple[tuple[str, str], int, Edit, bool]]:
                 f"put it in single quotes: {_single(path[1])[:80]}",
             )
             yield words, path.start() + 1, Edit(*path.span(), _single(path[1])), True
+    yield from _signs(bare)
+
+
+def _signs(bare: str) -> Iterator[tuple[tuple[str, str], int, Edit, bool]]:
+    """What stands between a key and its value, a dash and its item, or behind a value."""
+    if rest := _AFTER_QUOTE.match(bare):
+        words = (
+            "text behind the quotation mark that ends the value",
+            "put all of it in quotes, or write # before it",
+        )
+        yield words, rest.start(1) + 1, Edit(*rest.span(1), " " * len(rest[1])), False
     if (sign := _SIGN.match(bare)) and _is_key(sign["key"]):
         key = sign["key"].lstrip(" \t-")
         words = (f"no colon and space after {key}", f"write {key}: and a space before the value")
@@ -210,8 +222,13 @@ def _tabs(text: str) -> list[Finding]:
 def explain(text: str, error: YamlError) -> Finding:
     """The likely cause of what the parser says, and how the rest can be read."""
     lines = text.split("\n")
+    if "text is empty" in error.problem:
+        fix = "write one as in the example, client-task-definition.yaml"
+        return Finding(TaskProblem("", "not accepted as YAML: the text is empty", fix))
     if not 1 <= error.line <= len(lines) + 1:
         return Finding(TaskProblem("", f"not accepted as YAML: {error.problem}"))
+    if "second document" in error.problem:
+        return _second_document(text, lines, error)
     for cause in (_value_sign, _unclosed, _colon, _two_colons, _indentation):
         if found := cause(lines, error):
             return found
@@ -223,6 +240,28 @@ def explain(text: str, error: YamlError) -> Finding:
     return _blanked(lines, line, error.column, words)
 
 
+def _second_document(text: str, lines: list[str], error: YamlError) -> Finding:
+    """What follows is not read; where nothing does, the line that begins it goes."""
+    start = _start(lines, error.line)
+    rest = re.sub(r"(?m)^(?:---|\.\.\.)|#.*$", "", text[start:])
+    fix = "keep one document in the file" if rest.strip() else "remove the line"
+    words = (f"not accepted as YAML: {error.problem}", fix)
+    return _finding(words, error.line, error.column, Edit(start, len(text), ""), certain=not rest.strip())
+
+
+def other_language(text: str) -> str:
+    """What a text is in place of YAML; empty if it may be YAML."""
+    first = next(
+        (line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), ""
+    )
+    return next((what for what, begins in _OTHERS.items() if begins.match(first)), "")
+
+
+_OTHERS = {
+    "XML or a web page": re.compile(r"\s*<[?!A-Za-z]"),
+    "TOML or an INI file": re.compile(r"\[+[A-Za-z][\w.-]*\]+\s*$"),
+    "a program in Python": re.compile(r"(import [\w.]+|from [\w.]+ import .*)\s*$"),
+}
 _QUOTES = "put a text with : # , [ ] { } or quotes in it in single quotes"
 
 

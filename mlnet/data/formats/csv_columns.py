@@ -3,6 +3,7 @@ the model's schema."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from mlnet.errors import DataError
 from mlnet.task.schema import Dataset as DatasetDefinition
 
 _SHOWN = 8
+_LABELS = frozenset(("label", "labels", "target", "targets", "class", "ground_truth", "groundtruth"))
+"""Names of no feature."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def of_definition(path: Path, layout: Layout, dataset: DatasetDefinition) -> Cho
     rest = [place for place in range(layout.width) if place not in ignored]
     if dataset.label_column is None:
         label = rest[-1] if rest else -1
+        _require_no_other_label(path, layout, rest)
     else:
         label = _place(path, layout, dataset.label_column, "label-column")
         if label in ignored and dataset.ignore_columns is None:
@@ -79,6 +83,30 @@ def of_definition(path: Path, layout: Layout, dataset: DatasetDefinition) -> Cho
     return Choice(features, label, tuple(sorted(ignored)), categories, tuple(sorted(said)), tuple(notes))
 
 
+def _meant(wanted: str, layout: Layout) -> str:
+    """What was likely meant by a name that no column has."""
+    if wanted.lstrip("-").isdecimal() and abs(int(wanted)) < layout.width:
+        return f". For the place {wanted}, write it without quotes"
+    alike = {name.casefold(): name for name in layout.names or ()}
+    near = difflib.get_close_matches(wanted.casefold(), alike, n=1)
+    return f". Did you mean {alike[near[0]]!r}?" if near else ""
+
+
+def _require_no_other_label(path: Path, layout: Layout, rest: Sequence[int]) -> None:
+    """Refuse to take the last column for the label where another one is called so.
+
+    Raises:
+        DataError: names both.
+    """
+    called = [place for place in rest if layout.names and layout.names[place].casefold() in _LABELS]
+    if called and rest[-1] not in called:
+        raise DataError(
+            f"{path}: is {layout.shown(called[0])} the label, or the last one,"
+            f" {layout.shown(rest[-1])}? Write"
+            f" ml.dataset.label-column: {layout.key(called[0])}, or -1 for the last one"
+        )
+
+
 def _place(path: Path, layout: Layout, column: str | int, key: str) -> int:
     if isinstance(column, int):
         if not -layout.width <= column < layout.width:
@@ -98,6 +126,7 @@ def _place(path: Path, layout: Layout, column: str | int, key: str) -> int:
         if wanted not in layout.names:
             raise DataError(
                 f"{path}: ml.dataset.{key}: no column is named {column!r}; the columns are {known}"
+                f"{_meant(wanted, layout)}"
             )
         raise DataError(
             f"{path}: ml.dataset.{key}: {layout.names.count(wanted)} columns are named {column!r}; write the"

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlnet.data.formats.csv_categories import Coded, Collector
-from mlnet.data.formats.csv_layout import Layout, clean, records
+from mlnet.data.formats.csv_layout import Layout, clean
+from mlnet.data.formats.csv_marks import commented, open_quote, records, unclosed
 from mlnet.data.formats.csv_sample import KEYS, SAMPLE_ROWS
 from mlnet.data.formats.csv_text import Lines, text
 from mlnet.data.formats.csv_values import NUMBER, is_missing, is_number, spelling
 from mlnet.data.table import AnyArray, FloatArray, Limits, check_shape
 from mlnet.errors import DataError
+from mlnet.util.wording import count
 
 _BLOCK_ROWS = 4096
 _BLOCK_CHARACTERS = 8 << 20
@@ -72,8 +74,9 @@ class CsvRows:
     categories: Mapping[int, Coded] = field(default_factory=dict)
 
 
-class _TextLabel(Exception):
-    """The column of labels holds a text, which the first rows did not show."""
+class _NotPlain(Exception):
+    """The fast way cannot read what the other one can: a label that is a text, which the first rows did not
+    show, or blanks before a quotation mark."""
 
 
 def read_rows(
@@ -98,7 +101,7 @@ def read_rows(
     try:
         if whole and numeric and not layout.delimiter == layout.decimal == ",":
             return _read_whole(path, layout, wanted, limits)
-    except _TextLabel:
+    except _NotPlain:
         pass
     own = collector or Collector(layout, wanted.categories)
     rows = _read_parts(path, layout, wanted, limits, own)
@@ -114,10 +117,19 @@ def line_of(path: Path, layout: Layout, row: int, limits: Limits) -> int:
 
 def first_values(path: Path, layout: Layout, place: int, limits: Limits) -> list[tuple[int, str]]:
     """Lines and values of a column in the first rows."""
+    return [(number, row[place].strip()) for number, row in _first(path, layout, limits)]
+
+
+def first_rows(path: Path, layout: Layout, limits: Limits) -> list[list[str]]:
+    """The first rows."""
+    return [row for _, row in _first(path, layout, limits)]
+
+
+def _first(path: Path, layout: Layout, limits: Limits) -> list[tuple[int, list[str]]]:
     with text(path, limits) as characters:
         lines = Lines(characters, path, limits, layout.comment, layout.skip)
         rows = islice(_numbered(lines, layout), SAMPLE_ROWS)
-        return [(number, row[place].strip()) for number, row in rows if len(row) == layout.fields]
+        return [(number, row) for number, row in rows if len(row) == layout.fields]
 
 
 def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> CsvRows:
@@ -144,7 +156,7 @@ def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> C
                 labels.append(values[:, label].copy())
             blocks.append(block if order == list(range(layout.fields)) else block[:, order])
         if source.quoted:
-            raise _open_quote(path, source.number)
+            raise open_quote(path, source.number)
     return CsvRows(_joined(path, blocks), np.concatenate(labels) if label is not None else None)
 
 
@@ -280,26 +292,21 @@ def _numbered(lines: Lines, layout: Layout) -> Iterator[tuple[int, list[str]]]:
             number, texts = starts.next_record()
             if row:
                 yield number, row
-        if texts[0].count('"') and _unclosed(texts, layout.delimiter):
-            raise _open_quote(lines.path, number)
+        if texts[0].count('"') and unclosed(texts, layout.delimiter):
+            raise open_quote(lines.path, number)
     except csv.Error as error:
         raise DataError(f"{lines.path}, line {starts.first or lines.number}: {error}") from error
 
 
-def _open_quote(path: Path, number: int) -> DataError:
+def _wrong_length(path: Path, number: int, row: Sequence[str], layout: Layout) -> DataError:
+    if any("\n" in value or "\r" in value for value in row):
+        return open_quote(path, number)
     return DataError(
-        f"{path}, line {number}: a quotation mark is not closed, so that the lines below belong to its text;"
-        " close it, or double it if it is part of the text"
+        f"{path}, line {number}: {count(len(row), 'value')} where the lines before have"
+        f" {layout.fields}; correct"
+        f" the line, remove it if it is no row, or correct the setting {layout.keys}delimiter"
+        f"{commented(row[0], layout.keys)}"
     )
-
-
-def _unclosed(texts: Sequence[str], delimiter: str) -> bool:
-    """Whether the last record of a table ends within quotation marks."""
-    try:
-        list(csv.reader(texts, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True))
-    except csv.Error as error:
-        return "unexpected" in str(error)
-    return False
 
 
 def _explain(
@@ -308,7 +315,7 @@ def _explain(
     """The error for the first record that the fast readers refused, found by reading slowly.
 
     Raises:
-        _TextLabel: it is a label that is a text, and may be one.
+        _NotPlain: there is none, or it is a label that is a text, and may be one.
     """
     with text(path, limits) as characters:
         lines = Lines(characters, path, limits, layout.comment, layout.skip)
@@ -316,13 +323,8 @@ def _explain(
             where = f"{path}, line {number}"
             if _repeats_names(row, layout):
                 return DataError(f"{where} repeats the names of the columns; remove the line")
-            if len(row) != layout.fields and any("\n" in value or "\r" in value for value in row):
-                return _open_quote(path, number)
             if len(row) != layout.fields:
-                return DataError(
-                    f"{where}: {len(row)} values where the lines before have {layout.fields}; correct the"
-                    f" line, or the setting {layout.keys}delimiter"
-                )
+                return _wrong_length(path, number, row, layout)
             if len(row) > 1 and all(map(is_missing, row)):
                 return DataError(f"{where} holds no values; remove the line")
             for place in wanted.places:
@@ -330,15 +332,17 @@ def _explain(
                     continue
                 if problem := _problem(row[place], layout.decimal):
                     if "\n" in row[place].strip():
-                        return _open_quote(path, number)
+                        return open_quote(path, number)
                     fix = _fix(row, place, layout, wanted, first=index == 0)
                     if place == wanted.label and wanted.texts and not is_missing(row[place]):
                         if parts:
                             continue
-                        raise _TextLabel
+                        raise _NotPlain
                     return DataError(
                         f"{where}, {layout.shown(place)}: {row[place].strip()[:40]!r} {problem}; {fix}"
                     )
+    if not parts:
+        raise _NotPlain
     return DataError(f"{path}: {reason}")
 
 
@@ -366,6 +370,8 @@ def _fix(row: list[str], place: int, layout: Layout, wanted: Wanted, *, first: b
         return f"write numbers up to {_LARGEST:.1e}, or scale the column down"
     kind = spelling(value)
     write = kind.fix if kind else "write numbers only"
+    if place == wanted.label and layout.keys == KEYS and not kind:
+        return f"{write}; texts are classes, which need the loss CrossEntropy"
     if layout.keys != KEYS or place == wanted.label:
         return write
     if first and layout.names and numbers * 2 < len(row):
@@ -384,4 +390,7 @@ def _fix_missing(place: int, layout: Layout, wanted: Wanted) -> str:
     own = " (such as with 'unknown', which is then a category)" if place in wanted.categories else ""
     if layout.kinds[place] == "empty" and layout.keys == KEYS and place != wanted.label:
         return f"if the whole column is empty, {KEYS}ignore-columns: [{layout.key(place)}] leaves it out"
-    return f"fill it in{own}, or remove the row"
+    if layout.keys != KEYS or place == wanted.label:
+        return f"fill it in{own}, or remove the row"
+    without = f"{KEYS}ignore-columns: [{layout.key(place)}]"
+    return f"fill it in{own}, remove the row, or leave the column out with {without}"

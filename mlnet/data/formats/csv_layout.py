@@ -10,16 +10,18 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from mlnet.data.formats.csv_marks import commented, records, require_closed, require_known_delimiter
 from mlnet.data.formats.csv_sample import KEYS, Sample, read_sample
 from mlnet.data.formats.csv_values import COMMA_NUMBER, NUMBER, is_missing, is_number
 from mlnet.data.schema import Dialect
 from mlnet.data.table import Limits
 from mlnet.errors import DataError
+from mlnet.util.wording import count
 
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _SHOWN = {"\t": '"\\t"', " ": '" "'}
@@ -83,17 +85,6 @@ class Layout:
         return name if _PLAIN_NAME.fullmatch(name) and name.lower() not in _YAML_WORDS else json.dumps(name)
 
 
-def records(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    """The values of lines, of which a quoted value may hold several.
-
-    Raises:
-        csv.Error: on the way, where a value is too long.
-    """
-    if delimiter == " ":
-        lines = (" ".join(line.split()) for line in lines)
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")
-
-
 def detect(
     path: Path,
     dialect: Dialect,
@@ -121,6 +112,7 @@ def detect(
     delimiter = _delimiter(sample, texts, dialect)
     # Values may be quoted over line ends, so that a cut sample may end within one.
     rows = _rows(texts, delimiter)
+    require_closed(sample, delimiter)
     if not rows and texts:
         raise DataError(
             f"{path}, line {sample.lines[0][0]}: a value is longer than {csv.field_size_limit()}"
@@ -130,8 +122,12 @@ def detect(
         raise DataError(f"{path} holds no rows; check the path")
     widths = Counter(map(len, rows[1:] or rows))
     fields = max(widths, key=lambda width: (widths[width], width == len(rows[0])))
+    if fields == 1 and dialect.delimiter is None:
+        require_known_delimiter(sample)
     decimal = _decimal(sample, rows[1:] or rows, delimiter, dialect)
     sample.counted = counted
+    if dialect.header is not False:
+        _require_one_line_of_names(sample, rows, fields, decimal)
     has_names, names, why = _header(sample, rows, fields, decimal, delimiter, dialect)
     notes = [why] if why else []
     body = [row for row in (rows[1:] if has_names else rows) if len(row) == fields]
@@ -145,8 +141,10 @@ def detect(
         names, row_names = ("", *names), True
     if names is not None and len(names) != width:
         raise DataError(
-            f"{path}: line {sample.lines[0][0]} names {len(names)} columns and the rows have {width}; correct"
-            f" the line, remove it if it is a title, or correct the setting {keys}delimiter"
+            f"{path}: line {sample.lines[0][0]} names {count(len(names), 'column')} and the rows have"
+            f" {width};"
+            f" correct the line, remove it if it is a title, or correct the setting {keys}delimiter"
+            f"{commented(texts[0], keys)}"
         )
     kinds = tuple(_kind([row[place] for row in body], decimal) for place in range(width))
     layout = Layout(
@@ -312,6 +310,31 @@ def _looks_like_names(
     return None if texts or start == 0 or (fractions and len(counted) > 2) else False
 
 
+def _require_one_line_of_names(sample: Sample, rows: list[list[str]], fields: int, decimal: str) -> None:
+    """Refuse a table whose columns of numbers begin with several texts: a title, levels of names, units.
+
+    Raises:
+        DataError: says how many lines there are.
+    """
+    if len(rows[0]) != fields:
+        return
+    heads = 0
+    for row in rows:
+        if len(row) != fields or any(is_number(value, decimal) for value in row):
+            break
+        heads += 1
+    rest = [row for row in rows[heads:] if len(row) == fields]
+    numeric = [at for at in range(fields) if rest and _kind([row[at] for row in rest], decimal) == "number"]
+    named = all(any(not is_missing(row[at]) for at in numeric) for row in rows[1:heads])
+    if heads > 1 and numeric and named and len(rest) >= heads:
+        raise DataError(
+            f"{sample.path}: the first {heads} rows, from line {sample.lines[0][0]} on, hold no"
+            " numbers, and one"
+            " line can name the columns; keep that and remove the others, such as titles, units or a second"
+            " level of names"
+        )
+
+
 def _skip(sample: Sample, has_names: bool, delimiter: str) -> int:
     """Lines before the first row."""
     number = sample.lines[0][0]
@@ -349,7 +372,7 @@ def _index(layout: Layout, body: list[list[str]], row_names: bool) -> tuple[int 
 def _dialect_notes(layout: Layout, sample: Sample, dialect: Dialect) -> list[str]:
     notes = []
     if sample.sep is not None and dialect.delimiter is None:
-        notes.append(f"a line sep={sample.sep} above the table names the delimiter")
+        notes.append(f"a line sep={_SHOWN.get(sample.sep, sample.sep)} above the table names the delimiter")
     elif layout.delimiter != "," and dialect.delimiter is None:
         notes.append(f"values are separated by {_SHOWN.get(layout.delimiter, repr(layout.delimiter))}")
     if layout.decimal == "," and dialect.decimal is None:

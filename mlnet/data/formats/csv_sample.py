@@ -18,6 +18,11 @@ _CHARACTERS = 1 << 20
 KEYS = "ml.dataset."
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ARFF = re.compile(r"\s*@(relation|attribute|data)\b", re.IGNORECASE)
+_RULED = re.compile(r"(?=.*[|+])(?=.*--)[\s|+:=-]+")
+_SQL = re.compile(
+    r"\s*(INSERT\s+INTO|(CREATE|DROP)\s+TABLE|COPY\s+\S+.*\bFROM\s+stdin|-- (MySQL|PostgreSQL|MariaDB)\b)",
+    re.IGNORECASE,
+)
 _LIBSVM = re.compile(r"\S+(\s+\d+:\S+)+\s*")
 
 
@@ -34,6 +39,7 @@ class Sample:
         known: names that columns should have.
         counted: whether a first line 0, 1, 2, ... may be names.
         keys: what the names of settings begin with, for error messages.
+        whole: these are all lines of the file.
     """
 
     path: Path
@@ -44,6 +50,7 @@ class Sample:
     known: tuple[str, ...] = ()
     counted: bool = True
     keys: str = KEYS
+    whole: bool = True
 
 
 def read_sample(path: Path, dialect: Dialect, limits: Limits, known: tuple[str, ...], keys: str) -> Sample:
@@ -68,6 +75,7 @@ def read_sample(path: Path, dialect: Dialect, limits: Limits, known: tuple[str, 
             sample.lines.append((lines.number, line))
             if size > _CHARACTERS and len(sample.lines) > 2:
                 break
+        sample.whole = next(lines, None) is None
     _refuse_other_texts(path, sample.lines)
     if sample.lines and (found := _SEP.fullmatch(sample.lines[0][1])):
         sample.sep = found[1]
@@ -82,6 +90,18 @@ def _refuse_other_texts(path: Path, lines: list[tuple[int, str]]) -> None:
             raise DataError(
                 f"{path}, line {number}: {line.strip()[:40]!r} is ARFF, not CSV; remove the lines that begin"
                 " with @ and %, or save it as CSV"
+            )
+    for number, line in lines[:4]:
+        if _SQL.match(line):
+            raise DataError(
+                f"{path}, line {number}: {line.strip()[:40]!r} is SQL, not CSV; have the database write"
+                " the table"
+                " as CSV"
+            )
+        if _RULED.fullmatch(line):
+            raise DataError(
+                f"{path}, line {number} is a rule of a table that was drawn for people, such as Markdown, not"
+                " CSV; save it as CSV"
             )
     if lines and all(_LIBSVM.fullmatch(line) for _, line in lines[:20]):
         raise DataError(

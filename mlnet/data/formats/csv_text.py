@@ -51,6 +51,7 @@ _FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with: git lfs pull"),
     (b"<!DOCTYPE", "a web page", "download the file itself"),
     (b"<html", "a web page", "download the file itself"),
+    (b"<table", "a table of a web page", _AS_CSV),
     (b"<?xml", "an XML file", _AS_CSV),
     (b"\xff\xfe\0\0", "UTF-32 text", "save it as UTF-8"),
     (b"\0\0\xfe\xff", "UTF-32 text", "save it as UTF-8"),

@@ -60,7 +60,7 @@ _GROUPED = (
     r"\d{1,3}(,\d{3})+(\.\d*)?|\d{1,3}(,\d{2})+,\d{3}(\.\d*)?|\d{1,3}(\.\d{3})+,\d*|\d{1,3}(\.\d{3}){2,}"
     r"|\d{1,3}(['_\u2019\u00a0\u202f ]\d{3})+([.,]\d*)?"
 )
-_UNIT = r"(\u00b0\s*[CFK]|[munkcd]?m|[\u00b5mk]?g|[mc]?l|[num]s|min|[kMG]?Hz|[kMGT]i?B|k?Wh?|mph|km/h)"
+_UNIT = r"(\u00b0(\s*[CFK])?|[munkcd]?m|[\u00b5mk]?g|[mc]?l|[num]s|min|[kMG]?Hz|[kMGT]i?B|k?Wh?|mph|km/h)"
 _PLAIN = r"\d+([.,]\d*)?|[.,]\d+"
 _LONGEST = 80
 _SIGN = "[-+\u2212\u2013]?"
@@ -90,6 +90,36 @@ _KINDS: tuple[tuple[re.Pattern[str], Spelling], ...] = (
     (
         re.compile(rf"[\u2212\u2013]\s*{_NUMBER}"),
         Spelling("begins with a dash that is no minus sign", "write the hyphen (-) of the keyboard"),
+    ),
+    (
+        re.compile(rf"['`\u2018\u2019\u201c\u201d]\s*{_SIGN}{_NUMBER}\s*['`\u00b4\u2018\u2019\u201c\u201d]?"),
+        Spelling("is a number in quotation marks that a CSV does not know", "remove them"),
+    ),
+    (
+        re.compile(r"[-+]?inf(inity)?|[-+]?1\.#(inf|ind|qnan|snan)0*|\*{2,}", re.IGNORECASE),
+        Spelling(
+            "stands for a number that could not be computed or written", "correct it, or remove the row"
+        ),
+    ),
+    (
+        re.compile(rf"[<>\u2264\u2265~\u2248]=?\s*{_SIGN}{_NUMBER}"),
+        Spelling("is a bound of a number", "write a number, such as the bound itself", certain=False),
+    ),
+    (
+        re.compile(rf"{_SIGN}{_NUMBER}\s*[KMB]"),
+        Spelling("is a number with a unit", "write the whole number", certain=False),
+    ),
+    (
+        re.compile(rf"{_SIGN}\d+\.\d+\u00b0?\s*[NSEW]"),
+        Spelling("is a coordinate", "write degrees as decimal numbers, south and west with a minus sign"),
+    ),
+    (
+        re.compile(rf"\(?{_SIGN}({_PLAIN})\s*[-+]\s*({_PLAIN})[ij]\)?"),
+        Spelling("is a complex number", "write its real and its imaginary part as columns of their own"),
+    ),
+    (
+        re.compile(r"\d+\s*/\s*\d+"),
+        Spelling("is a fraction", "write it as a decimal number", certain=False),
     ),
     (
         re.compile(rf"\({_NUMBER}\)"),

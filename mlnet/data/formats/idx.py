@@ -22,6 +22,13 @@ from mlnet.data.table import Limits, check_shape
 from mlnet.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
+_TYPES = {
+    0x09: "signed bytes",
+    0x0B: "integers of 16 bits",
+    0x0C: "integers of 32 bits",
+    0x0D: "floats of 32 bits",
+    0x0E: "floats of 64 bits",
+}
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -80,6 +87,11 @@ def read_labels(path: Path, limits: Limits) -> NDArray[np.uint8]:
 def _read(path: Path, limits: Limits) -> NDArray[np.uint8]:
     with _opened(path) as stream:
         zero, kind, dimensions = struct.unpack(">HBB", _exactly(stream, 4, path))
+        if zero == 0 and kind in _TYPES and 1 <= dimensions <= 4:
+            raise DataError(
+                f"{path} is an IDX file of {_TYPES[kind]}, and only unsigned bytes are read; save the"
+                " rows as NPZ"
+            )
         if zero != 0 or kind != _UNSIGNED_BYTE or not 1 <= dimensions <= 4:
             raise DataError(f"{path} is not an IDX file of unsigned bytes; MNIST's files begin with 0 0 8")
         shape: tuple[int, ...] = struct.unpack(f">{dimensions}I", _exactly(stream, 4 * dimensions, path))

@@ -21,6 +21,25 @@ from mlnet.data.table import AnyArray, Limits, check_shape
 from mlnet.errors import DataError
 
 _MAX_MEMBERS = 64
+_START = 64
+_TEXT = set(range(32, 127)) | set(b"\t\r\n")
+_ALIKE = {
+    "features": ("feature", "features", "x", "data", "images", "inputs"),
+    "labels": ("label", "labels", "y", "target", "targets", "classes"),
+}
+"""How other programs call these arrays, before an underscore and its suffix."""
+_FOREIGN = (
+    (b"\x1f\x8b", "packed with gzip (unpack it)"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"MATLAB", "a MATLAB file"),
+    (b"\x80", "a Python pickle, which can run code and is never read"),
+    (b"PAR1", "a Parquet file"),
+    (b"\0\0\x08", "an IDX file (ml.dataset.format: MNIST)"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"<", "a web page or XML"),
+    (b"version https://git-lfs", "a Git LFS pointer (fetch the file itself with: git lfs pull)"),
+)
 _NPY_MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -46,8 +65,10 @@ def read(path: Path, part: Part, limits: Limits, *, alone: bool) -> AnyArray:
     """
     with _errors(path):
         with path.open("rb") as file:
-            if alone and file.read(len(_NPY_MAGIC)) == _NPY_MAGIC:
+            start = file.read(_START)
+            if alone and start.startswith(_NPY_MAGIC):
                 return _read_npy(file, f"{path}", path.stat().st_size, limits)
+            _refuse_foreign(path, start)
         with zipfile.ZipFile(path) as archive:
             member = _member(archive, path, part, alone)
             with archive.open(member) as stream:
@@ -66,6 +87,25 @@ def is_one(path: Path) -> bool:
 def holds_labels(path: Path) -> bool:
     """Whether a file is an array of one value a row."""
     return is_array(path) and dimensions(path) == 1
+
+
+def _refuse_foreign(path: Path, start: bytes) -> None:
+    """Refuse a file that is no archive, by what it is."""
+    if start.startswith(b"PK"):
+        return
+    if start.startswith(_NPY_MAGIC):
+        raise DataError(
+            f"{path} is a single array; name the one of the labels in ml.dataset.source.labels, or save"
+            " both with"
+            " numpy.savez(..., features=..., labels=...)"
+        )
+    what = next((what for magic, what in _FOREIGN if start.startswith(magic)), "")
+    if not what and start.strip() and not set(start) - _TEXT:
+        what = "a text, such as a CSV (ml.dataset.format: CSV)"
+    if what:
+        raise DataError(
+            f"{path} is {what}, not NPZ; name the right file or format, or save it with numpy.savez"
+        )
 
 
 def is_array(path: Path) -> bool:
@@ -99,8 +139,12 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, alone: bool) -> zip
         (member,) = arrays.values()
     else:
         found = ", ".join(sorted(arrays)[:8]) or "nothing"
+        alike = [one for one in sorted(arrays) if one.casefold().split("_")[0] in _ALIKE.get(name, ())]
+        source = f"{alike[0]!r} is likely the one" if len(alike) == 1 else "choose the one that is meant"
+        hint = f"; {source}" if alike else ""
         raise DataError(
-            f"{path} holds no array {name!r} (it holds {found}); save it as numpy.savez(..., {name}=...)"
+            f"{path} holds no array {name!r} (it holds {found}){hint}; save it as numpy.savez(...,"
+            f" {name}=...)"
         )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{path} uses a compression that numpy does not write; save it with numpy.savez")
@@ -172,12 +216,16 @@ def _exactly(stream: BinaryIO, count: int, what: str) -> bytes:
 def _errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except zipfile.BadZipFile as error:
+        raise DataError(
+            f"{path} cannot be read as NPZ: {error}; get it again if it was cut short, or save it with"
+            " numpy.savez"
+        ) from error
     except (
         OSError,
         EOFError,
         ValueError,
         zlib.error,
-        zipfile.BadZipFile,
         NotImplementedError,
         RuntimeError,
     ) as error:

@@ -128,7 +128,7 @@ def test_npz_refuses_a_bomb_by_its_shape(tmp_path: Path) -> None:
 def test_npz_refuses_what_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="cannot be read as NPZ"):
+    with pytest.raises(DataError, match=r"cannot be read as NPZ|is a text, such as a CSV"):
         npz.read(path, "features", SMALL, alone=False)
 
 
@@ -161,7 +161,7 @@ def test_csv_quotes_blank_lines_and_line_ends(tmp_path: Path) -> None:
         ("a,b\n1,2\n3,NA\n", True, "line 3, column 1 'b': 'NA' is a missing value"),
         ("1,2\n3,4,5\n3,4\n", False, "line 2: 3 values where the lines before have 2"),
         ("1,2\nnan,3\n", False, "line 2, column 0: 'nan'"),
-        ("1,2\ninf,3\n", False, "line 2, column 0: 'inf' is not a finite number"),
+        ("1,2\ninf,3\n", False, "line 2, column 0: 'inf' stands for a number that could not be"),
         ("1,2\n1e39,3\n", False, "line 2, column 0: '1e39' is not a finite number of 32 bits"),
         ("a\tb\n1\t2\n\t\n3\t4\n", None, "line 3 holds no values; remove the line"),
         ("a,b\n1,x\n,y\n", None, "line 3, column 0 'a': '' is a missing value"),

@@ -63,6 +63,11 @@ UNDERSTOOD: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "a name twice": (table(header="x,x,kind"), {}, "line 1"),
     "a line end in a name": (table().replace("length", '"length\nin cm"'), {}, "line 1"),
     "a comment at the end": (table() + "# measured by hand\n", {}, "lines that begin with # are comments"),
+    "blanks before quotes": (
+        table().replace(",0\n", ', "0"\n').replace(",1\n", ', "1"\n'),
+        {},
+        "line 1 looks like names",
+    ),
     "gzip": (gzip.compress(table().encode()), {}, "line 1"),
 }
 
@@ -133,7 +138,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     ),
     "units below the names": (
         table().replace(NAMES, f"{NAMES}\ncm,cm,-"),
-        "line 2, .*remove the line if it belongs to the names, such as one of units",
+        "the first 2 rows, from line 1 on, hold no numbers, and one line can name the columns",
     ),
     "an open quotation mark": (table().replace("\n2.5", '\n"2.5'), "line 4: a quotation mark is not closed"),
     "an open quotation mark in the last column": (
@@ -149,7 +154,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "a sum": (table() + "Total,7,1\n", "line 26, column 0 'length': 'Total' is not a finite number"),
     "a title": (
         "Results\n" + table(),
-        "line 1 names 1 columns and the rows have 3; .*remove it if it is a title",
+        "line 1 names 1 column and the rows have 3; .*remove it if it is a title",
     ),
     "thousands": (
         table().replace("2.5", '"2,500"'),
