@@ -83,7 +83,7 @@ def parse(address: str) -> ParsedAddress:
 
 
 def _meant(address: str) -> str:
-    """What a user should write who gave HOST:PORT, or a multiaddr with something around it; empty if unknown."""
+    """What to write in place of HOST:PORT, or of a multiaddr with something around it; empty if unknown."""
     if re.search(r"/(udp|quic|quic-v1|ws|wss|webtransport|webrtc-direct)(/|$)", address):
         return "; nodes are reached by plain TCP only"
     # Letters before the peer id may be of either case, and it may be called by its old name.
