@@ -28,7 +28,7 @@ help:
 	@echo 'make test          run the tests'
 	@echo 'make test-fast     run those that need no network, and compare the golden dialogues'
 	@echo 'make test-latest   run the tests with the newest versions that pyproject.toml allows, make test-oldest with the oldest'
-	@echo 'make update        renew the versions in constraints.txt'
+	@echo 'make update        renew the versions in constraints.txt (ARGS=--keep: add what it lacks, renew nothing)'
 	@echo 'make circumstances run whole tasks in each odd directory, environment and terminal by itself'
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
 	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
@@ -60,7 +60,7 @@ test-oldest:
 	$(MAKE) test VENV=$(VENV)-oldest CONSTRAINTS= RESOLUTION=lowest-direct
 
 update: $(UV)
-	.ci/update $(UV)
+	.ci/update $(UV) $(ARGS)
 
 circumstances: $(VENV)/.developer
 	MLNET_CIRCUMSTANCES=all $(BIN)/pytest tests/integration/test_circumstances.py $(ARGS)
