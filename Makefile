@@ -8,10 +8,14 @@ VENV ?= .venv
 ARGS ?=
 CONSTRAINTS ?= constraints.txt
 RESOLUTION ?= highest
+# Four on two cores: most of the integration tests wait for processes and networks.
+JOBS ?= 4
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PINNED := $(if $(CONSTRAINTS),--constraints $(CONSTRAINTS) --build-constraints $(CONSTRAINTS))
 INSTALL = $(UV) pip install --python $(BIN)/python $(PINNED) --resolution $(RESOLUTION)
+# Idle workers take over from busy ones; those of one file stay together until then, for what they share.
+PYTEST = $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 BUILD_INPUTS := pyproject.toml setup.py $(CONSTRAINTS) $(wildcard $(addprefix ext/,session/*.[ch] session/*.pyx kernels/*.h kernels/*/*.[ch] kernels/*/*.pyx))
 SESSION_SOURCES := $(filter-out ext/session/session.c,$(wildcard ext/session/*.c))
 export MLNET_EXTENSIONS ?= require
@@ -48,10 +52,22 @@ demo: $(VENV)/.installed
 	$(BIN)/mlnet-node demo $(ARGS)
 
 test: $(VENV)/.developer
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(VENV)/.developer
-	$(BIN)/pytest tests/unit tests/property tests/simulation/test_golden.py $(ARGS)
+	$(PYTEST) tests/unit tests/property tests/simulation/test_golden.py $(ARGS)
+
+coverage: $(VENV)/.developer
+	rm -rf build/coverage
+	$(PYTEST) --cov --cov-report= $(ARGS)
+	$(BIN)/coverage json --quiet
+	.ci/coverage build/coverage/report.json --least mlnet=92 --least mlnet.protocol=97
+
+coverage-protocol: $(VENV)/.developer
+	rm -rf build/coverage
+	$(PYTEST) --cov --cov-report= tests/unit/protocol tests/property tests/simulation $(ARGS)
+	$(BIN)/coverage json --quiet
+	.ci/coverage build/coverage/report.json --least mlnet.protocol=97 --missing mlnet.protocol
 
 test-latest:
 	$(MAKE) test VENV=$(VENV)-latest CONSTRAINTS=

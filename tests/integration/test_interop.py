@@ -17,11 +17,11 @@ import grpc
 import pytest
 import pytest_asyncio
 from support.interop import (
+    BUILDERS,
     Peer,
     PeerError,
     Target,
-    build_go,
-    build_js,
+    built,
     digest,
     echo,
     exchange,
@@ -39,7 +39,6 @@ from mlnet.net.types import REDIS_PROTOCOL, Limits
 # The first test of each implementation waits for its build.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1000)]
 
-BUILDERS = {"go": build_go, "js": build_js}
 PROTOCOLS = {"/mlnet/grpc/1.0.0", REDIS_PROTOCOL, ping_identify.PING, ping_identify.IDENTIFY}
 AGENTS = {"go": "go-libp2p", "js": "js-libp2p"}
 STREAMS = 100
@@ -64,7 +63,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def command(language: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return BUILDERS[language](tmp_path_factory.mktemp(language))
+    return built(language, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -57,6 +58,22 @@ def build_js(target: Path) -> list[str]:
         shutil.copy(SOURCES / "js" / name, target)
     _build("npm", ["npm", "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"], target)
     return ["node", str(target / "peer.mjs")]
+
+
+BUILDERS = {"go": build_go, "js": build_js}
+
+
+def built(language: str, factory: pytest.TempPathFactory) -> list[str]:
+    """The command that runs the peer of a language; it is built once a run, whichever process asks first."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{language}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        target, command = shared / language, shared / f"{language}.json"
+        if not command.exists():
+            target.mkdir(exist_ok=True)
+            command.write_text(json.dumps(BUILDERS[language](target)))
+        return list(map(str, json.loads(command.read_text())))
 
 
 def _find(tool: str) -> None:

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 USELESS = "10.0.2.15"
 """What each host has at a second interface that leads nowhere, as guests of a VirtualBox have it."""
 _NAMES = Path("/etc/netns")
-_subnets = count(os.getpid() % 200)
+_MOST_PAIRS = 256
+"""A pair's number is a byte of its addresses."""
 
 
 class Unavailable(Exception):
@@ -47,8 +47,8 @@ def two_hosts(
     """
     if shutil.which("ip") is None or os.geteuid() != 0:
         raise Unavailable("needs ip(8) and the right to make network namespaces")
-    number = next(_subnets)
-    hosts = [f"mlnet-{number}-{side}" for side in "ab"]
+    number = _claim()
+    hosts = _hosts(number)
     try:
         try:
             _join(hosts, number, families)
@@ -57,8 +57,7 @@ def two_hosts(
             if names:
                 _name(hosts, number, families, names)
         except (subprocess.CalledProcessError, OSError) as error:
-            words = getattr(error, "stderr", b"") or str(error).encode()
-            raise Unavailable(f"network namespaces cannot be made here: {words.decode().strip()}") from error
+            raise _unavailable(error) from error
         yield hosts, number
     finally:
         for host in hosts:
@@ -66,10 +65,35 @@ def two_hosts(
             shutil.rmtree(_NAMES / host, ignore_errors=True)
 
 
+def _hosts(number: int) -> list[str]:
+    return [f"mlnet-{number}-{side}" for side in "ab"]
+
+
+def _claim() -> int:
+    """The number of a pair that no other process has: whoever makes the namespace of its first host has it.
+
+    Raises:
+        Unavailable: network namespaces cannot be made, or too many are there.
+    """
+    for number in range(_MOST_PAIRS):
+        try:
+            _ip("netns", "add", _hosts(number)[0])
+        except subprocess.CalledProcessError as error:
+            if b"File exists" not in error.stderr:
+                raise _unavailable(error) from error
+        else:
+            return number
+    raise Unavailable("too many network namespaces named mlnet-* are there: remove them with ip netns delete")
+
+
+def _unavailable(error: subprocess.CalledProcessError | OSError) -> Unavailable:
+    words = getattr(error, "stderr", b"") or str(error).encode()
+    return Unavailable(f"network namespaces cannot be made here: {words.decode().strip()}")
+
+
 def _join(hosts: list[str], number: int, families: Sequence[int]) -> None:
     links = [f"mv{number}{letter}" for letter in "ab"]
-    for host in hosts:
-        _ip("netns", "add", host)
+    _ip("netns", "add", hosts[1])
     peer = ["type", "veth", "peer", "name", links[1], "netns", hosts[1]]
     _ip("link", "add", links[0], "netns", hosts[0], *peer)
     for side, (host, link) in enumerate(zip(hosts, links, strict=True), start=1):
