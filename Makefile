@@ -24,14 +24,16 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test circumstances test-fast test-latest test-oldest update simulate fuzz fuzz-session lint docs bench bench-tunnel bench-training soak sanitize format wheel clean
+.PHONY: help demo test circumstances test-fast coverage coverage-protocol test-latest test-oldest update simulate fuzz fuzz-session lint docs bench bench-tunnel bench-training soak sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo          five nodes on this machine train a model of handwritten digits'
-	@echo 'make test          run the tests'
+	@echo 'make test          run the tests (JOBS=1: one after the other; else four at once)'
 	@echo 'make test-fast     run those that need no network, and compare the golden dialogues'
 	@echo 'make test-latest   run the tests with the newest versions that pyproject.toml allows, make test-oldest with the oldest'
+	@echo 'make coverage      run the tests, show what share of the lines and branches they run, and whether it is enough'
+	@echo 'make coverage-protocol  the same for the state machines by their own tests only, with the branches that are left'
 	@echo 'make update        renew the versions in constraints.txt (ARGS=--keep: add what it lacks, renew nothing)'
 	@echo 'make circumstances run whole tasks in each odd directory, environment and terminal by itself'
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'

@@ -24,8 +24,10 @@ pytestmark = pytest.mark.timeout(240)
 
 TRAINER, REDIS = b"training.worker", b"-server"
 """Words of the command lines of a node's children."""
-TOLD_SECONDS = 2.0
-"""Until others have heard of a failure: one second, and one for a machine that is busy."""
+UNHURRIED = 3.0
+TOLD_SECONDS = 15.0
+"""Until others have heard of a failure: half of the shortest deadline, with that patience, after which they would
+have noticed it by themselves; who knows it earlier was told, and a busy machine has the time."""
 BALLAST = "ballast"
 
 
@@ -147,7 +149,7 @@ async def test_a_trainer_that_dies_before_the_first_step_ends_the_task_by_its_ow
 async def test_a_child_that_dies_before_training_is_told_at_once_and_a_server_not_missed_later() -> None:
     """A trainer while its node waits, a server while the cluster forms, one once the trainers have met."""
     watch = Watch()
-    async with mission(4) as net:
+    async with mission(4, patience=UNHURRIED) as net:
         seated, forming, training = net.nodes[1:]
         killed: dict[str, float] = {}
 
@@ -184,7 +186,7 @@ async def test_a_child_that_dies_before_training_is_told_at_once_and_a_server_no
 @pytest.mark.skipif(not can_mount(), reason="mounting a tmpfs needs privileges that these tests do not have")
 async def test_a_node_whose_disk_fills_up_while_the_cluster_forms_is_out_at_once() -> None:
     watch = Watch()
-    async with mission(2) as net:
+    async with mission(2, patience=UNHURRIED) as net:
         with tmpfs(net.base / "full") as disk:
             victim = await net.start_one(data_dir=disk / "n")
             filled: list[float] = []

@@ -312,7 +312,7 @@ async def test_a_network_ends_though_a_part_of_it_does_not(
         await join(a, b)
         monkeypatch.setattr(a.network._channels, "stop", never)
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "the conversations did not end within 0.1 s"
+        "the channels to peers did not end within 0.1 s"
     ]
     assert not any(thread.name == "mlnet-libp2p" for thread in set(threading.enumerate()) - before)
 

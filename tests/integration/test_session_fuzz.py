@@ -37,12 +37,17 @@ def build(target: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_short_run_finds_nothing(tmp_path: Path, seed: int) -> None:
-    target = tmp_path / "fuzz"
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("fuzz") / "session"
     if build(target, *SANITIZERS).returncode:
         plain = build(target)
         assert not plain.returncode, plain.stderr
+    return target
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_short_run_finds_nothing(target: Path, seed: int) -> None:
     done = subprocess.run(
         [str(target), "60000", str(seed)], capture_output=True, text=True, timeout=100, check=False
     )

@@ -54,7 +54,7 @@ def test_training_does_not_import_the_compiler() -> None:
     program = (
         "import sys, torch; from mlnet.training.optimizer import Optimization; import"
         " mlnet.training.child\n"
-        "from ml_support import definition\n"
+        "from support.datasets import definition\n"
         "layer = torch.nn.Linear(2, 2)\n"
         "optimizer = Optimization(layer.parameters(), definition().ml.optimizer)\n"
         "optimizer.zero_grad(); layer(torch.ones(1, 2)).sum().backward(); optimizer.step()\n"

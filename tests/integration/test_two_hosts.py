@@ -63,7 +63,7 @@ def reached(node: NodeProcess) -> list[str]:
 async def test_ipv6_alone() -> None:
     with made(families=(6,)) as (hosts, _):
         async with mission(0) as net:
-            await trained(net, hosts, 2)
+            await trained(net, hosts, 1)
             assert all(node.address.startswith("/ip6/fd5b:") for node in net.nodes)
             assert all(port.startswith("[fd5b:") for node in net.nodes for port in reached(node))
 
@@ -71,7 +71,7 @@ async def test_ipv6_alone() -> None:
 async def test_both_families_joined_by_ipv6() -> None:
     with made(families=(4, 6)) as (hosts, number):
         async with mission(0) as net:
-            await trained(net, hosts, 2, by=f"/ip6/{address(number, 1, 6)}")
+            await trained(net, hosts, 1, by=f"/ip6/{address(number, 1, 6)}")
 
 
 async def test_an_interface_that_every_host_has_alike_is_not_named() -> None:
@@ -89,4 +89,4 @@ async def test_a_name_in_place_of_an_address_and_gradients_by_way_of_the_tunnel(
     """By way of the tunnel, each trainer listens on loopback, where the other host cannot reach it."""
     with made(families=(4, 6), names=("node_1", "node_2")) as (hosts, _):
         async with mission(0) as net:
-            await trained(net, hosts, 2, "--tunnel-training", by="/dns/node_1")
+            await trained(net, hosts, 1, "--tunnel-training", by="/dns/node_1")
