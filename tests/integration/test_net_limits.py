@@ -284,7 +284,9 @@ async def test_streams_of_one_address_are_bounded_together() -> None:
 
 async def test_nothing_is_remembered_of_a_peer_that_has_gone() -> None:
     """Another identity costs nothing: what is kept for each of them, an attacker can have kept for ever."""
-    async with hosting() as (server, events, peer), stranger() as bad:
+    # A search stops this process for seconds, in which nobody here answers a ping.
+    limits = Limits(ping_seconds=3600.0)
+    async with hosting(limits) as (server, events, peer), stranger() as bad:
         names: set[object] = set()
         for count in range(30):
             identity = Identity.generate()

@@ -105,12 +105,12 @@ async def test_a_waiting_thread_wakes_when_the_key_comes(endpoint: Path, store: 
 
 RANK = """
 import os, sys
-from mlnet.training.plan import TrainingPlan
+from mlnet.training.ipc import TrainJob
 from mlnet.training.rendezvous import join
 import torch, torch.distributed as dist
 rank, world, host, endpoint, task = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-join(TrainingPlan(definition={}, seed="", rank=rank, world=world, segments=(), inputs=1, host=host,
-                  endpoints=(endpoint,), task=task, attempt=1, output=""))
+join(TrainJob(definition={}, seed="", rank=rank, world=world, segments=(), inputs=1, host=host,
+              endpoints=(endpoint,), task=task, attempt=1, output=""))
 everyone = torch.tensor([rank + 1.0])
 dist.all_reduce(everyone)
 ends = dist.new_group([0, world - 1])
