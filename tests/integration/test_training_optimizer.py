@@ -52,11 +52,11 @@ def test_the_same_weights_as_torch(kind: str, parameters: dict[str, float]) -> N
 def test_training_does_not_import_the_compiler() -> None:
     """It would double what a trainer needs before its first step."""
     program = (
-        "import sys, torch; from mlnet.training.optimizer import Optimization; import"
+        "import sys, torch; from mlnet.training.optimizer import FunctionalOptimizer; import"
         " mlnet.training.child\n"
         "from support.datasets import definition\n"
         "layer = torch.nn.Linear(2, 2)\n"
-        "optimizer = Optimization(layer.parameters(), definition().ml.optimizer)\n"
+        "optimizer = FunctionalOptimizer(layer.parameters(), definition().ml.optimizer)\n"
         "optimizer.zero_grad(); layer(torch.ones(1, 2)).sum().backward(); optimizer.step()\n"
         "sys.exit('torch._dynamo' in sys.modules)\n"
     )

@@ -10,7 +10,7 @@ import sys
 import torch
 import torch.distributed as dist
 from torch.nn import functional
-from mlnet.training.replica import replicate
+from mlnet.training.ddp import replicate
 
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))

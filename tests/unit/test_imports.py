@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -298,3 +300,29 @@ def test_the_page_about_the_tests_names_every_helper() -> None:
     helpers = {path.stem for path in (PROJECT / "tests" / "support").glob("*.py")}
     page = (PROJECT / "tests" / "README.md").read_text().partition("## support")[2]
     assert {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")} == helpers
+
+
+def test_programs_in_strings_of_tests_import_what_exists() -> None:
+    """Neither a type checker nor a rename looks into a program that a test hands to another process."""
+    imported = re.compile(r"from (mlnet(?:\.\w+)+) import (\w+)")
+    missing = {
+        f"{path.name}: {module}.{name}"
+        for path in (PROJECT / "tests").rglob("*.py")
+        for text in strings(ast.parse(path.read_text()))
+        for module, name in imported.findall(text)
+        if not offers(module, name)
+    }
+    assert not missing
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def offers(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        return False
