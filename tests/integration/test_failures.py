@@ -26,8 +26,8 @@ TRAINER, REDIS = b"training.worker", b"-server"
 """Words of the command lines of a node's children."""
 UNHURRIED = 3.0
 TOLD_SECONDS = 15.0
-"""Until others have heard of a failure: half of the shortest deadline, with that patience, after which they would
-have noticed it by themselves; who knows it earlier was told, and a busy machine has the time."""
+"""Until others have heard of a failure: half of the shortest deadline, with that patience, after which they
+would have noticed it by themselves; who knows it earlier was told, and a busy machine has the time."""
 BALLAST = "ballast"
 
 

@@ -322,7 +322,10 @@ def strings(tree: ast.AST) -> Iterator[str]:
 
 
 def offers(module: str, name: str) -> bool:
+    """Whether a package or module has this name, or a package this module."""
     try:
-        return hasattr(importlib.import_module(module), name)
+        return hasattr(importlib.import_module(module), name) or bool(
+            importlib.import_module(f"{module}.{name}")
+        )
     except ModuleNotFoundError:
         return False
