@@ -54,6 +54,11 @@ def _open(path: Path, offset: int) -> tuple[BinaryIO, int]:
     return file, size
 
 
+def _close(opened: asyncio.Future[tuple[BinaryIO, int]]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result()[0].close()
+
+
 async def read(path: Path, offset: int) -> AsyncIterator[pb.BlobChunk]:
     """The chunks of a file from ``offset`` on; at least one, since the first one tells the size.
 
@@ -62,7 +67,13 @@ async def read(path: Path, offset: int) -> AsyncIterator[pb.BlobChunk]:
         ValueError: it is shorter than ``offset``.
     """
     # In a thread: a disk that is slow would otherwise stop the loop, and with it all peers.
-    file, size = await asyncio.to_thread(_open, path, offset)
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, path, offset))
+    try:
+        file, size = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The thread opens the file all the same.
+        opening.add_done_callback(_close)
+        raise
     try:
         yield pb.BlobChunk(data=await asyncio.to_thread(file.read, CHUNK_BYTES), size=size)
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):

@@ -45,7 +45,6 @@ STREAMS = 100
 MIB = 1 << 20
 UNREAD = 8 * MIB
 """More than windows and sockets hold while nobody reads."""
-NOTICED_SECONDS = 6.0
 
 
 class Pair(NamedTuple):
@@ -97,7 +96,7 @@ def muxing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 async def pair(
     request: pytest.FixtureRequest, muxing: None, peer: Peer, tmp_path: Path
 ) -> AsyncIterator[Pair]:
-    limits = Limits(spliced_streams_per_peer=STREAMS)
+    limits = Limits(spliced_streams_per_peer=STREAMS, handshake_seconds=SECONDS)
     node = Node()
     # The node ends first, and with it whatever a failed test has left open.
     with targets(node, peer.id, tmp_path) as found:
@@ -327,14 +326,15 @@ async def test_the_peer_answers_the_keepalives_of_the_node(muxing: None, peer: P
 
 async def test_a_frozen_peer_is_noticed(muxing: None, command: list[str], descriptors: Path) -> None:
     """A process that is stopped keeps its connections open; only its silence tells."""
-    limits = Limits(ping_seconds=0.2, ping_timeout_seconds=0.5)
+    # A peer that is merely slow has time to answer.
+    limits = Limits(ping_seconds=0.2, ping_timeout_seconds=3.0)
     async with running_peer(command, descriptors) as peer, both_ways(peer, limits) as nodes:
         echoing = [await begin_echo(node, peer) for node in nodes]
         holding = [await begin_holding(node, peer) for node in nodes]
         for node in nodes:  # so that the connection of the next call is up
             assert "DialBack" in (await node.network.dial_back(peer.id, 4001, SECONDS)).reason
         await peer.freeze()
-        async with asyncio.timeout(NOTICED_SECONDS):
+        async with asyncio.timeout(SECONDS):
             pings = [asyncio.ensure_future(node.network.ping(peer.id)) for node in nodes]
             calls = [asyncio.ensure_future(node.network.dial_back(peer.id, 4001, SECONDS)) for node in nodes]
             for node, ping, call, (reader, writer), unread in zip(
