@@ -56,7 +56,7 @@ def parse(address: str) -> ParsedAddress:
 
     Example:
         >>> parse("/ip4/192.0.2.1/tcp/4001")
-        Place(family='ip4', host='192.0.2.1', port=4001, peer='')
+        ParsedAddress(family='ip4', host='192.0.2.1', port=4001, peer='')
         >>> parse("/dns/example.org/tcp/4001").is_name
         True
         >>> parse("/ip4/300.0.0.1/tcp/1")

@@ -62,7 +62,7 @@ async def test_numbers_add_up(keys: KeyStore) -> None:
         keys.set("n", b"40")
         assert keys.add("n", 2) == 42
         keys.set("n", b"word")
-        with pytest.raises(StoreError, match="no number"):
+        with pytest.raises(StoreError, match="not a number"):
             keys.add("n", 1)
         assert keys.get("n") == b"word"
 

@@ -284,7 +284,7 @@ async def test_a_program_that_is_no_server_is_told_apart(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("task", ["", "../x", "5E" * 32, "5e" * 32 + "\n", "*"])
 async def test_what_is_no_task_id_gets_no_server(tmp_path: Path, task: str) -> None:
-    with pytest.raises(StoreError, match="no task id"):
+    with pytest.raises(StoreError, match="is not a task id"):
         await RedisServer.start(find_binary(None), tmp_path, task=task, ports=None, max_memory=MEMORY)
 
 
