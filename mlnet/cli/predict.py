@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import typer
 
+from mlnet.driver.directories import default_data_dir
 from mlnet.errors import ConfigError
 from mlnet.node.ledger import Ledger, Receipt
 from mlnet.util.wording import TASK_LENGTH, amount, clean, short
@@ -74,12 +75,19 @@ def _answers(prediction: Prediction) -> Iterator[dict[str, Any]]:
         yield {"row": row, "class": label, "probability": round(probability, 6)}
 
 
-def print_rewards(data_dir: Path, *, json: bool) -> None:
+def print_rewards(data_dir: Path | None, *, json: bool) -> None:
     """Print a node's ledger.
 
+    Args:
+        data_dir: of the node; None for the default, which need not exist yet.
+        json: print a document in place of a table.
+
     Raises:
-        ConfigError: a receipt in it is damaged.
+        ConfigError: the directory that was named does not exist, or a receipt is damaged.
     """
+    if data_dir is not None and not data_dir.is_dir():
+        raise ConfigError(f"{data_dir} is not a directory of a node; give the --data-dir of its `start`")
+    data_dir = data_dir or default_data_dir("node")
     receipts = Ledger(data_dir / "ledger").receipts()
     if json:
         _print_json(receipts)

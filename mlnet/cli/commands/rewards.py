@@ -10,6 +10,5 @@ SHORT_HELP = "Show what this node has earned."
 def command(data_dir: DataDir = None, json: Json = False) -> None:
     """Show what this node has earned."""
     from mlnet.cli import predict as reading
-    from mlnet.driver.directories import default_data_dir
 
-    reading.print_rewards(data_dir or default_data_dir("node"), json=json)
+    reading.print_rewards(data_dir, json=json)

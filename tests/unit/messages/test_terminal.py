@@ -182,6 +182,9 @@ def test_commands_that_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
                 lambda directory: valid(directory, read_data=False, asks=False)
             ),
             "rewards of a new node": printed(lambda directory: predict.print_rewards(directory, json=False)),
+            "rewards of no directory": printed(
+                lambda directory: predict.print_rewards(directory / "x", json=False)
+            ),
             "rewards": printed(rewarded),
             "a damaged receipt": damaged_receipt,
             "replay of nothing": lambda directory: replay.replay(directory / "x.jsonl"),
