@@ -38,7 +38,7 @@ def shell(
     [
         ("mlnet-node --version <&-", 0, ""),
         ("mlnet-node --version >&-", 0, ""),
-        ("mlnet-node rewards --json --data-dir x 2>&- <&- >&-", 0, ""),
+        ("mkdir x; mlnet-node rewards --json --data-dir x 2>&- <&- >&-", 0, ""),
         pytest.param(
             "mlnet-node --version >/dev/full",
             1,
@@ -46,7 +46,7 @@ def shell(
             marks=FULL,
         ),
         pytest.param(
-            "mlnet-node rewards --json --data-dir x >/dev/full",
+            "mkdir x; mlnet-node rewards --json --data-dir x >/dev/full",
             1,
             "mlnet-node: standard output cannot be written: No space left on device\n",
             marks=FULL,
