@@ -10,13 +10,14 @@ import grpc
 from mlnet.identity.keys import Identity
 from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import PeerAddresses, Peers
-from mlnet.rpc import mlnet_pb2, mlnet_pb2_grpc
 from mlnet.util import clock
+from mlnet.v1 import peer_pb2, peer_pb2_grpc
 
 tools, address = sys.argv[1:]
 peers = Peers((PeerAddresses(address.rpartition("/p2p/")[2], (address,)),))
 signed = IdentitySigner(Identity.generate()).sign(peers, sent=clock.wall()).envelope
+envelope = peer_pb2.Envelope(yaml=signed.yaml, signature=signed.signature)
 with grpc.insecure_channel(tools) as channel:
-    stub = mlnet_pb2_grpc.MlnetStub(channel)
-    receipt = stub.Send(mlnet_pb2.Envelope(yaml=signed.yaml, signature=signed.signature), timeout=5)
+    stub = peer_pb2_grpc.PeerServiceStub(channel)
+    receipt = stub.Send(peer_pb2.SendRequest(envelope=envelope), timeout=5)
     print("passed on" if receipt.accepted else "taken, and not passed on")

@@ -1,4 +1,4 @@
-"""Writes ``mlnet/rpc`` from the protocol definitions: ``python proto/generate.py [DIRECTORY]``.
+"""Writes ``mlnet/v1`` from the protocol definitions: ``python proto/generate.py [DIRECTORY]``.
 
 Needs the version of grpcio-tools that pyproject.toml names: later ones write code for protobuf 7, which
 libp2p forbids.
@@ -13,7 +13,7 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("mlnet/rpc/mlnet.proto",)
+SOURCES = ("blobs", "node", "peer", "tasks")
 
 
 def generate(target: Path) -> list[Path]:
@@ -31,12 +31,12 @@ def generate(target: Path) -> list[Path]:
             f"--python_out={target}",
             f"--pyi_out={target}",
             f"--grpc_python_out={target}",
-            *SOURCES,
+            *(f"mlnet/v1/{source}.proto" for source in SOURCES),
         ]
     )
     if status != 0:
         raise RuntimeError(f"protoc ended with status {status}")
-    return sorted(path.relative_to(target) for path in (target / "mlnet" / "rpc").glob("*_pb2*"))
+    return sorted(path.relative_to(target) for path in (target / "mlnet" / "v1").glob("*_pb2*"))
 
 
 if __name__ == "__main__":

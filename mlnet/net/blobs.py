@@ -14,7 +14,7 @@ import grpc
 from mlnet.errors import DataError, TransportError
 from mlnet.net.sending.grpc_channel import uncut
 from mlnet.net.types import CHUNK_BYTES
-from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.v1 import peer_pb2 as pb
 
 logger = logging.getLogger(__name__)
 # Hexadecimal only: the text becomes part of a file name on this machine.
@@ -59,7 +59,7 @@ def _close(opened: asyncio.Future[tuple[BinaryIO, int]]) -> None:
         opened.result()[0].close()
 
 
-async def read(path: Path, offset: int) -> AsyncIterator[pb.BlobChunk]:
+async def read(path: Path, offset: int) -> AsyncIterator[pb.FetchResponse]:
     """The chunks of a file from ``offset`` on; at least one, since the first one tells the size.
 
     Raises:
@@ -75,9 +75,9 @@ async def read(path: Path, offset: int) -> AsyncIterator[pb.BlobChunk]:
         opening.add_done_callback(_close)
         raise
     try:
-        yield pb.BlobChunk(data=await asyncio.to_thread(file.read, CHUNK_BYTES), size=size)
+        yield pb.FetchResponse(data=await asyncio.to_thread(file.read, CHUNK_BYTES), size=size)
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield pb.BlobChunk(data=data)
+            yield pb.FetchResponse(data=data)
     finally:
         file.close()
 
@@ -102,9 +102,9 @@ async def fetch(
         async with asyncio.timeout(timeout):
             while True:
                 try:
-                    call = (await connect()).Fetch(pb.BlobRequest(digest=digest, offset=done))
+                    call = (await connect()).Fetch(pb.FetchRequest(digest=digest, offset=done))
                     size: int | None = None
-                    while isinstance(chunk := await uncut(call, call.read()), pb.BlobChunk):
+                    while isinstance(chunk := await uncut(call, call.read()), pb.FetchResponse):
                         if size is None:
                             size = chunk.size
                             _check_size(digest, size, done, max_bytes)

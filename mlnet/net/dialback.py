@@ -14,8 +14,8 @@ import grpc
 
 from mlnet.errors import TransportError
 from mlnet.net.types import DialBack
-from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.util.hosts import is_ipv6_link_local
+from mlnet.v1 import peer_pb2 as pb
 
 LOWEST_PORT, HIGHEST_PORT = 1024, 65535
 """Ports that are dialled for others. Task servers never listen below 1024."""
@@ -57,16 +57,16 @@ async def probe(host: str, port: int, timeout: float) -> str:
     )
 
 
-async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackReply:
+async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackResponse:
     """Dial the caller back at ``ip``, the address from which its connection came."""
     if not LOWEST_PORT <= request.port <= HIGHEST_PORT:
-        return pb.DialBackReply(host=ip, reason=f"the port must be {LOWEST_PORT} to {HIGHEST_PORT}")
+        return pb.DialBackResponse(host=ip, reason=f"the port must be {LOWEST_PORT} to {HIGHEST_PORT}")
     if is_ipv6_link_local(ip):
         # A link-local address means nothing to the other members, who would be told this one.
-        return pb.DialBackReply(host=ip, reason=f"{ip} holds on one link only; connect by another address")
+        return pb.DialBackResponse(host=ip, reason=f"{ip} holds on one link only; connect by another address")
     timeout = min(max(request.timeout_ms / 1000, 0.1), MAX_SECONDS)
     reason = await probe(ip, request.port, timeout)
-    return pb.DialBackReply(open=not reason, host=ip, reason=reason)
+    return pb.DialBackResponse(open=not reason, host=ip, reason=reason)
 
 
 async def ask(connect: Callable[[], Awaitable[Any]], port: int, timeout: float) -> DialBack:

@@ -183,11 +183,13 @@ async def test_a_grpc_client_of_the_peer_calls_the_nodes_service(pair: Pair) -> 
     node, peer, _ = pair
 
     async def call(method: str, *messages: dict[str, Any]) -> dict[str, Any]:
-        return await peer.do("call", peer=node.id, method=f"/mlnet.rpc.Mlnet/{method}", messages=messages)
+        return await peer.do(
+            "call", peer=node.id, method=f"/mlnet.v1.PeerService/{method}", messages=messages
+        )
 
     large = "large" + "x" * (MIB - 5)
-    assert await call("Send", message(node, "one")) == {"messages": [{"accepted": True}]}
-    assert await call("Send", message(node, large)) == {"messages": [{"accepted": True}]}
+    assert await call("Send", {"envelope": message(node, "one")}) == {"messages": [{"accepted": True}]}
+    assert await call("Send", {"envelope": message(node, large)}) == {"messages": [{"accepted": True}]}
     frames = [
         {"envelopes": [message(node, "two"), message(node, "three")], "sequences": ["7", "9"]},
         {"envelopes": [message(node, "four")], "sequences": ["12"]},
@@ -197,12 +199,12 @@ async def test_a_grpc_client_of_the_peer_calls_the_nodes_service(pair: Pair) -> 
     assert acknowledged == ["7", "9", "12"]
     assert node.received == [(text, peer.id, False) for text in ("one", large, "two", "three", "four")]
 
-    refused = await call("Send", message(node, "garbage"))
+    refused = await call("Send", {"envelope": message(node, "garbage")})
     assert (refused["code"], refused["details"]) == (
         grpc.StatusCode.INVALID_ARGUMENT.value[0],
         "it is garbage",
     )
-    too_large = await call("Send", message(node, "x" * (2 * MIB)))
+    too_large = await call("Send", {"envelope": message(node, "x" * (2 * MIB))})
     assert too_large["code"] == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 

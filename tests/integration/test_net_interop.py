@@ -14,7 +14,7 @@ from mlnet.errors import PeerUnreachable
 from mlnet.identity.keys import Identity
 from mlnet.net.transport import ping_identify
 from mlnet.net.types import Limits
-from mlnet.rpc import mlnet_pb2
+from mlnet.v1 import peer_pb2
 
 
 def in_trio(work: Callable[[], Awaitable[None]]) -> None:
@@ -156,6 +156,6 @@ async def test_a_stock_host_and_ours_ping_and_identify_each_other() -> None:
 
 
 def test_the_wire_form_of_a_frame_is_stable() -> None:
-    frame = mlnet_pb2.Frame(sequences=[1], hops=3, to="p")
+    frame = peer_pb2.ExchangeRequest(sequences=[1], hops=3, to="p")
     frame.envelopes.add(yaml="a", signature=b"b")
-    assert frame.SerializeToString().hex() == "0a060a016112016212010122017030 03".replace(" ", "")
+    assert frame.SerializeToString().hex() == "0a060a016112016212010 11a01702803".replace(" ", "")

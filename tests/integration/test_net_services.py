@@ -21,7 +21,7 @@ from mlnet.errors import DataError, LocalProtocolError, PeerUnreachable, PortInU
 from mlnet.identity.keys import Identity
 from mlnet.net.network import Network
 from mlnet.net.types import CHUNK_BYTES, REDIS_PROTOCOL, RPC_PROTOCOL, Limits
-from mlnet.rpc import mlnet_pb2, mlnet_pb2_grpc
+from mlnet.v1 import peer_pb2, peer_pb2_grpc
 
 DIGEST = "ab" * 32
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -269,6 +269,10 @@ async def test_a_target_that_is_gone_closes_the_stream(tmp_path: Path) -> None:
 # --- tools
 
 
+def envelope(yaml: str, signature: bytes = b"") -> peer_pb2.SendRequest:
+    return peer_pb2.SendRequest(envelope=peer_pb2.Envelope(yaml=yaml, signature=signature))
+
+
 async def test_a_tool_hands_in_envelopes_with_a_stock_stub() -> None:
     async with running(Node(), tools_address="127.0.0.1:0") as node:
         assert node.network.tools_port is not None
@@ -276,11 +280,11 @@ async def test_a_tool_hands_in_envelopes_with_a_stock_stub() -> None:
 
         def call() -> tuple[bool, bool, list[int], list[tuple[int, str]]]:
             with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-                stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
-                receipt = stub.Send(mlnet_pb2.Envelope(yaml="one", signature=signature), timeout=SECONDS)
-                other = stub.Send(mlnet_pb2.Envelope(yaml="other", signature=signature), timeout=SECONDS)
+                stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
+                receipt = stub.Send(envelope(yaml="one", signature=signature), timeout=SECONDS)
+                other = stub.Send(envelope(yaml="other", signature=signature), timeout=SECONDS)
                 frames = [
-                    mlnet_pb2.Frame(envelopes=[mlnet_pb2.Envelope(yaml=text, signature=signature)])
+                    peer_pb2.ExchangeRequest(envelopes=[peer_pb2.Envelope(yaml=text, signature=signature)])
                     for text in ("two", "garbage", "three")
                 ]
                 answers = [
@@ -298,7 +302,11 @@ async def test_a_tool_hands_in_envelopes_with_a_stock_stub() -> None:
         accepted, other, numbers, outcomes = await asyncio.to_thread(call)
         assert (accepted, other) == (True, False)
         assert numbers == [1, 2, 3]
-        assert outcomes == [(0, ""), (1, "it is garbage"), (0, "")]
+        assert outcomes == [
+            (peer_pb2.OUTCOME_ACCEPTED, ""),
+            (peer_pb2.OUTCOME_REFUSED, "it is garbage"),
+            (peer_pb2.OUTCOME_ACCEPTED, ""),
+        ]
         assert node.received == [
             ("one", "", False),
             ("other", "", False),
@@ -310,20 +318,20 @@ async def test_a_tool_hands_in_envelopes_with_a_stock_stub() -> None:
 @pytest.mark.parametrize(
     ("method", "request_", "code"),
     [
-        ("Send", mlnet_pb2.Envelope(yaml="garbage", signature=bytes(64)), grpc.StatusCode.INVALID_ARGUMENT),
-        ("Send", mlnet_pb2.Envelope(yaml="x", signature=b"short"), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Send", envelope(yaml="garbage", signature=bytes(64)), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Send", envelope(yaml="x", signature=b"short"), grpc.StatusCode.INVALID_ARGUMENT),
         (
             "Send",
-            mlnet_pb2.Envelope(yaml="x" * ((1 << 20) + 1), signature=bytes(64)),
+            envelope(yaml="x" * ((1 << 20) + 1), signature=bytes(64)),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
             "Send",
-            mlnet_pb2.Envelope(yaml="x" * (2 << 20), signature=bytes(64)),
+            envelope(yaml="x" * (2 << 20), signature=bytes(64)),
             grpc.StatusCode.RESOURCE_EXHAUSTED,
         ),
-        ("DialBack", mlnet_pb2.DialBackRequest(port=5000), grpc.StatusCode.PERMISSION_DENIED),
-        ("Fetch", mlnet_pb2.BlobRequest(digest=DIGEST), grpc.StatusCode.PERMISSION_DENIED),
+        ("DialBack", peer_pb2.DialBackRequest(port=5000), grpc.StatusCode.PERMISSION_DENIED),
+        ("Fetch", peer_pb2.FetchRequest(digest=DIGEST), grpc.StatusCode.PERMISSION_DENIED),
     ],
 )
 async def test_what_a_tool_may_not_do_has_its_status(
@@ -333,7 +341,7 @@ async def test_what_a_tool_may_not_do_has_its_status(
 
         def call() -> grpc.StatusCode:
             with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-                stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+                stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
                 with pytest.raises(grpc.RpcError) as caught:
                     # A stream raises when it is read, a single answer at once.
                     list(getattr(stub, method)(request_, timeout=SECONDS))
@@ -346,17 +354,17 @@ async def test_what_a_tool_may_not_do_has_its_status(
 async def test_a_frame_out_of_bounds_ends_the_stream() -> None:
     async with running(Node(), tools_address="127.0.0.1:0") as node:
 
-        def call(frame: mlnet_pb2.Frame) -> grpc.StatusCode:
+        def call(frame: peer_pb2.ExchangeRequest) -> grpc.StatusCode:
             with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-                stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+                stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
                 with pytest.raises(grpc.RpcError) as caught:
                     list(stub.Exchange(iter([frame]), timeout=SECONDS))
                 return caught.value.code()
 
-        one = mlnet_pb2.Envelope(yaml="x", signature=bytes(64))
+        one = peer_pb2.Envelope(yaml="x", signature=bytes(64))
         for frame in (
-            mlnet_pb2.Frame(envelopes=[one] * 257),
-            mlnet_pb2.Frame(envelopes=[one], sequences=[1, 2]),
+            peer_pb2.ExchangeRequest(envelopes=[one] * 257),
+            peer_pb2.ExchangeRequest(envelopes=[one], sequences=[1, 2]),
         ):
             assert await asyncio.to_thread(call, frame) is grpc.StatusCode.INVALID_ARGUMENT
         assert node.received == []
@@ -392,9 +400,9 @@ async def test_tools_and_no_peers_call_what_others_add_to_the_server() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
             assert await reversed_by(channel)(b"abc", timeout=SECONDS) == b"cba"
             # The network's own calls are there as before.
-            stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+            stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.Send(mlnet_pb2.Envelope(yaml="garbage"), timeout=SECONDS)
+                await stub.Send(envelope(yaml="garbage"), timeout=SECONDS)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         tunnel = await peer.network._host.open_tunnel(node.id, RPC_PROTOCOL)
         async with grpc.aio.insecure_channel(f"unix:{tunnel}") as channel:
@@ -440,9 +448,9 @@ async def test_a_stranger_at_the_unix_socket_is_nobody() -> None:
     """Who connects to the server's socket by another way than the tunnel is neither a peer nor a tool."""
     async with running(Node()) as node:
         channel = grpc.aio.insecure_channel(f"unix:{node.network._rpc_socket}")
-        stub = mlnet_pb2_grpc.MlnetStub(channel)  # type: ignore[no-untyped-call]
+        stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Send(mlnet_pb2.Envelope(yaml="x", signature=bytes(64)), timeout=SECONDS)
+            await stub.Send(envelope(yaml="x", signature=bytes(64)), timeout=SECONDS)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         await channel.close(None)
         assert node.received == []

@@ -26,7 +26,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from support.network import Node
 
 from mlnet.net.types import REDIS_PROTOCOL
-from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.v1 import peer_pb2 as pb
 
 SOURCES = Path(__file__).parents[1] / "interop"
 BUILD_SECONDS = 900.0

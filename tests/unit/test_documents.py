@@ -37,7 +37,7 @@ DOCUMENTS = sorted(
     ]
 )
 FOLDERS = ("mlnet", "tests", "proto", "docs", "ext", "examples", r"\.ci")
-GRPC_NAMES = "mlnet.rpc.Mlnet"
+GRPC_NAMES = "mlnet.v1.PeerService"
 MADE = ("docs/task-definition.md",)
 """Pages that are generated, and compared with what generates them."""
 MAX_README_LINES = 150

@@ -20,7 +20,7 @@ from mlnet.identity.envelope import Envelope
 from mlnet.net.receiving.inbox import Disposition, Inbox
 from mlnet.net.sending.outbox import MAX_FRAME_ENVELOPES, Outcome, Route
 from mlnet.net.types import MAX_ENVELOPE_BYTES, TOOL, Source
-from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.v1 import peer_pb2 as pb
 
 MAX_CARRIED = 64
 """Envelopes of one stream that may wait for their addressees' acknowledgement. Each is a task of up to
@@ -80,7 +80,7 @@ class Exchange:
         self._count = 0
         self._ranges = False
 
-    async def run(self, frames: AsyncIterator[pb.Frame]) -> None:
+    async def run(self, frames: AsyncIterator[pb.ExchangeRequest]) -> None:
         """Serve until the caller ends the stream, or is gone: then envelopes that are not verified yet are
         dropped. They are not acknowledged, so the caller still has them."""
         first = True
@@ -103,7 +103,7 @@ class Exchange:
             for task in self._carried:
                 task.cancel()
 
-    async def _next(self, frames: AsyncIterator[pb.Frame]) -> pb.Frame | None:
+    async def _next(self, frames: AsyncIterator[pb.ExchangeRequest]) -> pb.ExchangeRequest | None:
         """The next frame; None at the end of the stream. Batches that are verified meanwhile are handled."""
         reading = asyncio.ensure_future(anext(frames, None))
         try:
@@ -123,7 +123,7 @@ class Exchange:
             len(self._batches) >= MAX_BATCHES or sum(one.size for one in self._batches) >= MAX_BATCHED_BYTES
         )
 
-    async def _take(self, frame: pb.Frame) -> None:
+    async def _take(self, frame: pb.ExchangeRequest) -> None:
         received = frame.envelopes
         if len(frame.sequences) not in (0, len(received)) or len(received) > MAX_FRAME_ENVELOPES:
             self._inbox.on_oversized(self._source.peer)
@@ -173,7 +173,7 @@ class Exchange:
         batch = self._batches[0]
         opened = iter(await batch.opened)
         self._batches.popleft()
-        answer = pb.Frame()
+        answer = pb.ExchangeResponse()
         for number, envelope, known in zip(batch.numbers, batch.envelopes, batch.screened, strict=True):
             try:
                 disposition = known or self._inbox.accept(
@@ -193,13 +193,13 @@ class Exchange:
         task.add_done_callback(self._carried.discard)
 
     async def _carry(self, number: int, envelope: Envelope, route: Route) -> None:
-        answer = pb.Frame()
+        answer = pb.ExchangeResponse()
         self._add(answer, number, await self._inbox.carry(envelope, self._source.peer, route))
         # The caller may be gone by now; it sends the envelope again, or through another relay.
         with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             await self._answer(answer)
 
-    def _add(self, answer: pb.Frame, number: int, disposition: Disposition) -> None:
+    def _add(self, answer: pb.ExchangeResponse, number: int, disposition: Disposition) -> None:
         outcome = _OUTCOMES[disposition.outcome]
         if self._ranges and answer.acknowledgements and not disposition.error:
             last = answer.acknowledgements[-1]
@@ -208,7 +208,7 @@ class Exchange:
                 return
         answer.acknowledgements.add(sequence=number, outcome=outcome, error=disposition.error)
 
-    async def _answer(self, answer: pb.Frame) -> None:
+    async def _answer(self, answer: pb.ExchangeResponse) -> None:
         if answer.acknowledgements:
             # Relayed envelopes are answered by tasks of their own, and grpc.aio allows one write at a time.
             async with self._write_lock:

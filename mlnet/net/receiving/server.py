@@ -9,8 +9,8 @@ import grpc
 
 from mlnet.net.sending.grpc_channel import SERVER_OPTIONS, unix_target
 from mlnet.net.types import AddToServer
-from mlnet.rpc import mlnet_pb2_grpc
 from mlnet.util import hosts
+from mlnet.v1 import peer_pb2_grpc
 
 
 class RpcServers:
@@ -28,7 +28,7 @@ class RpcServers:
 
     def __init__(
         self,
-        service: mlnet_pb2_grpc.MlnetServicer,
+        service: peer_pb2_grpc.PeerServiceServicer,
         socket: Path,
         tools_address: str | None,
         servicers: Sequence[AddToServer],
@@ -67,6 +67,6 @@ class RpcServers:
     def _server(self) -> grpc.aio.Server:
         """One more; made on the loop that it runs on."""
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        mlnet_pb2_grpc.add_MlnetServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        peer_pb2_grpc.add_PeerServiceServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         self._servers.append(server)
         return server

@@ -18,8 +18,8 @@ from mlnet.net.receiving.exchange import MAX_CARRIED, Exchange
 from mlnet.net.receiving.inbox import Inbox
 from mlnet.net.sending.outbox import DIRECT, Outcome
 from mlnet.net.types import TOOL, Limits, Source
-from mlnet.rpc import mlnet_pb2 as pb
-from mlnet.rpc import mlnet_pb2_grpc
+from mlnet.v1 import peer_pb2 as pb
+from mlnet.v1 import peer_pb2_grpc
 
 logger = logging.getLogger(__name__)
 MAX_EXCHANGES_PER_PEER = 4
@@ -32,7 +32,7 @@ MAX_SENDS_OF_TOOLS = 4096
 _ANONYMOUS = Source(TOOL, "")
 
 
-class Service(mlnet_pb2_grpc.MlnetServicer):
+class Service(peer_pb2_grpc.PeerServiceServicer):
     """Answers the calls of peers and tools.
 
     Args:
@@ -96,39 +96,39 @@ class Service(mlnet_pb2_grpc.MlnetServicer):
             if not slots[source.peer]:
                 del slots[source.peer]
 
-    # Upper-case names here and below: grpc calls the methods by their names in mlnet.proto.
-    async def Exchange(self, request_iterator: AsyncIterator[pb.Frame], context: Any) -> None:  # noqa: N802
+    # Upper-case names here and below: grpc calls the methods by their names in proto/mlnet/v1/peer.proto.
+    async def Exchange(self, request_iterator: AsyncIterator[pb.ExchangeRequest], context: Any) -> None:  # noqa: N802
         """Take envelopes, answer with acknowledgements."""
         source = await self._source(context)
         limit = MAX_CARRIED if source.peer == TOOL else MAX_EXCHANGES_PER_PEER
         async with self._slot(self._exchanges, source, limit, context):
             await Exchange(source, self._inbox, context, self._on_degree).run(request_iterator)
 
-    async def Send(self, request: pb.Envelope, context: Any) -> pb.Receipt:  # noqa: N802
+    async def Send(self, request: pb.SendRequest, context: Any) -> pb.SendResponse:  # noqa: N802
         """Take one envelope."""
         source = await self._source(context)
         limit = MAX_SENDS_OF_TOOLS if source.peer == TOOL else MAX_SENDS_PER_PEER
         async with self._slot(self._sends, source, limit, context):
-            await asyncio.sleep(self._inbox.pause(source.peer, source.ip, len(request.yaml)))
-            envelope = Envelope(request.yaml, request.signature)
+            await asyncio.sleep(self._inbox.pause(source.peer, source.ip, len(request.envelope.yaml)))
+            envelope = Envelope(request.envelope.yaml, request.envelope.signature)
             disposition = self._inbox.screen(envelope, source.peer, DIRECT)
             if disposition is None:
                 (opened,) = await self._inbox.open([envelope])
                 disposition = self._inbox.accept(opened, envelope, source.peer, DIRECT)
         if disposition.outcome is not Outcome.ACCEPTED:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, disposition.error)
-        return pb.Receipt(accepted=disposition.wanted)
+        return pb.SendResponse(accepted=disposition.wanted)
 
-    async def DialBack(self, request: pb.DialBackRequest, context: Any) -> pb.DialBackReply:  # noqa: N802
+    async def DialBack(self, request: pb.DialBackRequest, context: Any) -> pb.DialBackResponse:  # noqa: N802
         """Dial the caller back, at the remote address of its connection."""
         source = await self._peer(context)
         if not source.ip or not self._dial_backs[source.peer].try_take():
-            return pb.DialBackReply(
+            return pb.DialBackResponse(
                 host=source.ip, reason="this peer asked for too many dial-backs; try again in a minute"
             )
         return await dialback.serve(request, source.ip)
 
-    async def Fetch(self, request: pb.BlobRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:  # noqa: N802
+    async def Fetch(self, request: pb.FetchRequest, context: Any) -> AsyncIterator[pb.FetchResponse]:  # noqa: N802
         """Stream a blob that the user serves to this peer."""
         source = await self._peer(context)
         async with self._slot(self._fetches, source, self._limits.fetches_per_peer, context):

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import grpc
 
 from mlnet.net.types import MAX_ENVELOPE_BYTES
-from mlnet.rpc import mlnet_pb2_grpc
 from mlnet.util import sockets
+from mlnet.v1 import peer_pb2_grpc
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -113,7 +113,7 @@ class Channel:
         # grpc reconnects by the name that it was given, and the socket's name may be removed meanwhile.
         self._way = sockets.Way(socket)
         self._channel = grpc.aio.insecure_channel(unix_target(self._way.address), options=CHANNEL_OPTIONS)
-        self.stub = mlnet_pb2_grpc.MlnetStub(self._channel)  # type: ignore[no-untyped-call]
+        self.stub = peer_pb2_grpc.PeerServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         """Close the connection and end the calls on it."""

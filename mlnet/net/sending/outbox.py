@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from mlnet.identity.envelope import Envelope
 from mlnet.net.sending.expiry import ExpiryQueue
 from mlnet.net.types import MAX_ENVELOPE_BYTES, Limits
-from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.v1 import peer_pb2 as pb
 
 T = TypeVar("T")
 MAX_FRAME_ENVELOPES = 256
@@ -179,10 +179,10 @@ class Outbox:
             queued.sending.settle(outcome)
         self.changed.set()
 
-    def next_frame(self) -> pb.Frame | None:
+    def next_frame(self) -> pb.ExchangeRequest | None:
         """The next envelopes with the same route, as one frame. None when none is waiting, or too many are
         not acknowledged yet."""
-        frame, route, total = pb.Frame(), None, 0
+        frame, route, total = pb.ExchangeRequest(), None, 0
         envelopes, sequences = frame.envelopes, frame.sequences
         while self._unsent and self._in_flight < MAX_IN_FLIGHT and len(sequences) < MAX_FRAME_ENVELOPES:
             queued = self._queued.get(self._unsent[0])

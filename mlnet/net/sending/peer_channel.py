@@ -17,7 +17,7 @@ from mlnet.net.sending.grpc_channel import Channel
 from mlnet.net.sending.outbox import Outbox, OutboxBudget, Outcome, Route, Sending
 from mlnet.net.transport.host import Host
 from mlnet.net.types import RPC_PROTOCOL, Limits
-from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.v1 import peer_pb2 as pb
 
 logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
@@ -147,7 +147,7 @@ class PeerChannel:
         try:
             while True:
                 frame = await call.read()
-                if not isinstance(frame, pb.Frame):  # grpc.aio.EOF
+                if not isinstance(frame, pb.ExchangeResponse):  # grpc.aio.EOF
                     break
                 worked = True
                 self.broken.clear()
@@ -164,7 +164,7 @@ class PeerChannel:
     async def _write(self, call: Any) -> None:
         # The call ended during the write. The reader sees that too, and ends the stream.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(pb.Frame(degree=self._surroundings.degree(), ranges=True))
+            await call.write(pb.ExchangeRequest(degree=self._surroundings.degree(), ranges=True))
             while True:
                 self.outbox.changed.clear()
                 frame = self.outbox.next_frame()

@@ -28,6 +28,9 @@ import (
 
 const rpcProtocol = "/mlnet/grpc/1.0.0"
 
+// accepted is OUTCOME_ACCEPTED.
+const accepted protoreflect.EnumNumber = 1
+
 // rpcServer takes every envelope, and remembers its text.
 type rpcServer struct {
 	files    *protoregistry.Files
@@ -99,7 +102,7 @@ func (r *rpcServer) handle(_ any, stream grpc.ServerStream) error {
 		}
 		switch method.Name() {
 		case "Send":
-			r.remember(request)
+			r.remember(field(request, "envelope").Message())
 			set(reply, "accepted", protoreflect.ValueOfBool(true))
 		case "Exchange":
 			envelopes, sequences := field(request, "envelopes").List(), field(request, "sequences").List()
@@ -111,7 +114,9 @@ func (r *rpcServer) handle(_ any, stream grpc.ServerStream) error {
 					sequence = sequences.Get(i)
 				}
 				r.remember(envelopes.Get(i).Message())
-				set(acknowledgements.AppendMutable().Message(), "sequence", sequence)
+				acknowledgement := acknowledgements.AppendMutable().Message()
+				set(acknowledgement, "sequence", sequence)
+				set(acknowledgement, "outcome", protoreflect.ValueOfEnum(accepted))
 			}
 			if envelopes.Len() == 0 {
 				continue

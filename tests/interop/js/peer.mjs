@@ -251,14 +251,14 @@ async function readHeld (r) {
 // --- gRPC: grpc-js on unix sockets, whose connections are joined with libp2p streams
 
 const definition = loadFileDescriptorSetFromBuffer(readFileSync(descriptors), { arrays: true, bytes: String, longs: String })
-const service = definition['mlnet.rpc.Mlnet']
+const service = definition['mlnet.v1.PeerService']
 const texts = []
 
 async function serveRpc () {
   const server = new grpc.Server()
   server.addService(service, {
     Send (call, done) {
-      texts.push(call.request.yaml)
+      texts.push(call.request.envelope.yaml)
       done(null, { accepted: true })
     },
     Exchange (call) {
@@ -267,7 +267,7 @@ async function serveRpc () {
         const acknowledgements = frame.envelopes.map((envelope, index) => {
           texts.push(envelope.yaml)
           count++
-          return { sequence: frame.sequences[index] ?? String(count) }
+          return { sequence: frame.sequences[index] ?? String(count), outcome: 'OUTCOME_ACCEPTED' }
         })
         if (acknowledgements.length > 0) call.write({ acknowledgements })
       })

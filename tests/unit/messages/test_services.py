@@ -28,7 +28,6 @@ from mlnet.net.types import MAX_ENVELOPE_BYTES
 from mlnet.protocol import node
 from mlnet.protocol.decisions import rewards
 from mlnet.protocol.signer import IdentitySigner
-from mlnet.rpc import mlnet_pb2 as pb
 from mlnet.store import binary, keystore, progress, resp
 from mlnet.store.ping import ping as ping_server
 from mlnet.store.server import RedisServer
@@ -36,6 +35,7 @@ from mlnet.task.layers import DenseLayer
 from mlnet.training import architecture, evaluation, model
 from mlnet.training.process import Trainer
 from mlnet.util import clock
+from mlnet.v1 import peer_pb2 as pb
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -15,7 +15,7 @@ from mlnet.net.receiving.exchange import Exchange
 from mlnet.net.receiving.inbox import Inbox
 from mlnet.net.sending.outbox import Outcome
 from mlnet.net.types import TOOL, Handlers, Limits, Source
-from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.v1 import peer_pb2 as pb
 
 
 class Aborted(Exception):
@@ -26,10 +26,10 @@ class Call:
     """What the stream sees of gRPC."""
 
     def __init__(self) -> None:
-        self.answers: list[pb.Frame] = []
+        self.answers: list[pb.ExchangeResponse] = []
         self.answered = asyncio.Event()
 
-    async def write(self, frame: pb.Frame) -> None:
+    async def write(self, frame: pb.ExchangeResponse) -> None:
         self.answers.append(frame)
         self.answered.set()
 
@@ -92,8 +92,8 @@ class Stream:
     def _relay(self, envelope: Envelope, to: str, seconds: float) -> asyncio.Future[Outcome] | None:
         return None
 
-    async def run(self, *frames: pb.Frame) -> None:
-        async def iterate() -> AsyncIterator[pb.Frame]:
+    async def run(self, *frames: pb.ExchangeRequest) -> None:
+        async def iterate() -> AsyncIterator[pb.ExchangeRequest]:
             for one in frames:
                 yield one
 
@@ -111,9 +111,9 @@ class Stream:
         ]
 
 
-def frame(*texts: str, first: int = 1, ranges: bool = False, hops: int = 0) -> pb.Frame:
+def frame(*texts: str, first: int = 1, ranges: bool = False, hops: int = 0) -> pb.ExchangeRequest:
     envelopes = [pb.Envelope(yaml=text, signature=bytes(64)) for text in texts]
-    return pb.Frame(
+    return pb.ExchangeRequest(
         envelopes=envelopes, sequences=range(first, first + len(texts)), ranges=ranges, hops=hops, degree=5
     )
 
@@ -128,7 +128,7 @@ async def test_a_caller_that_knows_nothing_of_runs_gets_a_number_for_each() -> N
 async def test_a_tool_that_gives_no_numbers_has_its_envelopes_counted() -> None:
     stream = Stream(TOOL)
     envelopes = [pb.Envelope(yaml=text, signature=bytes(64)) for text in "abc"]
-    await stream.run(pb.Frame(envelopes=envelopes), pb.Frame(envelopes=envelopes))
+    await stream.run(pb.ExchangeRequest(envelopes=envelopes), pb.ExchangeRequest(envelopes=envelopes))
     assert [number for number, _, _ in stream.acknowledged] == [1, 2, 3, 4, 5, 6]
 
 
@@ -192,12 +192,12 @@ async def test_a_defect_of_the_handler_ends_the_stream() -> None:
     "hostile",
     [
         frame(*["x"] * 257),
-        pb.Frame(envelopes=[pb.Envelope(yaml="x", signature=bytes(64))], sequences=[1, 2]),
+        pb.ExchangeRequest(envelopes=[pb.Envelope(yaml="x", signature=bytes(64))], sequences=[1, 2]),
         frame("x" * (1 << 20), "y"),
     ],
     ids=["too many", "numbers", "too long"],
 )
-async def test_a_frame_beyond_its_bounds_ends_the_stream(hostile: pb.Frame) -> None:
+async def test_a_frame_beyond_its_bounds_ends_the_stream(hostile: pb.ExchangeRequest) -> None:
     stream = Stream()
     with pytest.raises(Aborted):
         await stream.run(hostile)

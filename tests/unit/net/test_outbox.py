@@ -5,7 +5,7 @@ import asyncio
 from mlnet.identity.envelope import Envelope
 from mlnet.net.sending.outbox import MAX_FRAME_ENVELOPES, MAX_IN_FLIGHT, Outbox, OutboxBudget, Outcome, Route
 from mlnet.net.types import Limits
-from mlnet.rpc import mlnet_pb2 as pb
+from mlnet.v1 import peer_pb2 as pb
 
 
 def envelope(text: str) -> Envelope:
@@ -16,7 +16,7 @@ def box(limits: Limits | None = None, budget: int = 1 << 30) -> Outbox:
     return Outbox(limits or Limits(), OutboxBudget(budget))
 
 
-def texts(frame: pb.Frame | None) -> list[str]:
+def texts(frame: pb.ExchangeRequest | None) -> list[str]:
     return [] if frame is None else [one.yaml for one in frame.envelopes]
 
 
@@ -138,7 +138,7 @@ async def test_a_run_of_numbers_is_settled_alike() -> None:
     outbox.acknowledge(
         [
             pb.Acknowledgement(sequence=4, outcome=pb.OUTCOME_REFUSED),
-            pb.Acknowledgement(sequence=1, through=3),
+            pb.Acknowledgement(sequence=1, through=3, outcome=pb.OUTCOME_ACCEPTED),
         ]
     )
     assert [future.result() for future in futures] == [*[Outcome.ACCEPTED] * 3, Outcome.REFUSED]

@@ -9,8 +9,8 @@ from mlnet.net import addresses, dialback
 from mlnet.net.transport.reach import MAX_PEERS, REACHED, SEEN, UNKNOWN, Reach
 from mlnet.net.types import DialBack
 from mlnet.node.redis import best
-from mlnet.rpc.mlnet_pb2 import DialBackRequest
 from mlnet.training.gloo_tunnel import address, listening
+from mlnet.v1.peer_pb2 import DialBackRequest
 
 PEER = Identity.from_seed(bytes(32)).peer_id
 USELESS, GOOD = "10.0.2.15", "192.168.56.3"

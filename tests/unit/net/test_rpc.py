@@ -13,7 +13,7 @@ def test_the_generated_code_is_that_of_the_definition(tmp_path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     written = module.generate(tmp_path)
-    committed = sorted(path.relative_to(ROOT) for path in (ROOT / "mlnet" / "rpc").glob("*_pb2*"))
+    committed = sorted(path.relative_to(ROOT) for path in (ROOT / "mlnet" / "v1").glob("*_pb2*"))
     assert written == committed
     for path in written:
         assert (tmp_path / path).read_text() == (ROOT / path).read_text(), (
@@ -22,7 +22,7 @@ def test_the_generated_code_is_that_of_the_definition(tmp_path: Path) -> None:
 
 
 def test_the_envelope_is_fixed() -> None:
-    from mlnet.rpc import mlnet_pb2
+    from mlnet.v1 import peer_pb2
 
     # Field 1 is the string, field 2 the signature: every version of mlnet reads these bytes.
-    assert mlnet_pb2.Envelope(yaml="a", signature=b"b").SerializeToString() == b"\x0a\x01a\x12\x01b"
+    assert peer_pb2.Envelope(yaml="a", signature=b"b").SerializeToString() == b"\x0a\x01a\x12\x01b"

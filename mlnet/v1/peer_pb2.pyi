@@ -9,9 +9,11 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
     OUTCOME_ACCEPTED: _ClassVar[Outcome]
     OUTCOME_REFUSED: _ClassVar[Outcome]
     OUTCOME_UNREACHABLE: _ClassVar[Outcome]
+OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_ACCEPTED: Outcome
 OUTCOME_REFUSED: Outcome
 OUTCOME_UNREACHABLE: Outcome
@@ -24,11 +26,10 @@ class Envelope(_message.Message):
     signature: bytes
     def __init__(self, yaml: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
-class Frame(_message.Message):
-    __slots__ = ("envelopes", "sequences", "acknowledgements", "to", "relayed", "hops", "degree", "ranges")
+class ExchangeRequest(_message.Message):
+    __slots__ = ("envelopes", "sequences", "to", "relayed", "hops", "degree", "ranges")
     ENVELOPES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
-    ACKNOWLEDGEMENTS_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     RELAYED_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
@@ -36,13 +37,18 @@ class Frame(_message.Message):
     RANGES_FIELD_NUMBER: _ClassVar[int]
     envelopes: _containers.RepeatedCompositeFieldContainer[Envelope]
     sequences: _containers.RepeatedScalarFieldContainer[int]
-    acknowledgements: _containers.RepeatedCompositeFieldContainer[Acknowledgement]
     to: str
     relayed: bool
     hops: int
     degree: int
     ranges: bool
-    def __init__(self, envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., sequences: _Optional[_Iterable[int]] = ..., acknowledgements: _Optional[_Iterable[_Union[Acknowledgement, _Mapping]]] = ..., to: _Optional[str] = ..., relayed: _Optional[bool] = ..., hops: _Optional[int] = ..., degree: _Optional[int] = ..., ranges: _Optional[bool] = ...) -> None: ...
+    def __init__(self, envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., sequences: _Optional[_Iterable[int]] = ..., to: _Optional[str] = ..., relayed: _Optional[bool] = ..., hops: _Optional[int] = ..., degree: _Optional[int] = ..., ranges: _Optional[bool] = ...) -> None: ...
+
+class ExchangeResponse(_message.Message):
+    __slots__ = ("acknowledgements",)
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _ClassVar[int]
+    acknowledgements: _containers.RepeatedCompositeFieldContainer[Acknowledgement]
+    def __init__(self, acknowledgements: _Optional[_Iterable[_Union[Acknowledgement, _Mapping]]] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
     __slots__ = ("sequence", "outcome", "error", "through")
@@ -56,7 +62,13 @@ class Acknowledgement(_message.Message):
     through: int
     def __init__(self, sequence: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., error: _Optional[str] = ..., through: _Optional[int] = ...) -> None: ...
 
-class Receipt(_message.Message):
+class SendRequest(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: Envelope
+    def __init__(self, envelope: _Optional[_Union[Envelope, _Mapping]] = ...) -> None: ...
+
+class SendResponse(_message.Message):
     __slots__ = ("accepted",)
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     accepted: bool
@@ -70,7 +82,7 @@ class DialBackRequest(_message.Message):
     timeout_ms: int
     def __init__(self, port: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
-class DialBackReply(_message.Message):
+class DialBackResponse(_message.Message):
     __slots__ = ("open", "host", "reason")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
@@ -80,7 +92,7 @@ class DialBackReply(_message.Message):
     reason: str
     def __init__(self, open: _Optional[bool] = ..., host: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
-class BlobRequest(_message.Message):
+class FetchRequest(_message.Message):
     __slots__ = ("digest", "offset")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -88,7 +100,7 @@ class BlobRequest(_message.Message):
     offset: int
     def __init__(self, digest: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
-class BlobChunk(_message.Message):
+class FetchResponse(_message.Message):
     __slots__ = ("data", "size")
     DATA_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from mlnet.rpc import mlnet_pb2 as mlnet_dot_rpc_dot_mlnet__pb2
+from mlnet.v1 import peer_pb2 as mlnet_dot_v1_dot_peer__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -18,15 +18,16 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in mlnet/rpc/mlnet_pb2_grpc.py depends on'
+        + ' but the generated code in mlnet/v1/peer_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class MlnetStub:
-    """Missing associated documentation comment in .proto file."""
+class PeerServiceStub:
+    """The service of peers for each other.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -35,33 +36,33 @@ class MlnetStub:
             channel: A grpc.Channel.
         """
         self.Exchange = channel.stream_stream(
-                '/mlnet.rpc.Mlnet/Exchange',
-                request_serializer=mlnet_dot_rpc_dot_mlnet__pb2.Frame.SerializeToString,
-                response_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.Frame.FromString,
+                '/mlnet.v1.PeerService/Exchange',
+                request_serializer=mlnet_dot_v1_dot_peer__pb2.ExchangeRequest.SerializeToString,
+                response_deserializer=mlnet_dot_v1_dot_peer__pb2.ExchangeResponse.FromString,
                 _registered_method=True)
         self.Send = channel.unary_unary(
-                '/mlnet.rpc.Mlnet/Send',
-                request_serializer=mlnet_dot_rpc_dot_mlnet__pb2.Envelope.SerializeToString,
-                response_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.Receipt.FromString,
+                '/mlnet.v1.PeerService/Send',
+                request_serializer=mlnet_dot_v1_dot_peer__pb2.SendRequest.SerializeToString,
+                response_deserializer=mlnet_dot_v1_dot_peer__pb2.SendResponse.FromString,
                 _registered_method=True)
         self.DialBack = channel.unary_unary(
-                '/mlnet.rpc.Mlnet/DialBack',
-                request_serializer=mlnet_dot_rpc_dot_mlnet__pb2.DialBackRequest.SerializeToString,
-                response_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.DialBackReply.FromString,
+                '/mlnet.v1.PeerService/DialBack',
+                request_serializer=mlnet_dot_v1_dot_peer__pb2.DialBackRequest.SerializeToString,
+                response_deserializer=mlnet_dot_v1_dot_peer__pb2.DialBackResponse.FromString,
                 _registered_method=True)
         self.Fetch = channel.unary_stream(
-                '/mlnet.rpc.Mlnet/Fetch',
-                request_serializer=mlnet_dot_rpc_dot_mlnet__pb2.BlobRequest.SerializeToString,
-                response_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.BlobChunk.FromString,
+                '/mlnet.v1.PeerService/Fetch',
+                request_serializer=mlnet_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
+                response_deserializer=mlnet_dot_v1_dot_peer__pb2.FetchResponse.FromString,
                 _registered_method=True)
 
 
-class MlnetServicer:
-    """Missing associated documentation comment in .proto file."""
+class PeerServiceServicer:
+    """The service of peers for each other.
+    """
 
     def Exchange(self, request_iterator, context):
-        """The stream on which a node hands its envelopes to a peer, one at a time for each peer and direction:
-        frames with envelopes go from the caller to the callee, frames with acknowledgements come back.
+        """The stream on which a node hands its envelopes to a peer, one at a time for each peer and direction.
         An envelope that was not acknowledged when the stream broke is sent again on the next one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -69,7 +70,7 @@ class MlnetServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Send(self, request, context):
-        """Hands in one envelope, for tools. INVALID_ARGUMENT with the reason when it breaks the rules,
+        """Hands in one envelope, for tools. INVALID_ARGUMENT with the reason when it violates the protocol,
         RESOURCE_EXHAUSTED when the message is larger than the server accepts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -92,38 +93,39 @@ class MlnetServicer:
         raise NotImplementedError('Method not implemented!')
 
 
-def add_MlnetServicer_to_server(servicer, server):
+def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Exchange': grpc.stream_stream_rpc_method_handler(
                     servicer.Exchange,
-                    request_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.Frame.FromString,
-                    response_serializer=mlnet_dot_rpc_dot_mlnet__pb2.Frame.SerializeToString,
+                    request_deserializer=mlnet_dot_v1_dot_peer__pb2.ExchangeRequest.FromString,
+                    response_serializer=mlnet_dot_v1_dot_peer__pb2.ExchangeResponse.SerializeToString,
             ),
             'Send': grpc.unary_unary_rpc_method_handler(
                     servicer.Send,
-                    request_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.Envelope.FromString,
-                    response_serializer=mlnet_dot_rpc_dot_mlnet__pb2.Receipt.SerializeToString,
+                    request_deserializer=mlnet_dot_v1_dot_peer__pb2.SendRequest.FromString,
+                    response_serializer=mlnet_dot_v1_dot_peer__pb2.SendResponse.SerializeToString,
             ),
             'DialBack': grpc.unary_unary_rpc_method_handler(
                     servicer.DialBack,
-                    request_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.DialBackRequest.FromString,
-                    response_serializer=mlnet_dot_rpc_dot_mlnet__pb2.DialBackReply.SerializeToString,
+                    request_deserializer=mlnet_dot_v1_dot_peer__pb2.DialBackRequest.FromString,
+                    response_serializer=mlnet_dot_v1_dot_peer__pb2.DialBackResponse.SerializeToString,
             ),
             'Fetch': grpc.unary_stream_rpc_method_handler(
                     servicer.Fetch,
-                    request_deserializer=mlnet_dot_rpc_dot_mlnet__pb2.BlobRequest.FromString,
-                    response_serializer=mlnet_dot_rpc_dot_mlnet__pb2.BlobChunk.SerializeToString,
+                    request_deserializer=mlnet_dot_v1_dot_peer__pb2.FetchRequest.FromString,
+                    response_serializer=mlnet_dot_v1_dot_peer__pb2.FetchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'mlnet.rpc.Mlnet', rpc_method_handlers)
+            'mlnet.v1.PeerService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('mlnet.rpc.Mlnet', rpc_method_handlers)
+    server.add_registered_method_handlers('mlnet.v1.PeerService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Mlnet:
-    """Missing associated documentation comment in .proto file."""
+class PeerService:
+    """The service of peers for each other.
+    """
 
     @staticmethod
     def Exchange(request_iterator,
@@ -139,9 +141,9 @@ class Mlnet:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/mlnet.rpc.Mlnet/Exchange',
-            mlnet_dot_rpc_dot_mlnet__pb2.Frame.SerializeToString,
-            mlnet_dot_rpc_dot_mlnet__pb2.Frame.FromString,
+            '/mlnet.v1.PeerService/Exchange',
+            mlnet_dot_v1_dot_peer__pb2.ExchangeRequest.SerializeToString,
+            mlnet_dot_v1_dot_peer__pb2.ExchangeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -166,9 +168,9 @@ class Mlnet:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/mlnet.rpc.Mlnet/Send',
-            mlnet_dot_rpc_dot_mlnet__pb2.Envelope.SerializeToString,
-            mlnet_dot_rpc_dot_mlnet__pb2.Receipt.FromString,
+            '/mlnet.v1.PeerService/Send',
+            mlnet_dot_v1_dot_peer__pb2.SendRequest.SerializeToString,
+            mlnet_dot_v1_dot_peer__pb2.SendResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -193,9 +195,9 @@ class Mlnet:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/mlnet.rpc.Mlnet/DialBack',
-            mlnet_dot_rpc_dot_mlnet__pb2.DialBackRequest.SerializeToString,
-            mlnet_dot_rpc_dot_mlnet__pb2.DialBackReply.FromString,
+            '/mlnet.v1.PeerService/DialBack',
+            mlnet_dot_v1_dot_peer__pb2.DialBackRequest.SerializeToString,
+            mlnet_dot_v1_dot_peer__pb2.DialBackResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -220,9 +222,9 @@ class Mlnet:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/mlnet.rpc.Mlnet/Fetch',
-            mlnet_dot_rpc_dot_mlnet__pb2.BlobRequest.SerializeToString,
-            mlnet_dot_rpc_dot_mlnet__pb2.BlobChunk.FromString,
+            '/mlnet.v1.PeerService/Fetch',
+            mlnet_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
+            mlnet_dot_v1_dot_peer__pb2.FetchResponse.FromString,
             options,
             channel_credentials,
             insecure,
