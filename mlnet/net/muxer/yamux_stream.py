@@ -4,6 +4,7 @@ yet."""
 from __future__ import annotations
 
 import contextlib
+import select
 import struct
 from abc import abstractmethod
 from collections import deque
@@ -75,6 +76,7 @@ class YamuxStream(Stream):
         self._send_window = INITIAL_WINDOW
         self._changed = trio.Event()
         self._write_closed = self._read_closed = self._reset = False
+        self._delivering = False
 
     @property
     def is_closed(self) -> bool:
@@ -191,7 +193,12 @@ class YamuxStream(Stream):
         try:
             while data := await source.receive_some(MAX_FRAME):
                 await self.write(bytes(data))
-            await self.close()
+            # Whichever call comes first takes a socket's error; the other one reads an end of file. So the
+            # end of a socket that is gone with bytes undelivered is a reset, whichever task sees it first.
+            if self._delivering and _is_gone(source):
+                await self.reset()
+            else:
+                await self.close()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self.reset()
         except MuxedStreamError:
@@ -200,7 +207,10 @@ class YamuxStream(Stream):
     async def _drain(self, target: trio.SocketStream) -> None:
         try:
             while True:
-                await target.send_all(await self.read(MAX_WINDOW))
+                data = await self.read(MAX_WINDOW)
+                self._delivering = True
+                await target.send_all(data)
+                self._delivering = False
         except MuxedStreamEOF:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await target.send_eof()
@@ -239,3 +249,10 @@ class YamuxStream(Stream):
             self.muxed_conn.waiting -= self._buffered
         self._reset = True
         self._wake()
+
+
+def _is_gone(sock: trio.SocketStream) -> bool:
+    """Whether nobody will read or write at the other end; a half that is closed does not count."""
+    poll = select.poll()
+    poll.register(sock.socket.fileno(), 0)
+    return any(found & (select.POLLHUP | select.POLLERR) for _, found in poll.poll(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -218,3 +219,28 @@ def test_the_end_of_the_session_wakes_everybody() -> None:
                 await one.open_stream()
 
     run(test)
+
+
+def test_a_socket_that_is_gone_with_bytes_undelivered_resets_the_stream() -> None:
+    """Also when the error of the socket was told to whoever wrote: the reader finds an end of file then."""
+
+    async def test() -> None:
+        async with sessions(lambda c: YamuxSession(c, PEER)) as (one, other):
+            mine = await one.open_stream()
+            await mine.write(bytes(INITIAL_WINDOW))
+            theirs = await other.accept_stream()
+            ours, target = socket.socketpair()
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            ours.setblocking(False)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(theirs.splice, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+                await trio.testing.wait_all_tasks_blocked()
+                target.close()
+                assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+                with pytest.raises(MuxedStreamReset):
+                    await mine.read()
+            # No end of file came before it, which a quicker reader would have taken for the truth.
+            assert not mine._read_closed
+
+    for _ in range(8):  # trio wakes the tasks of the two directions in an order of its own choice
+        run(test)
