@@ -32,7 +32,7 @@ TABLES = TESTS / "unit" / "messages"
 UNREACHED = TABLES / "unreached.txt"
 
 NOT_READ = {
-    "rpc": "generated",
+    "v1": "generated",
     "simulation": "the words of its traces and counterexamples are for those who change the protocol",
     "store/config.py": "the configuration of a Redis server",
     "kernels": "errors of arguments, for those who call the kernels",

@@ -49,6 +49,7 @@ from mlnet.protocol.wire.messages import (
     TaskFailedBody,
 )
 
+NOT_ALLOWED = "not one of the nodes that the client allows (--allow-node)"
 _TRAINED_TOGETHER = frozenset({ClientPhase.BALLOTS, ClientPhase.ORDER, ClientPhase.TRAINING})
 """Phases in which the task has failed when one member is out."""
 
@@ -61,10 +62,8 @@ class Client(ClientState):
 
         It is dated like the task, so that it is the same string if it is said again.
         """
-        body = self.announcement.body
-        assert isinstance(body, NewMlTask)
         word = CancelTask(reason[:MAX_REASON])
-        cancelled = self.signer.sign(word, task=self.task, attempt=self.attempt, sent=body.created)
+        cancelled = self.signer.sign(word, task=self.task, attempt=self.attempt, sent=self._created)
         sent = Send(self.everyone, cancelled, self.now + self.deadlines.grace)
         return [sent] if self.attempt else [sent, Publish(cancelled)]  # some may be about to answer
 
@@ -95,8 +94,7 @@ class Client(ClientState):
             raise RemoteProtocolError(f"INIT_CLUSTER must have attempt 0, not {message.attempt}")
         peer = message.sender
         if self.allowed is not None and peer not in self.allowed:
-            if len(self.notes) < choosing.MAX_ANSWERS:
-                self.notes[peer] = "not one of the nodes that the client allows (--allow-node)"
+            self._turn_away(peer)
             return
         if len(self.answers) >= choosing.MAX_ANSWERS and peer not in self.answers:
             return
@@ -117,6 +115,26 @@ class Client(ClientState):
             )
         elif peer not in self.answers and self.cluster is not None and self.few_answered:
             self.forward(self.cluster.named, [peer], until=self.now + self.deadlines.members)
+
+    def _turn_away(self, peer: str) -> None:
+        """Tell a node that its user does not allow it, once, so that it is free and its operator knows why.
+
+        It is not among the things that the client has said to the cluster: nobody else is to hear it, nor
+        this node again after a restart.
+        """
+        if peer in self.notes or len(self.notes) >= choosing.MAX_ANSWERS:
+            return
+        self.notes[peer] = NOT_ALLOWED
+        # Dated like the task: the same string for every such node, and from a later process.
+        word = TaskFailedBody(NOT_ALLOWED, "ConfigError")
+        message = self.signer.sign(word, task=self.task, attempt=0, sent=self._created)
+        self.forward(message, [peer], until=self.now + self.deadlines.members)
+
+    @property
+    def _created(self) -> int:
+        body = self.announcement.body
+        assert isinstance(body, NewMlTask)
+        return body.created
 
     def _noted(self, message: Message, body: TaskFailedBody) -> None:
         peer = message.sender

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 from support.protocol_world import World, reports, sent
 
+from mlnet.protocol.client.machine import NOT_ALLOWED
 from mlnet.protocol.client.rivals import MAX_SHARES, Rivals, share
-from mlnet.protocol.commands import Report
-from mlnet.protocol.events import OthersWait, Received
+from mlnet.protocol.commands import Report, Send
+from mlnet.protocol.events import OthersWait, Received, Restarted
 from mlnet.protocol.node import MAX_PENDING_OF_CLIENT
 from mlnet.protocol.wire.messages import NewMlTask, TaskFailedBody
 
@@ -54,6 +55,26 @@ def test_a_busy_node_says_for_how_long_and_the_client_groups_what_nodes_said() -
     assert any(", which still gathers nodes, for at most " in str(note) for note in notes), notes
     assert "; 3 nodes: busy with another task" in world.ends["two"].reason
     assert any(reason.startswith("busy with another task") for reason in unanswered(world))
+
+
+def test_a_node_that_the_user_does_not_allow_is_told_and_free_at_once() -> None:
+    world = World(5)
+    client = world.client(world.submit())
+    client.allowed = frozenset(world.nodes[:4])
+    world.run(10)
+    stranger = world.nodes[4]
+    told = list(sent(world, "client", "TASK_FAILED"))
+    assert [send.to for send in told] == [(stranger,)]
+    assert not world.node(stranger).members
+    assert NOT_ALLOWED in world.ends["node4"].reason
+    assert all(world.node(peer).members for peer in world.nodes[:4])
+    # After a restart of the client's process it is not said to the others.
+    before = len(world.log)
+    world.give(client.me, client.task, Restarted())
+    again = [command for name, command in world.log[before:] if name == "client"]
+    assert not any(isinstance(one, Send) and one.message.type == "TASK_FAILED" for one in again)
+    world.run()
+    assert set(client.members) == set(world.nodes[:4])
 
 
 def test_a_node_with_too_many_tasks_of_one_client_says_so() -> None:
