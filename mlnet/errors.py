@@ -8,6 +8,10 @@ The first sentence of each docstring is what ``mlnet-node --help`` says of the e
     |-- ConfigError                 3   an option or a file of the operator's is wrong
     |   `-- PortInUse               4   the address to listen on is taken
     |-- StorageError                5   a file cannot be written; names it, and what is kept where
+    |-- ServiceError                6   a node refused a call of its API
+    |   |-- NotFound                7   it has no such task, peer or file
+    |   |-- Overloaded              8   it has as much to do as it takes on
+    |   `-- Unauthenticated         9   the token of the call is missing or wrong
     |-- TaskError                   10  the task definition is wrong; each error has a line, path, fix
     |-- DataError                   11  a dataset, segment or model cannot be read
     |   |-- HashMismatch            12  its bytes are not those that were promised
@@ -62,6 +66,45 @@ class StorageError(MlnetError):
     """A file cannot be written: the disk is full, read-only or broken, or the place is not ours to write."""
 
     exit_code = 5
+
+
+class ServiceError(MlnetError):
+    """A node refused a call of its API.
+
+    Attributes:
+        status: name of the gRPC status code of the answer, such as ``ALREADY_EXISTS``.
+        retry_after: seconds after which another attempt may succeed; None where it would end the same.
+    """
+
+    exit_code = 6
+    status = "FAILED_PRECONDITION"
+
+    def __init__(self, message: str, *, status: str = "", retry_after: float | None = None) -> None:
+        if status:
+            self.status = status
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class NotFound(ServiceError):
+    """A node has no such task, peer or file."""
+
+    exit_code = 7
+    status = "NOT_FOUND"
+
+
+class Overloaded(ServiceError):
+    """A node has as much to do as it takes on; another attempt may succeed later."""
+
+    exit_code = 8
+    status = "RESOURCE_EXHAUSTED"
+
+
+class Unauthenticated(ServiceError):
+    """The token for the API of a node is missing or wrong."""
+
+    exit_code = 9
+    status = "UNAUTHENTICATED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,18 +167,20 @@ class ValidateRequest(_message.Message):
     def __init__(self, definition: _Optional[str] = ..., dataset: _Optional[_Union[DatasetSource, _Mapping]] = ..., read_dataset: _Optional[bool] = ...) -> None: ...
 
 class Problem(_message.Message):
-    __slots__ = ("path", "problem", "fix", "line", "column")
+    __slots__ = ("path", "problem", "fix", "line", "column", "certain")
     PATH_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     FIX_FIELD_NUMBER: _ClassVar[int]
     LINE_FIELD_NUMBER: _ClassVar[int]
     COLUMN_FIELD_NUMBER: _ClassVar[int]
+    CERTAIN_FIELD_NUMBER: _ClassVar[int]
     path: str
     problem: str
     fix: str
     line: int
     column: int
-    def __init__(self, path: _Optional[str] = ..., problem: _Optional[str] = ..., fix: _Optional[str] = ..., line: _Optional[int] = ..., column: _Optional[int] = ...) -> None: ...
+    certain: bool
+    def __init__(self, path: _Optional[str] = ..., problem: _Optional[str] = ..., fix: _Optional[str] = ..., line: _Optional[int] = ..., column: _Optional[int] = ..., certain: _Optional[bool] = ...) -> None: ...
 
 class ValidateResponse(_message.Message):
     __slots__ = ("problems", "summary", "warnings", "parameters")

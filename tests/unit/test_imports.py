@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "kernels": {"util"},
     "identity": {"kernels"},
     "v1": set(),
+    "status": {"v1"},
     "task": {"util"},
     "store": {"util"},
     "net": {"identity", "v1", "util"},
@@ -36,6 +37,9 @@ LAYERS: dict[str, set[str]] = {
     "driver": {"data", "identity", "net", "protocol", "util"},
     "node": {"data", "driver", "identity", "net", "protocol", "store", "task", "training", "util"},
     "client": {"data", "driver", "identity", "net", "protocol", "store", "task", "training", "util"},
+    "service": {
+        *("client", "data", "driver", "identity", "net", "node", "protocol", "status", "task", "util", "v1"),
+    },
     "simulation": {"driver", "identity", "kernels", "protocol", "task", "util"},
     "cli": {
         *(
@@ -47,7 +51,9 @@ LAYERS: dict[str, set[str]] = {
             "net",
             "node",
             "protocol",
+            "service",
             "simulation",
+            "status",
             "store",
         ),
         *("task", "training", "util"),
@@ -76,8 +82,11 @@ ROOT = {"__init__", "__main__", "errors"}
 
 # Who may import what is not of mlnet; everybody may import what is not named here.
 OWNERS = {
-    "grpc": {"net", "v1"},
-    "google": {"net", "v1"},
+    "grpc": {"net", "service", "status", "v1"},
+    "grpc_health": {"service"},
+    "grpc_reflection": {"service"},
+    "grpc_status": {"service", "status"},
+    "google": {"net", "service", "status", "v1"},
     "libp2p": {"net"},
     "multiaddr": {"net"},
     "trio": {"net"},
@@ -117,6 +126,9 @@ DISTRIBUTIONS = {
     "dns": "dnspython",
     "google": "protobuf",
     "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "grpc_status": "grpcio-status",
     "nacl": "pynacl",
     "prometheus_client": "prometheus-client",
     "yaml": "pyyaml",
