@@ -76,7 +76,9 @@ class Table(NamedTuple):
 CSV = {"ml.dataset.format": "CSV", "ml.dataset.sha256": None}
 PARAMETERS = "optimizer_initialization_parameters"
 GENERAL = tuple(
-    field.encode_name for field in msgspec.structs.fields(schema.Dataset) if field.encode_name not in CSV_KEYS
+    field.encode_name
+    for field in msgspec.structs.fields(schema.DatasetSpec)
+    if field.encode_name not in CSV_KEYS
 )
 
 
@@ -103,14 +105,14 @@ TABLES = (
     Table("The file", "", (), schema.TaskDefinition),
     Table("payment", "payment", ("payment",), schema.Payment),
     Table("ml", "ml", ("ml",), schema.Ml),
-    Table("ml.dataset", "ml.dataset", ("ml", "dataset"), schema.Dataset, keys=GENERAL),
-    Table("ml.dataset, of CSV only", "ml.dataset", ("ml", "dataset"), schema.Dataset, CSV, CSV_KEYS),
-    Table("ml.dataset.source", "ml.dataset.source", ("ml", "dataset", "source"), schema.Source),
+    Table("ml.dataset", "ml.dataset", ("ml", "dataset"), schema.DatasetSpec, keys=GENERAL),
+    Table("ml.dataset, of CSV only", "ml.dataset", ("ml", "dataset"), schema.DatasetSpec, CSV, CSV_KEYS),
+    Table("ml.dataset.source", "ml.dataset.source", ("ml", "dataset", "source"), schema.SourceSpec),
     Table("ml.validation", "ml.validation", ("ml", "validation"), schema.Validation),
     Table(
         "ml.validation.strategy", "ml.validation.strategy", ("ml", "validation", "strategy"), schema.Strategy
     ),
-    Table("ml.optimizer", "ml.optimizer", ("ml", "optimizer"), schema.Optimizer),
+    Table("ml.optimizer", "ml.optimizer", ("ml", "optimizer"), schema.OptimizerSpec),
     _optimizer("SGD", schema.SgdParameters),
     _optimizer("Adam", schema.AdamParameters),
     _optimizer("AdamW", schema.AdamParameters),
@@ -124,10 +126,10 @@ TABLES = (
     _initializer("Kaiming", schema.Kaiming),
     _initializer("Normal", schema.Normal),
     _initializer("Uniform", schema.Uniform),
-    Table("ml.model", "ml.model", ("ml", "model"), schema.Model),
+    Table("ml.model", "ml.model", ("ml", "model"), schema.ModelSpec),
     _layer(0, "Dense", layers.Dense, {"id": 1, "type": "Dense", "nodes": 8, "activation": "ReLU"}),
     _layer(0, "Dropout", layers.Dropout, {"id": 1, "type": "Dropout", "rate": 0.5}),
-    Table("cluster", "cluster", ("cluster",), schema.Cluster),
+    Table("cluster", "cluster", ("cluster",), schema.ClusterSpec),
     Table("cluster.requirements", "cluster.requirements", ("cluster", "requirements"), schema.Requirements),
 )
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import typer
 
 import mlnet
+from mlnet.util.hosts import MAX_PORT
 
 DEFAULT_FILE = "client-task-definition.yaml"
-MAX_PORT = 65_535
 _AMOUNT = re.compile(r"\d{1,12}(?:\.\d{1,6})?")
 _PORTS = re.compile(r"(\d{1,5})-(\d{1,5})")
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import typer
 
 from mlnet.errors import ConfigError, TaskError
-from mlnet.task import definition, diagnosis
+from mlnet.task import definition as task_definition
+from mlnet.task import diagnosis
 from mlnet.util.wording import clean, count, printable
 
 STDOUT = Path("-")
@@ -32,8 +33,8 @@ def correct(file: Path, output: Path | None) -> Path | None:
         TaskError: something is left to be corrected by hand.
         ConfigError: the corrected file cannot be written.
     """
-    data = definition.read_bytes(file)
-    before = definition.decode(data, file, any_utf=True).removeprefix("\ufeff")
+    data = task_definition.read_bytes(file)
+    before = task_definition.decode(data, file, any_utf=True).removeprefix("\ufeff")
     mended = diagnosis.mend(before)
     changed = mended.text.encode() != data.removeprefix(b"\xef\xbb\xbf")
     target: Path | None = file

@@ -25,7 +25,7 @@ from mlnet.cli.display import Display
 from mlnet.client.result import Result
 from mlnet.driver.directories import default_data_dir
 from mlnet.errors import ConfigError, MlnetError, TaskError
-from mlnet.task import definition
+from mlnet.task import definition as task_definition
 from mlnet.util import hosts, sockets, subprocesses
 from mlnet.util.wording import count, short
 
@@ -262,7 +262,7 @@ async def demonstrate(job: Job, nodes: int, display: Display, controls: Controls
     Raises:
         MlnetError: a node did not start, or the task could not be begun.
     """
-    definition.load_file(job.file)
+    task_definition.load_file(job.file)
     keep = (default_data_dir("demo"), Path.cwd(), Path(tempfile.gettempdir()))
     if job.output is not None:
         from mlnet.client import outputs

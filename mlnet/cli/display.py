@@ -46,7 +46,7 @@ class Now(Protocol):
 
 
 @dataclass
-class Training:
+class TrainingFigures:
     """How far training is: the steps of all ranks, the figures that rank 0 sees."""
 
     epoch: int = 0
@@ -134,7 +134,7 @@ class Display:
         drawn = terminal and not self._console.is_dumb_terminal if live is None else live
         self._spinner = Spinner("line" if self._console.options.ascii_only else "dots")
         self._headings: set[str] = set()
-        self._training = Training()
+        self._training = TrainingFigures()
         self._phases = Phases(clock)
         self._roles: dict[str, str] = {}
         self._now: Now | None = None

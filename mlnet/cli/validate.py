@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.task.schema import TaskDefinition
 from mlnet.util.wording import amount, clean, count
 
@@ -31,9 +31,9 @@ def validate(file: Path, *, read_data: bool) -> None:
         TaskError: the definition is wrong.
         DataError: the dataset is.
     """
-    definition = task.load_file(file)
+    definition = task_definition.load_file(file)
     facts = [("definition", str(file)), *described(definition)]
-    warnings = task.warnings(definition)
+    warnings = task_definition.warnings(definition)
     if read_data:
         dataset = _split(definition, file.parent)
         facts.extend(_read(definition, dataset))
@@ -76,7 +76,7 @@ def _split(definition: TaskDefinition, base: Path) -> Dataset:
 
 
 def _read(definition: TaskDefinition, dataset: Dataset) -> Iterator[Fact]:
-    parameters = task.check_inputs(definition, dataset.inputs)
+    parameters = task_definition.check_inputs(definition, dataset.inputs)
     train = dataset.segments[: definition.training_segments]
     size = max(segment.size for segment in dataset.segments)
     classes = dataset.schema.classes

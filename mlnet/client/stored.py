@@ -9,7 +9,7 @@ import msgspec
 from mlnet import data
 from mlnet.driver.data_dir import State
 from mlnet.errors import ConfigError
-from mlnet.protocol.wire.messages import SegmentInfo
+from mlnet.task.segments import Segment
 from mlnet.util import files, local_json
 
 STORED = "dataset.json"
@@ -19,7 +19,7 @@ STORED = "dataset.json"
 class Stored(msgspec.Struct, frozen=True):
     """What a client needs beside the journal to take a task up again; ``peers`` to find the network with."""
 
-    segments: tuple[SegmentInfo, ...]
+    segments: tuple[Segment, ...]
     files: tuple[str, ...]
     inputs: int
     outputs: int

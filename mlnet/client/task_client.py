@@ -27,9 +27,9 @@ from mlnet.driver.peer_clocks import TOLERANCE_MS
 from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.client.rivals import Rivals
-from mlnet.protocol.client.state import Dataset
+from mlnet.protocol.client.state import OfferedDataset
 from mlnet.protocol.decisions.answering import estimate
-from mlnet.protocol.wire.messages import Message, NewMlTask, SegmentInfo
+from mlnet.protocol.wire.messages import Message, NewMlTask
 from mlnet.task import definition as task_definition
 from mlnet.util import clock, files, yaml12
 from mlnet.util.wording import duration
@@ -210,8 +210,8 @@ class TaskClient:
     def _keep(self, draft: str, task: str, dataset: data.Dataset, folder: Path) -> Stored:
         """Keep what a later process needs to take the task up."""
         stored = Stored(
-            tuple(SegmentInfo(part.digest, part.size, part.rows) for part in dataset.segments),
-            tuple(part.path.name for part in dataset.segments),
+            dataset.segments,
+            tuple(path.name for path in dataset.files),
             dataset.inputs,
             dataset.outputs,
             str(folder),
@@ -276,7 +276,7 @@ class TaskClient:
         stored: Stored,
         observe: Observer,
     ) -> Submission:
-        dataset = Dataset(stored.segments, stored.inputs, stored.outputs)
+        dataset = OfferedDataset(stored.segments, stored.inputs, stored.outputs)
         machine = Client(
             self.wire.signer,
             announcement,

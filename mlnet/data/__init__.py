@@ -8,17 +8,15 @@ from mlnet.data.fetching import fetch, time_limit
 from mlnet.data.modelfile import deliver
 from mlnet.data.schema import Schema
 from mlnet.data.schemes.base import FetchBlob, LinkPolicy
-from mlnet.data.segments import SEGMENTS, SegmentFile, read_segment
-from mlnet.data.table import Limits, Table
+from mlnet.data.segments import read_segment
+from mlnet.data.table import DatasetLimits, Table
 
 __all__ = [
-    "SEGMENTS",
     "Dataset",
+    "DatasetLimits",
     "FetchBlob",
-    "Limits",
     "LinkPolicy",
     "Schema",
-    "SegmentFile",
     "Table",
     "deliver",
     "fetch",

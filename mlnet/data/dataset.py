@@ -15,10 +15,11 @@ from mlnet.data.formats import csv_categories as categories
 from mlnet.data.labels import as_classes, as_targets, doubtful_classes
 from mlnet.data.reading import Read, read
 from mlnet.data.schema import Schema
-from mlnet.data.segments import SegmentFile, bounds, write_segments
+from mlnet.data.segments import bounds, write_segments
 from mlnet.data.sources import opened, unchanged, verified
-from mlnet.data.table import FloatArray, Limits, Table, as_features
+from mlnet.data.table import DatasetLimits, FloatArray, Table, as_features
 from mlnet.errors import DataError, LabelError
+from mlnet.task.segments import Segment
 
 if TYPE_CHECKING:
     from mlnet.task.schema import TaskDefinition
@@ -30,6 +31,7 @@ class Dataset:
 
     Attributes:
         segments: the ten, in the order in which they were cut.
+        files: theirs, in the same order.
         inputs: features of a row.
         outputs: nodes of the model's last layer: number of classes, or columns of the targets.
         rows: of all segments.
@@ -40,7 +42,8 @@ class Dataset:
         warnings: what is accepted and may not be as its author wants it; each with the path of its key.
     """
 
-    segments: tuple[SegmentFile, ...]
+    segments: tuple[Segment, ...]
+    files: tuple[Path, ...]
     inputs: int
     outputs: int
     rows: int
@@ -51,7 +54,9 @@ class Dataset:
     warnings: tuple[str, ...] = ()
 
 
-def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Limits | None = None) -> Dataset:
+def split(
+    definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: DatasetLimits | None = None
+) -> Dataset:
     """Read the dataset of a definition and cut it into ten segments of shuffled rows.
 
     The order of the rows follows from the hash of the source alone, so the same source gives the same
@@ -70,7 +75,7 @@ def split(definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: Lim
         TooFewRows: it cannot fill ten segments.
         LabelError: its labels do not fit the model's last layer and loss.
     """
-    limits = limits or Limits()
+    limits = limits or DatasetLimits()
     dataset = definition.ml.dataset
     classifier = definition.ml.model.loss == "CrossEntropy"
     with opened(dataset, base_dir, out_dir, limits) as sources, unchanged(sources) as seen:
@@ -112,7 +117,8 @@ def _cut(definition: TaskDefinition, found: Read, sha256: str, out_dir: Path) ->
     notes = (*found.notes, *scaling.notes(numbers, found.kind, divisor))
     rows = len(features)
     return Dataset(
-        segments,
+        tuple(segments.values()),
+        tuple(segments),
         schema.inputs,
         model.outputs,
         rows,

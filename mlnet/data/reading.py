@@ -21,11 +21,11 @@ from mlnet.data.formats.csv_layout import Layout, detect
 from mlnet.data.labels import Where
 from mlnet.data.schema import Dialect, Kind, Schema
 from mlnet.data.sources import Sources
-from mlnet.data.table import AnyArray, FloatArray, Limits, check_shape
+from mlnet.data.table import AnyArray, DatasetLimits, FloatArray, check_shape
 from mlnet.errors import DataError
 
 if TYPE_CHECKING:
-    from mlnet.task.schema import Dataset as DatasetDefinition
+    from mlnet.task.schema import DatasetSpec
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Read:
     warnings: tuple[str, ...] = ()
 
 
-def read(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, classifier: bool) -> Read:
+def read(dataset: DatasetSpec, sources: Sources, limits: DatasetLimits, *, classifier: bool) -> Read:
     """The rows of all files, in their order.
 
     Args:
@@ -82,7 +82,7 @@ def read(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, classi
     return Read(features, labels, kind, Schema(dataset.format, 1), notes=notes)
 
 
-def _arrays(form: ArrayFormat, sources: Sources, at: int, limits: Limits) -> tuple[AnyArray, AnyArray]:
+def _arrays(form: ArrayFormat, sources: Sources, at: int, limits: DatasetLimits) -> tuple[AnyArray, AnyArray]:
     """Features and labels of one file, or of two."""
     path = sources.features[at]
     other = sources.labels[at] if sources.labels else path
@@ -100,7 +100,7 @@ def _arrays(form: ArrayFormat, sources: Sources, at: int, limits: Limits) -> tup
     return values, targets
 
 
-def _joined(sources: Sources, arrays: Sequence[AnyArray], limits: Limits) -> AnyArray:
+def _joined(sources: Sources, arrays: Sequence[AnyArray], limits: DatasetLimits) -> AnyArray:
     """The arrays of several files as one.
 
     Raises:
@@ -122,7 +122,7 @@ def _joined(sources: Sources, arrays: Sequence[AnyArray], limits: Limits) -> Any
     return np.concatenate(arrays)
 
 
-def _read_csv(dataset: DatasetDefinition, sources: Sources, limits: Limits, *, classifier: bool) -> Read:
+def _read_csv(dataset: DatasetSpec, sources: Sources, limits: DatasetLimits, *, classifier: bool) -> Read:
     paths = sources.features
     if sources.labels:
         raise DataError(
@@ -181,7 +181,7 @@ def _counts(row: FloatArray, places: Sequence[int]) -> bool:
     return row.tolist() in (list(range(len(row))), list(places))
 
 
-def _layouts(paths: Sequence[Path], dialect: Dialect, limits: Limits) -> list[Layout]:
+def _layouts(paths: Sequence[Path], dialect: Dialect, limits: DatasetLimits) -> list[Layout]:
     """How each file stands, all with the same columns.
 
     Raises:

@@ -19,7 +19,7 @@ from mlnet.data.formats.csv_values import is_missing, is_number
 from mlnet.data.schema import Dialect, Schema
 from mlnet.data.segments import opened
 from mlnet.data.sources import files_in, holds_labels
-from mlnet.data.table import FloatArray, Limits, as_features, check_shape
+from mlnet.data.table import DatasetLimits, FloatArray, as_features, check_shape
 from mlnet.errors import DataError
 
 OPTIONS = "--"
@@ -44,7 +44,7 @@ def read(
     inputs: int,
     schema: Schema | None,
     dialect: Dialect | None = None,
-    limits: Limits | None = None,
+    limits: DatasetLimits | None = None,
 ) -> Rows:
     """Read rows as a model takes them.
 
@@ -58,7 +58,7 @@ def read(
     Raises:
         DataError: it cannot be read, or does not fit the model.
     """
-    limits = limits or Limits()
+    limits = limits or DatasetLimits()
     found: list[Rows] = []
     kinds: set[str] = set()
     rows = 0
@@ -106,7 +106,7 @@ def _format(path: Path) -> str:
 
 
 def _read(
-    path: Path, kind: str, inputs: int, schema: Schema | None, dialect: Dialect | None, limits: Limits
+    path: Path, kind: str, inputs: int, schema: Schema | None, dialect: Dialect | None, limits: DatasetLimits
 ) -> Rows:
     if kind == "CSV":
         return _read_csv(path, inputs, schema, dialect, limits)
@@ -133,7 +133,7 @@ def _require_width(path: Path, width: int, inputs: int) -> None:
 
 
 def _read_csv(
-    path: Path, inputs: int, schema: Schema | None, dialect: Dialect | None, limits: Limits
+    path: Path, inputs: int, schema: Schema | None, dialect: Dialect | None, limits: DatasetLimits
 ) -> Rows:
     """Rows of a CSV: as the training's file was read if that fits, and otherwise as it looks."""
     said = schema.dialect if schema is not None else Dialect()
@@ -151,7 +151,9 @@ def _read_csv(
     return _read_table(path, inputs, schema, Dialect(), limits)
 
 
-def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect, limits: Limits) -> Rows:
+def _read_table(
+    path: Path, inputs: int, schema: Schema | None, dialect: Dialect, limits: DatasetLimits
+) -> Rows:
     columns = schema if schema is not None and schema.format == "CSV" else Schema("CSV", inputs, width=inputs)
     names = tuple(columns.names[place] for place in columns.features) if columns.names else ()
     layout = detect(path, dialect, limits, known=names, counted=not columns.counted, keys=OPTIONS)
@@ -171,7 +173,9 @@ def _read_table(path: Path, inputs: int, schema: Schema | None, dialect: Dialect
     return Rows(categories.encode(numbers, choice.features, rows.categories), notes)
 
 
-def _require_labels(path: Path, layout: Layout, choice: Choice, schema: Schema, limits: Limits) -> None:
+def _require_labels(
+    path: Path, layout: Layout, choice: Choice, schema: Schema, limits: DatasetLimits
+) -> None:
     """Refuse a file whose columns no name tells apart, if what stands in place of the labels is none of
     them."""
     place = choice.label

@@ -10,7 +10,6 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -20,33 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mlnet.data.labels import as_labels
-from mlnet.data.table import AnyArray, Limits, Table, as_features, check_shape
+from mlnet.data.table import AnyArray, DatasetLimits, Table, as_features, check_shape
 from mlnet.errors import DataError, StorageError, TooFewRows
 from mlnet.kernels import segmenthash
+from mlnet.task.segments import SEGMENTS, Segment
 from mlnet.util import files
-
-SEGMENTS = 10
-"""Into how many segments a dataset is cut."""
 
 MAX_HEADER_BYTES = 64 << 10
 _ITEM_BYTES = {"F32": 4, "I64": 8}
-
-
-@dataclass(frozen=True)
-class SegmentFile:
-    """One segment on this machine's disk.
-
-    Attributes:
-        path: the file.
-        digest: its segment hash, hex.
-        size: bytes of the file.
-        rows: rows that it holds.
-    """
-
-    path: Path
-    digest: str
-    size: int
-    rows: int
 
 
 def bounds(rows: int) -> list[int]:
@@ -73,13 +53,16 @@ def permutation(rows: int, seed: bytes) -> NDArray[np.int64]:
     return np.argsort(np.asarray(keys, dtype=np.uint64), kind="stable").astype(np.int64)
 
 
-def write_segments(table: Table, seed: bytes, directory: Path) -> tuple[SegmentFile, ...]:
+def write_segments(table: Table, seed: bytes, directory: Path) -> dict[Path, Segment]:
     """Shuffle a dataset and write its ten segments, the same bytes each time.
 
     Args:
         table: the dataset.
         seed: 16 bytes or more, of which 16 decide the order of the rows.
         directory: where the files are made; it exists.
+
+    Returns:
+        The segments in the order in which they were cut, by their files.
 
     Raises:
         TooFewRows: a segment would be empty.
@@ -90,7 +73,7 @@ def write_segments(table: Table, seed: bytes, directory: Path) -> tuple[SegmentF
     with files.written_to(directory, "choose another --data-dir"):
         files.require_room(directory, size, "the segments of the dataset take", "choose another --data-dir")
     order = permutation(len(table.features), seed)
-    made = []
+    made: dict[Path, Segment] = {}
     for index in range(SEGMENTS):
         rows = order[cuts[index] : cuts[index + 1]]
         path = directory / f"segment-{index}.safetensors"
@@ -101,8 +84,8 @@ def write_segments(table: Table, seed: bytes, directory: Path) -> tuple[SegmentF
             size = path.stat().st_size
         except (OSError, SafetensorError) as error:
             raise StorageError(f"segment {path} cannot be written: {error}; free some space") from error
-        made.append(SegmentFile(path, segmenthash.digest_file(path).hex(), size, len(rows)))
-    return tuple(made)
+        made[path] = Segment(segmenthash.digest_file(path).hex(), size, len(rows))
+    return made
 
 
 def read_segment(
@@ -112,7 +95,7 @@ def read_segment(
     outputs: int,
     classes: bool,
     rows: int | None = None,
-    limits: Limits | None = None,
+    limits: DatasetLimits | None = None,
 ) -> Table:
     """Read a segment that came from the network; its shapes are checked before memory is taken.
 
@@ -131,7 +114,7 @@ def read_segment(
     arrays = read_tensors(
         path,
         {"features": ("F32", (rows, inputs)), "labels": _label_shape(rows, outputs, classes)},
-        limits or Limits(),
+        limits or DatasetLimits(),
     )
     features = as_features(str(path), arrays["features"])
     labels = as_labels(str(path), arrays["labels"], classes=classes, outputs=outputs)
@@ -220,7 +203,7 @@ def opened(path: Path, header_bytes: int = MAX_HEADER_BYTES) -> Iterator[TensorF
 def read_tensors(
     path: Path,
     expected: Mapping[str, tuple[str, tuple[int | None, ...]]],
-    limits: Limits,
+    limits: DatasetLimits,
     header_bytes: int = MAX_HEADER_BYTES,
 ) -> dict[str, AnyArray]:
     """The named tensors of a safetensors file, which must be all that it holds.

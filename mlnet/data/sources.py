@@ -17,12 +17,12 @@ from urllib.parse import unquote, urlsplit
 from mlnet.data.fetching import time_limit
 from mlnet.data.formats import ARRAYS
 from mlnet.data.http import Interrupter, download
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError, HashMismatch, MlnetError
 from mlnet.util import files
 
 if TYPE_CHECKING:
-    from mlnet.task.schema import Dataset as DatasetDefinition
+    from mlnet.task.schema import DatasetSpec
 
 _HASH_BLOCK = 1 << 20
 _MAX_FILES = 10_000
@@ -53,7 +53,7 @@ class Sources:
 
 
 @contextmanager
-def opened(dataset: DatasetDefinition, base_dir: Path, out_dir: Path, limits: Limits) -> Iterator[Sources]:
+def opened(dataset: DatasetSpec, base_dir: Path, out_dir: Path, limits: DatasetLimits) -> Iterator[Sources]:
     """The files that a definition names; downloads last as long as the context.
 
     Raises:
@@ -69,7 +69,7 @@ def opened(dataset: DatasetDefinition, base_dir: Path, out_dir: Path, limits: Li
         yield _listed(dataset, features, labels, limits)
 
 
-def _listed(dataset: DatasetDefinition, features: Path, labels: Path, limits: Limits) -> Sources:
+def _listed(dataset: DatasetSpec, features: Path, labels: Path, limits: DatasetLimits) -> Sources:
     directories = tuple(path for path in dict.fromkeys((features, labels)) if path.is_dir())
     rows = files_in(features)
     targets: tuple[Path, ...] = ()
@@ -124,7 +124,7 @@ def holds_labels(path: Path) -> bool:
     return any(form.is_one(path) and form.holds_labels(path) for form in ARRAYS.values())
 
 
-def _local(source: str, base_dir: Path, out_dir: Path, limits: Limits, stack: ExitStack) -> Path:
+def _local(source: str, base_dir: Path, out_dir: Path, limits: DatasetLimits, stack: ExitStack) -> Path:
     scheme = urlsplit(source).scheme if "://" in source else ""
     if scheme in ("http", "https"):
         file = stack.enter_context(
@@ -177,7 +177,7 @@ def _elsewhere(source: str, path: Path) -> str:
     return f"paths are relative to the definition{meant}"
 
 
-def verified(dataset: DatasetDefinition, sources: Sources) -> str:
+def verified(dataset: DatasetSpec, sources: Sources) -> str:
     """SHA-256 of all files, one after the other, hex.
 
     Raises:

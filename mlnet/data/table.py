@@ -15,7 +15,7 @@ AnyArray: TypeAlias = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Limits:
+class DatasetLimits:
     """The most that a dataset may take, so that a few bytes of input cannot ask for all memory.
 
     Attributes:
@@ -46,7 +46,7 @@ class Table:
     labels: NDArray[np.int64] | FloatArray
 
 
-def check_shape(what: str, shape: tuple[int, ...], item_bytes: int, limits: Limits) -> None:
+def check_shape(what: str, shape: tuple[int, ...], item_bytes: int, limits: DatasetLimits) -> None:
     """Refuse an array by its declared shape, before any memory is taken for it.
 
     Raises:

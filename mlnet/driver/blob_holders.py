@@ -8,7 +8,7 @@ from pathlib import Path
 from mlnet import data
 from mlnet.driver.messenger import Wire
 from mlnet.errors import DataError, TransportError
-from mlnet.protocol.wire.messages import SegmentInfo
+from mlnet.task.segments import Segment
 
 ASKED = 4
 """Peers that are asked for a segment."""
@@ -41,7 +41,7 @@ async def fetch_segment(
     wire: Wire,
     peers: Sequence[str],
     link: str,
-    segment: SegmentInfo,
+    segment: Segment,
     destination: Path,
     policy: data.LinkPolicy,
 ) -> Path:

@@ -17,6 +17,7 @@ from mlnet.protocol.commands import Command, Publish, Send, speaks
 from mlnet.protocol.events import Event, Received
 from mlnet.protocol.wire.messages import Message
 from mlnet.util import files
+from mlnet.util.wording import TASK_LENGTH
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class _TaskFiles:
             reason = files.why(error) if isinstance(error, OSError) else str(error)
             logger.error(
                 "the transcript of task %s is cut short, since it cannot be written: %s",
-                self._task[:12],
+                self._task[:TASK_LENGTH],
                 reason,
             )
 

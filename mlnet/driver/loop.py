@@ -20,6 +20,7 @@ from mlnet.protocol.commands import Command
 from mlnet.protocol.events import Event
 from mlnet.protocol.node import Step
 from mlnet.util import files
+from mlnet.util.wording import TASK_LENGTH
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[str, Any], object]
@@ -169,6 +170,6 @@ class DriverLoop:
         """A task of which something is worth keeping stays on the disk as far as it was written; of any other
         the journal goes, since a later process would say what this one can no longer know of."""
         problem = files.why(error)
-        logger.error("the journal of task %s cannot be written: %s", step.task[:12], problem)
+        logger.error("the journal of task %s cannot be written: %s", step.task[:TASK_LENGTH], problem)
         forgotten = not self._party.keeps(step) and self._book.remove(step.task)
         return self._party.abandon(step, problem, forgotten=forgotten)

@@ -12,6 +12,9 @@ from array import array
 from typing import cast
 
 LEAF_SIZE = 1 << 20
+"""Bytes of a leaf; only the last one of a segment may be shorter. Part of every segment's identity, so
+another value means another protocol. A download is verified in pieces of this size, and 32 bytes are kept for
+each."""
 
 
 def aggregate(samples: memoryview, threads: int = 1) -> array[int]:

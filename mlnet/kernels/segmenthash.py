@@ -24,6 +24,7 @@ from mlnet.kernels import IMPLEMENTATION
 from mlnet.kernels._lease import Lease
 from mlnet.kernels._threads import THREADS
 from mlnet.kernels._views import octets
+from mlnet.kernels.reference import LEAF_SIZE
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -36,11 +37,6 @@ else:
     from mlnet.kernels import reference as _impl  # type: ignore[no-redef]
 
 __all__ = ["LEAF_SIZE", "Hasher", "digest", "digest_file", "leaf_hashes", "proof", "root", "verify_leaf"]
-
-LEAF_SIZE = 1 << 20
-"""Bytes of a leaf; only the last one of a segment may be shorter. Part of every segment's identity, so
-another value means another protocol. A download is verified in pieces of this size, and 32 bytes are kept for
-each."""
 
 _HASH_SIZE = 32
 _MOST_LEAVES = 1 << 43  # 2^63 bytes

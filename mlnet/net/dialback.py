@@ -14,11 +14,11 @@ import grpc
 
 from mlnet.errors import TransportError
 from mlnet.net.types import DialBack
-from mlnet.util.hosts import is_ipv6_link_local
+from mlnet.util.hosts import MAX_PORT, is_ipv6_link_local
 from mlnet.v1 import peer_pb2 as pb
 
-LOWEST_PORT, HIGHEST_PORT = 1024, 65535
-"""Ports that are dialled for others. Task servers never listen below 1024."""
+LOWEST_PORT = 1024
+"""The first port that is dialled for others. Task servers never listen below it."""
 MAX_SECONDS = 10.0
 """The longest dial-back, whatever the request says."""
 _PING = b"*1\r\n$4\r\nPING\r\n"
@@ -59,8 +59,8 @@ async def probe(host: str, port: int, timeout: float) -> str:
 
 async def serve(request: pb.DialBackRequest, ip: str) -> pb.DialBackResponse:
     """Dial the caller back at ``ip``, the address from which its connection came."""
-    if not LOWEST_PORT <= request.port <= HIGHEST_PORT:
-        return pb.DialBackResponse(host=ip, reason=f"the port must be {LOWEST_PORT} to {HIGHEST_PORT}")
+    if not LOWEST_PORT <= request.port <= MAX_PORT:
+        return pb.DialBackResponse(host=ip, reason=f"the port must be {LOWEST_PORT} to {MAX_PORT}")
     if is_ipv6_link_local(ip):
         # A link-local address means nothing to the other members, who would be told this one.
         return pb.DialBackResponse(host=ip, reason=f"{ip} holds on one link only; connect by another address")

@@ -31,6 +31,7 @@ from mlnet.protocol.commands import (
 from mlnet.protocol.events import Event, RedisPrepared, Restarted
 from mlnet.task import schema
 from mlnet.util import files, hosts
+from mlnet.util.wording import TASK_LENGTH
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class NodeTask:
                 ends.push_async_callback(self._training.stop)
         except (OSError, MlnetError) as error:
             reason = files.why(error) if isinstance(error, OSError) else str(error)
-            logger.error("what task %s leaves cannot be removed: %s", self.task[:12], reason)
+            logger.error("what task %s leaves cannot be removed: %s", self.task[:TASK_LENGTH], reason)
 
     def restore_model(self, sha256: str) -> None:
         """ServeModel a model that a former process has left."""
@@ -157,10 +158,10 @@ class NodeTask:
             return
         if isinstance(error, OSError | MlnetError):
             reason = files.why(error) if isinstance(error, OSError) else str(error)
-            logger.error("task %s cannot go on: %s", self.task[:12], reason)
+            logger.error("task %s cannot go on: %s", self.task[:TASK_LENGTH], reason)
             self._tell(Restarted(f"the node cannot go on: {reason}"))
             return
-        logger.error("internal error in task %s", self.task[:12], exc_info=error)
+        logger.error("internal error in task %s", self.task[:TASK_LENGTH], exc_info=error)
         self._tell(Restarted(f"internal error of this node: {type(error).__name__}: {error}"))
 
     async def _prepare_redis(self) -> None:

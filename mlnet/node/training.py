@@ -22,7 +22,7 @@ from mlnet.protocol.wire.messages import MAX_METRIC
 from mlnet.task import definition as task_definition
 from mlnet.task import schema
 from mlnet.training import gloo_tunnel, partition
-from mlnet.training.ipc import Finished, Scored, Segment, TrainingProgress, TrainJob
+from mlnet.training.ipc import Finished, Scored, TrainingProgress, TrainJob
 from mlnet.training.process import Trainer
 from mlnet.util import files
 from mlnet.util.sockets import Way
@@ -158,17 +158,14 @@ class TaskTraining:
     async def _request(
         self, attempt: int, plan: TrainingAssignment, rank: int, paths: Mapping[int, Path]
     ) -> TrainJob:
-        segments = tuple(
-            Segment(str(paths[index]) if index in paths else None, segment.root, segment.rows)
-            for index, segment in enumerate(plan.segments)
-        )
         pair = (plan.master, plan.slave)
         return TrainJob(
             definition=task_definition.to_plain(self._definition),
             seed=plan.decision,
             rank=rank,
             world=len(plan.nodes),
-            segments=segments,
+            segments=plan.segments,
+            files=tuple(str(paths[at]) if at in paths else None for at in range(len(plan.segments))),
             inputs=plan.inputs,
             host=gloo_tunnel.listening(self._task, attempt, rank, plan.hosts),
             gloo_tunnel=self._kept(await self._open_gloo_tunnels(attempt, plan.nodes)),

@@ -167,8 +167,8 @@ class _Auditor:
                 f"master and slave: no CLUSTER_DATABASE_SELECTION of {', '.join(missing)}"
             )
             return False
-        if not cluster.ranking().master:
-            self.found.missing.append(f"master and slave: {cluster.ranking().reason}")
+        if not cluster.election().master:
+            self.found.missing.append(f"master and slave: {cluster.election().reason}")
             return False
         ready = cluster.decision().ready
         self.found.committee, self.found.decision = ready.committee, ready.decision

@@ -13,7 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from mlnet.protocol.wire.messages import Message, SegmentInfo
+from mlnet.protocol.wire.messages import Message
+from mlnet.task.segments import Segment
 
 State = Literal["completed", "failed", "cancelled", "released"]
 """How a task ended for a party."""
@@ -124,7 +125,7 @@ class TrainingAssignment(msgspec.Struct, frozen=True):
     nodes: tuple[str, ...]
     master: str
     slave: str
-    segments: tuple[SegmentInfo, ...]
+    segments: tuple[Segment, ...]
     links: tuple[str, ...]
     inputs: int
     outputs: int

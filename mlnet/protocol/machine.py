@@ -22,7 +22,7 @@ from mlnet.protocol.events import Event, Received, TimerFired
 from mlnet.protocol.evidence import Evidence
 from mlnet.protocol.wire.message_types import MESSAGE_TYPES, GossipRule, Role, place
 from mlnet.protocol.wire.messages import MAX_REASON, Body, CancelTask, Message, Place, TaskFailedBody
-from mlnet.task.definition import TaskDefinition
+from mlnet.task.schema import TaskDefinition
 
 DEADLINE = "deadline"
 """Name of the one timer that a machine has: the deadline of its phase."""

@@ -22,7 +22,8 @@ from mlnet.protocol.machine import Signer
 from mlnet.protocol.member.machine import Member, Occupied
 from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, TaskFailedBody
 from mlnet.task import definition as task_definition
-from mlnet.task.definition import TaskDefinition
+from mlnet.task.schema import TaskDefinition
+from mlnet.util.wording import TASK_LENGTH
 
 MAX_PENDING = 256
 """Tasks that a busy node keeps in case it is free in time. Each holds a definition of up to 64 KiB."""
@@ -232,7 +233,7 @@ class Node:
             definition = _load(body.definition)
         except TaskError as error:
             raise RemoteProtocolError(
-                f"the definition of task {message.task[:12]} is not valid: {error}"
+                f"the definition of task {message.task[:TASK_LENGTH]} is not valid: {error}"
             ) from error
         waiting = definition.cluster.waiting_period_ms
         age = min((clock - body.created for clock in (now, *clocks)), key=abs)

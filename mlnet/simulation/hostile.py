@@ -30,13 +30,13 @@ from mlnet.protocol.wire.messages import (
     InitCluster,
     Message,
     Rewards,
-    SegmentInfo,
     TaskFailedBody,
 )
 from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.profiles import Profile
 from mlnet.simulation.world import World
+from mlnet.task.segments import Segment
 
 _STAGES: tuple[tuple[Literal["ballot", "order"], Literal[1, 2]], ...] = (
     ("ballot", 1),
@@ -239,7 +239,7 @@ class Port(Honest):
         return event
 
 
-class Result(Honest):
+class FalseResult(Honest):
     """States a model, figures and contributions that it made up."""
 
     def effect(self, party: SimulatedParty, command: Command, event: Event) -> Event | None:
@@ -253,7 +253,7 @@ class Result(Honest):
         return msgspec.structs.replace(event, sha256=sha256, accuracy=1.0, contributions=most)
 
 
-class Ballot(Honest):
+class FalseBallot(Honest):
     """Casts a ballot that does not open what it had committed to."""
 
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
@@ -267,7 +267,7 @@ class Ballot(Honest):
         yield command
 
 
-class Ready(Honest):
+class FalseDecision(Honest):
     """Announces a decision of its own, with itself as the master."""
 
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
@@ -281,7 +281,7 @@ class Ready(Honest):
         yield command
 
 
-class Vote(Honest):
+class FixedVote(Honest):
     """Votes as it likes: always the same, to keep its friends together."""
 
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
@@ -362,10 +362,10 @@ KINDS: dict[str, Callable[[World, Random], Honest]] = {
     "selective": Selective,
     "pings": Pings,
     "port": Port,
-    "result": Result,
-    "ballot": Ballot,
-    "ready": Ready,
-    "vote": Vote,
+    "result": FalseResult,
+    "ballot": FalseBallot,
+    "ready": FalseDecision,
+    "vote": FixedVote,
     "two-lists": TwoLists,
     "two-datasets": TwoDatasets,
     "silent-client": Silent,
@@ -395,6 +395,6 @@ def turn(world: World, party: SimulatedParty, kind: str, random: Random) -> None
     world.note(party, f"is hostile: {kind}")
 
 
-def _replaced(segment: SegmentInfo) -> SegmentInfo:
+def _replaced(segment: Segment) -> Segment:
     digest = hashlib.sha256(b"another " + segment.root.encode()).hexdigest()
     return msgspec.structs.replace(segment, root=digest)

@@ -12,11 +12,11 @@ from typing import Any
 
 from mlnet.driver.peer_clocks import TOLERANCE_MS, PeerClocks
 from mlnet.protocol.client.machine import Client
-from mlnet.protocol.client.state import Dataset
+from mlnet.protocol.client.state import OfferedDataset
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.decisions.answering import estimate
 from mlnet.protocol.node import Node, Terms
-from mlnet.protocol.wire.messages import NewMlTask, Resources, SegmentInfo
+from mlnet.protocol.wire.messages import NewMlTask, Resources
 from mlnet.simulation import hostile
 from mlnet.simulation.derivation import Violation, check_rewards
 from mlnet.simulation.faults import Faults
@@ -28,6 +28,7 @@ from mlnet.simulation.profiles import MIXED, Profile, profile
 from mlnet.simulation.regions import REGIONS
 from mlnet.simulation.world import World
 from mlnet.task import definition as task_definition
+from mlnet.task.segments import Segment
 
 MODEL = """
 ml:
@@ -222,12 +223,12 @@ class Run:
         return estimate(known, self.definition.cluster.max_nodes)
 
     @staticmethod
-    def _dataset(task: str) -> Dataset:
+    def _dataset(task: str) -> OfferedDataset:
         segments = tuple(
-            SegmentInfo(hashlib.sha256(f"segment {task} {index}".encode()).hexdigest(), 100_000, 100)
+            Segment(hashlib.sha256(f"segment {task} {index}".encode()).hexdigest(), 100_000, 100)
             for index in range(10)
         )
-        return Dataset(segments, 64, 10)
+        return OfferedDataset(segments, 64, 10)
 
     @staticmethod
     def _network_time(clock: SimulatedClock, neighbours: Iterable[SimulatedParty], now: int) -> int:

@@ -217,10 +217,6 @@ class RedisServer:
 
     # -- replication
 
-    async def role(self) -> str:
-        """What it is now: ``master`` or ``slave``."""
-        return (await self._state())[0]
-
     async def replicate_from(self, path: Path, timeout: float) -> None:
         """Become the replica of the server behind a unix socket; its data replaces ours.
 
@@ -245,7 +241,7 @@ class RedisServer:
                     # After the first copy a master may send nothing for up to a second, and confirms no write
                     # until it does. It pings every second: the offset shows when that arrives.
                     while True:
-                        _, state, offset = await self._state()
+                        state, offset = await self._replica_state()
                         if state == "connected":
                             first = offset if first is None else first
                             if offset > first:
@@ -285,17 +281,13 @@ class RedisServer:
                 f"the Redis server does not take mlnet's functions: {error}; use Valkey, or Redis 7 or later"
             ) from error
 
-    async def _state(self) -> tuple[str, str, int]:
-        """Its role, and as a replica the state of its link to the master and how far it has come."""
-        reply = await self._admin(("ROLE",))
-        match reply:
-            case [bytes(role), *rest]:
-                state, offset = (rest[2], rest[3]) if len(rest) > 3 else (b"", 0)
-                return (
-                    role.decode("ascii", "replace"),
-                    state.decode("ascii", "replace") if isinstance(state, bytes) else "",
-                    offset if isinstance(offset, int) else 0,
-                )
+    async def _replica_state(self) -> tuple[str, int]:
+        """The state of a replica's link to its master, and how far it has come; "" and 0 of a master."""
+        match await self._admin(("ROLE",)):
+            case [b"slave", bytes(), int(), bytes(state), int(offset), *_]:
+                return state.decode("ascii", "replace"), offset
+            case [b"master", *_]:
+                return "", 0
         raise StoreError("the Redis server's answer to ROLE is malformed")
 
     async def _admin(self, *commands: tuple[str | bytes | int, ...]) -> resp.Reply:

@@ -15,20 +15,20 @@ from mlnet.task.schema import (
     MAX_COLUMNS_NAMED,
     MAX_PARAMETERS,
     MAX_PATH,
-    SEGMENTS,
-    Dataset,
+    DatasetSpec,
     Decimal,
     Format,
     Scale,
-    Source,
+    SourceSpec,
 )
+from mlnet.task.segments import SEGMENTS
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SHARE_TOLERANCE = 1e-6
 """Relative: 0.8 in 32 bits is a share of eight tenths, too."""
 
 
-def read_dataset(ml: Section) -> Dataset:
+def read_dataset(ml: Section) -> DatasetSpec:
     """The section ``ml.dataset``."""
     section = ml.section("dataset", DATASET_KEYS)
     given: Format = section.choice("format", get_args(Format))
@@ -49,7 +49,7 @@ def read_dataset(ml: Section) -> Dataset:
         elif section.sound("sha256") and not _SHA256.fullmatch(sha256):
             found = f"{describe(sha256)} is not a SHA-256: it has {len(sha256)} characters"
             section.wrong("sha256", found, "64 hexadecimal digits, as sha256sum prints them")
-    return Dataset(
+    return DatasetSpec(
         format=given,
         training_set_size=training / SEGMENTS,
         test_set_size=test / SEGMENTS,
@@ -119,12 +119,12 @@ def _share(section: Section, key: str) -> int:
     return 1
 
 
-def _source(dataset: Section, kind: Format | None) -> Source:
+def _source(dataset: Section, kind: Format | None) -> SourceSpec:
     value = dataset.value("source", None)
     if isinstance(value, str) and kind != "MNIST":
         fix = "write the key features below source, with the path as its value"
         dataset.wrong("source", f"found {describe(value)}", fix, {"features": value})
-        return Source(value)
+        return SourceSpec(value)
     source = dataset.section("source", ("features", "labels"))
     features = source.text("features", MAX_PATH)
     labels = source.text("labels", MAX_PATH) if "labels" in source else None
@@ -140,7 +140,7 @@ def _source(dataset: Section, kind: Format | None) -> Source:
             source.wrong("labels", "a CSV is one file", fix)
     if kind == "MNIST" and labels is None and source.sound():
         source.wrong("labels", "missing", "MNIST has a second file, with the labels: name it")
-    return Source(features, labels)
+    return SourceSpec(features, labels)
 
 
 def _delimiter(dataset: Section) -> str | None:

@@ -15,31 +15,20 @@ import msgspec
 
 from mlnet.errors import TaskError, TaskProblem
 from mlnet.task import diagnosis, parser
-from mlnet.task.layers import Dense, Dropout
-from mlnet.task.schema import (
-    MAX_PARAMETERS,
-    Cluster,
-    Dataset,
-    Model,
-    Optimizer,
-    TaskDefinition,
-    Zeros,
-)
+from mlnet.task.schema import MAX_PARAMETERS, TaskDefinition, Zeros
 from mlnet.util import yaml12
 
 __all__ = [
     "MAX_BYTES",
-    "Cluster",
-    "Dataset",
-    "Dense",
-    "Dropout",
-    "Model",
-    "Optimizer",
     "TaskDefinition",
     "check_inputs",
+    "decode",
     "from_plain",
     "load",
     "load_file",
+    "load_text",
+    "read_bytes",
+    "read_text",
     "to_plain",
     "warnings",
 ]

@@ -12,9 +12,7 @@ from typing import Final, Literal, TypeVar
 from mlnet.task import spellings
 from mlnet.task.problems import Mend, Problems
 from mlnet.util import yaml12
-
-MICRO: Final = 1_000_000
-"""Micro-units in a unit of payment."""
+from mlnet.util.wording import MICRO
 
 _Choice = TypeVar("_Choice", bound=str)
 _REQUIRED: Final = object()

@@ -15,14 +15,14 @@ from mlnet.task.schema import (
     MAX_PARAMETERS,
     Loss,
     Metric,
-    Model,
+    ModelSpec,
 )
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 _UNITS: dict[str, type[Unit]] = {name_of(unit): unit for unit in UNITS}
 
 
-def read_model(ml: Section) -> tuple[Model, Loss | None]:
+def read_model(ml: Section) -> tuple[ModelSpec, Loss | None]:
     """The section ``ml.model``, and its loss; None if that is none of the known."""
     section = ml.section("model", MODEL_KEYS)
     kind = section.value("type", mend=section.missing("type", "MLP"))
@@ -45,7 +45,7 @@ def read_model(ml: Section) -> tuple[Model, Loss | None]:
             seen.add(unit.id)
     if units and units[-1] is not None:
         units[-1].check_output(ml.problems, items[-1][0], loss)
-    model = Model("MLP", tuple(unit for unit in units if unit is not None), given)
+    model = ModelSpec("MLP", tuple(unit for unit in units if unit is not None), given)
     count = model.parameter_count(1)
     if count > MAX_PARAMETERS:
         fix = f"use fewer nodes: at most {MAX_PARAMETERS} are accepted"

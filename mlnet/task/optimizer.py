@@ -19,7 +19,7 @@ from mlnet.task.schema import (
     KaimingMode,
     Nonlinearity,
     Normal,
-    Optimizer,
+    OptimizerSpec,
     OptimizerType,
     SgdParameters,
     Uniform,
@@ -30,13 +30,13 @@ from mlnet.task.schema import (
 NO_COMPRESSION = "gradient compression does not exist yet: gradients are exchanged whole"
 
 
-def read_optimizer(ml: Section) -> Optimizer:
+def read_optimizer(ml: Section) -> OptimizerSpec:
     """The section ``ml.optimizer``."""
     section = ml.section("optimizer", OPTIMIZER_SECTION)
     kind = section.choice("type", get_args(OptimizerType))
     if "tau" in section:
         section.remove("tau", NO_COMPRESSION)
-    return Optimizer(
+    return OptimizerSpec(
         type=kind,
         parameters=_optimizer_parameters(section, kind),
         epochs=section.integer("epochs", 1, MAX_EPOCHS),

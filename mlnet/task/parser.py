@@ -11,11 +11,11 @@ from mlnet.task.model import read_metrics, read_model
 from mlnet.task.optimizer import NO_COMPRESSION, read_optimizer
 from mlnet.task.problems import MAX_PROBLEMS, Enough, Mend, Problems
 from mlnet.task.schema import (
-    MAX_CLUSTER,
     MAX_COMMITTEE,
     MAX_CPUS,
+    MAX_NODES,
     MAX_PAYMENT,
-    Cluster,
+    ClusterSpec,
     Method,
     Ml,
     Payment,
@@ -85,13 +85,13 @@ def _ml(ml: Section) -> Ml:
     return Ml(dataset, Validation(Strategy(method, size)), optimizer, model, read_metrics(ml, loss))
 
 
-def _cluster(root: Section) -> Cluster:
+def _cluster(root: Section) -> ClusterSpec:
     section = root.section("cluster", CLUSTER_KEYS, optional=True)
-    default = Cluster()
+    default = ClusterSpec()
     least = section.integer("min-committee-size", 2, MAX_COMMITTEE, default.min_committee_size)
     most = section.integer("max-committee-size", 2, MAX_COMMITTEE, max(default.max_committee_size, least))
-    low = section.integer("min-nodes", 2, MAX_CLUSTER, max(default.min_nodes, least))
-    high = section.integer("max-nodes", 2, MAX_CLUSTER, max(default.max_nodes, low))
+    low = section.integer("min-nodes", 2, MAX_NODES, max(default.min_nodes, least))
+    high = section.integer("max-nodes", 2, MAX_NODES, max(default.max_nodes, low))
     for key, value, other, bound in (
         ("max-committee-size", most, "min-committee-size", least),
         ("max-nodes", high, "min-nodes", low),
@@ -101,7 +101,7 @@ def _cluster(root: Section) -> Cluster:
             section.wrong(key, f"{value} is less than {other}, {bound}", f"write {bound} or more")
     requirements = section.section("requirements", ("memory", "cpus"), optional=True)
     needs = Requirements()
-    return Cluster(
+    return ClusterSpec(
         waiting_period=section.duration("waiting-period", "100ms", "24h", default.waiting_period),
         min_nodes=low,
         max_nodes=high,

@@ -1,7 +1,8 @@
 """The task definition as frozen structs. :mod:`mlnet.task.definition` makes them; nothing else should.
 
-The YAML spells ``min-nodes`` what is ``min_nodes`` here. A value that has
-passed :func:`mlnet.task.definition.load` keeps every bound and rule that is written here.
+The YAML spells ``min-nodes`` what is ``min_nodes`` here. A value that has passed
+:func:`mlnet.task.definition.load` keeps every bound and rule that is written here. A ``...Spec`` says what is
+wanted; the dataset, model, cluster or optimizer itself is a class of another package.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import msgspec
 
 from mlnet.task.fields import amount_micro, duration_ms, size_bytes
 from mlnet.task.layers import AnyUnit, Dense, parameter_count
+from mlnet.task.segments import SEGMENTS
 
-SEGMENTS: Final = 10
 MAX_PARAMETERS: Final = 2**31
+"""Of a model: 8 GiB of float32. Operators set a limit of their own below it."""
 MAX_LAYERS: Final = 64
 MAX_EPOCHS: Final = 1_000_000
 MAX_BATCH: Final = 2**20
 MAX_PAYMENT: Final = 10**12
-MAX_CLUSTER: Final = 1024
+MAX_NODES: Final = 1024
+"""Members of a cluster: what the codec's limits of size and items leave room for in CLUSTER_MEMBERS."""
 MAX_COMMITTEE: Final = 64
+"""Seats of the committee. Its members ping and message one another, so the work grows with the square."""
 MAX_CPUS: Final = 65_536
 MAX_PATH: Final = 4096
 MAX_COLUMNS_NAMED: Final = 4096
@@ -57,7 +61,7 @@ class Payment(_Part, frozen=True):
         return amount_micro(self.best_model_payment_amount)
 
 
-class Source(_Part, frozen=True, omit_defaults=True):
+class SourceSpec(_Part, frozen=True, omit_defaults=True):
     """Where the dataset lies: paths relative to the definition's file, or http(s):// links.
 
     A path may be that of a directory, whose files are read in the order of their names.
@@ -72,7 +76,7 @@ class Source(_Part, frozen=True, omit_defaults=True):
     labels: str | None = None
 
 
-class Dataset(_Part, frozen=True, omit_defaults=True):
+class DatasetSpec(_Part, frozen=True, omit_defaults=True):
     """The dataset, and how much of it trains.
 
     Attributes:
@@ -100,7 +104,7 @@ class Dataset(_Part, frozen=True, omit_defaults=True):
     format: Format
     training_set_size: float
     test_set_size: float
-    source: Source
+    source: SourceSpec
     sha256: str | None = None
     scale: Scale = "auto"
     classes: tuple[int | str, ...] = ()
@@ -247,7 +251,7 @@ class Initializer(_Part, frozen=True):
     parameters: Xavier | Kaiming | Normal | Uniform | Zeros = Xavier()
 
 
-class Optimizer(
+class OptimizerSpec(
     msgspec.Struct,
     frozen=True,
     rename={
@@ -271,24 +275,8 @@ class Optimizer(
     batch_size: int
     initializer: Initializer
 
-    @property
-    def arguments(self) -> dict[str, float | bool | tuple[float, float]]:
-        """Keyword arguments of the class of that name in ``torch.optim``."""
-        given = self.parameters
-        arguments: dict[str, float | bool | tuple[float, float]] = {
-            "lr": given.learning_rate,
-            "weight_decay": given.weight_decay,
-        }
-        if isinstance(given, SgdParameters):
-            return arguments | {
-                "momentum": given.momentum,
-                "dampening": given.dampening,
-                "nesterov": given.nesterov,
-            }
-        return arguments | {"betas": (given.beta1, given.beta2), "eps": given.eps, "amsgrad": given.amsgrad}
 
-
-class Model(_Part, frozen=True):
+class ModelSpec(_Part, frozen=True):
     """A multilayer perceptron.
 
     Attributes:
@@ -328,10 +316,10 @@ class Ml(_Part, frozen=True):
         evaluation_metrics: what is measured on the validation rows and on the held-back segments.
     """
 
-    dataset: Dataset
+    dataset: DatasetSpec
     validation: Validation
-    optimizer: Optimizer
-    model: Model
+    optimizer: OptimizerSpec
+    model: ModelSpec
     evaluation_metrics: tuple[Metric, ...]
 
 
@@ -352,7 +340,7 @@ class Requirements(_Part, frozen=True):
         return size_bytes(self.memory) or 0
 
 
-class Cluster(_Part, frozen=True):
+class ClusterSpec(_Part, frozen=True):
     """How the cluster forms.
 
     Attributes:
@@ -392,7 +380,7 @@ class TaskDefinition(_Part, frozen=True):
     version: Literal[1]
     payment: Payment
     ml: Ml
-    cluster: Cluster
+    cluster: ClusterSpec
 
     @property
     def payment_micro(self) -> int:

@@ -15,7 +15,7 @@ from mlnet.task.keys import ALL_KEYS
 from mlnet.task.model import METRICS
 from mlnet.task.parser import examine, new_problems
 from mlnet.util import yaml_survey
-from mlnet.util.yaml12 import YamlError
+from mlnet.util.yaml12 import UNREADABLE, YamlError
 
 MAX_FINDINGS = 100
 _MAX_COLUMNS = 4
@@ -44,9 +44,7 @@ _AFTER_QUOTE = re.compile(rf"""^{_KEY}:[ ]+(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')[
 _SIGN = re.compile(rf"^(?P<key>{_KEY})(?P<sign>:(?=\S)|[ \t]*\uff1a[ \t]*|[ \t]*:?=[ \t]*)(?=\S)")
 _CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7}|\|{7})(?: .*)?\r?$")
 _DASH = re.compile(r"^[ \t]*-(?P<name>[A-Za-z][A-Za-z_-]*)(?=[ \t]*(?::[ \t]|#|\r?$))")
-_UNREADABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]+"
-)
+_UNREADABLE = re.compile(f"{UNREADABLE.pattern}+")
 _TAB = re.compile(r"^ *\t[ \t]*")
 
 

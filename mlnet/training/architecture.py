@@ -16,11 +16,9 @@ from mlnet.errors import DataError, TrainingError
 from mlnet.task import layers
 from mlnet.task.layers import AnyLayer, DenseLayer
 from mlnet.task.layers.dense import Width
-from mlnet.task.schema import Loss, TaskDefinition
+from mlnet.task.schema import MAX_PARAMETERS, Loss, TaskDefinition
 
 MAX_LAYERS = 256
-MAX_PARAMETERS = 1 << 31
-"""Default limit of a model's parameters, 8 GiB of float32; operators set their own."""
 
 # The end of a description of format 1, which did not say how the data was scaled.
 _EARLIER = re.compile(r'"format":1}$')

@@ -14,7 +14,7 @@ from mlnet import store
 from mlnet.data.segments import read_segment, segment_inputs
 from mlnet.errors import MlnetError, TrainingError
 from mlnet.store import ProgressLog
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.training import architecture, evaluation, ipc, rendezvous
 from mlnet.training.loop import train
 from mlnet.training.model import load_model
@@ -98,7 +98,7 @@ def score(command: ipc.ScoreJob) -> ipc.Scored:
         DataError: the model is not the one that the definition describes, or a segment cannot be read.
         TrainingError: its answers are not finite.
     """
-    definition = task.from_plain(command.definition)
+    definition = task_definition.from_plain(command.definition)
     segments = [Path(path) for path in command.segments]
     expected = architecture.of_definition(definition, segment_inputs(segments[0]))
     model = load_model(command.model, expected)

@@ -10,26 +10,14 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from mlnet.task.schema import MAX_PARAMETERS
+from mlnet.task.segments import Segment
 from mlnet.util import local_json
 
 MAX_LINE = 1 << 20
 """Bytes of a line in either direction."""
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-
-
-class Segment(msgspec.Struct, frozen=True):
-    """One segment of the job.
-
-    Attributes:
-        path: the file; None where this rank does not need it.
-        digest: its segment hash, hex.
-        rows: rows that it holds.
-    """
-
-    path: str | None
-    digest: str
-    rows: Annotated[int, Meta(ge=1)]
 
 
 class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
@@ -41,6 +29,7 @@ class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
         rank: place of this process, from 0.
         world: number of ranks.
         segments: the training segments in voted order, all of them.
+        files: theirs, in the same order; None where this rank needs none.
         inputs: features of a row.
         host: address of this machine on which gloo listens, at which the other ranks reach it.
         endpoints: unix socket paths that lead to the task's Redis servers; those of the master and the slave.
@@ -60,6 +49,7 @@ class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
     rank: Annotated[int, Meta(ge=0)]
     world: Annotated[int, Meta(ge=1)]
     segments: tuple[Segment, ...]
+    files: tuple[str | None, ...]
     inputs: Annotated[int, Meta(ge=1)]
     host: str
     endpoints: tuple[str, ...]
@@ -69,7 +59,7 @@ class TrainJob(msgspec.Struct, frozen=True, tag_field="command", tag="train"):
     rendezvous_timeout_s: Seconds = 60.0
     step_timeout_s: Seconds = 120.0
     threads: Annotated[int, Meta(ge=1)] = 1
-    max_parameters: Annotated[int, Meta(ge=1)] = 1 << 31
+    max_parameters: Annotated[int, Meta(ge=1)] = MAX_PARAMETERS
     gloo_tunnel: str = ""
 
     @property

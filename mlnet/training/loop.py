@@ -20,11 +20,12 @@ from torch.nn import functional
 from mlnet.data.segments import permutation, read_segment
 from mlnet.errors import DataError, HashMismatch, TrainingError
 from mlnet.kernels import segmenthash
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
+from mlnet.task.segments import Segment
 from mlnet.training import architecture, evaluation, partition
 from mlnet.training.architecture import Architecture
 from mlnet.training.ddp import replicate
-from mlnet.training.ipc import Finished, Segment, TrainingProgress, TrainJob
+from mlnet.training.ipc import Finished, TrainingProgress, TrainJob
 from mlnet.training.model import Model, build, save_model
 from mlnet.training.optimizer import FunctionalOptimizer
 
@@ -48,13 +49,15 @@ def train(job: TrainJob, report: Callable[[TrainingProgress], None]) -> Finished
         RuntimeError: from torch, when another rank is lost.
     """
     began = time.monotonic()
-    definition = task.from_plain(job.definition)
+    definition = task_definition.from_plain(job.definition)
     spec = definition.ml.optimizer
     description = architecture.of_definition(definition, job.inputs)
     # Before the model is built: a definition of a few bytes may ask for any size.
     description.require_parameters(job.max_parameters)
 
     segment_rows = [segment.rows for segment in job.segments]
+    if not all(segment_rows):
+        raise DataError("a segment of the task has no rows; have the client cut its dataset again")
     cut = partition.cut(sum(segment_rows), job.world, definition.ml.validation.strategy.size)
     shard = cut[job.rank]
     features, labels = load_rows(job, description, shard)
@@ -129,28 +132,31 @@ def load_rows(job: TrainJob, description: Architecture, shard: partition.Shard) 
         torch.empty(0, dtype=torch.int64) if description.classifier else torch.empty(0, description.outputs)
     ]
     for part in partition.parts([segment.rows for segment in job.segments], shard.start, shard.stop):
-        rows, targets = read_part(job.segments[part.segment], part, description)
+        segment, file = job.segments[part.segment], job.files[part.segment]
+        rows, targets = read_part(segment, file, part, description)
         features.append(rows)
         labels.append(targets)
     return torch.cat(features), torch.cat(labels)
 
 
-def read_part(segment: Segment, part: partition.Part, description: Architecture) -> tuple[Tensor, Tensor]:
+def read_part(
+    segment: Segment, file: str | None, part: partition.Part, description: Architecture
+) -> tuple[Tensor, Tensor]:
     """Features and labels of a run of rows of a segment. Its hash is verified again: the file was written by
     another process, some time ago.
 
     Raises:
         DataError: the segment is missing or not what it should be.
     """
-    if segment.path is None:
-        raise DataError(f"segment {segment.digest} is needed and has not been fetched")
-    path = Path(segment.path)
+    if file is None:
+        raise DataError(f"segment {segment.root} is needed and has not been fetched")
+    path = Path(file)
     try:
         digest = segmenthash.digest_file(path).hex()
     except OSError as error:
         raise DataError(f"segment {path} cannot be read: {error.strerror}; fetch it again") from error
-    if digest != segment.digest:
-        raise HashMismatch(f"segment {path} has the hash {digest}, expected {segment.digest}; fetch it again")
+    if digest != segment.root:
+        raise HashMismatch(f"segment {path} has the hash {digest}, expected {segment.root}; fetch it again")
     table = read_segment(
         path,
         inputs=description.inputs,

@@ -15,7 +15,7 @@ from mlnet.data import schema
 from mlnet.data.modelfile import SCHEMA_KEY
 from mlnet.data.schema import Schema
 from mlnet.data.segments import MAX_HEADER_BYTES, opened, read_tensors
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError
 from mlnet.task.layers.dense import LEAKY_SLOPE
 from mlnet.task.schema import Initializer, Kaiming, Normal, Uniform, Xavier, Zeros
@@ -179,7 +179,7 @@ def load_model(path: str | os.PathLike[str], expected: Architecture | None = Non
         raise DataError(f"model {path} is not the one that the task's definition describes; it is refused")
     shapes = dict(description.tensor_shapes())
     arrays = read_tensors(
-        path, {name: ("F32", shape) for name, shape in shapes.items()}, Limits(), header_bytes
+        path, {name: ("F32", shape) for name, shape in shapes.items()}, DatasetLimits(), header_bytes
     )
     # No memory for first weights: assign=True puts the file's own arrays in their place.
     model = Model(description, device="meta")

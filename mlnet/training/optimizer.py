@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from mlnet.task.schema import AdamParameters, Optimizer, SgdParameters
+from mlnet.task.schema import AdamParameters, OptimizerSpec, SgdParameters
 
 
 class FunctionalOptimizer:
@@ -24,7 +24,7 @@ class FunctionalOptimizer:
         optimizer: type and parameters from the definition.
     """
 
-    def __init__(self, weights: Iterable[Tensor], optimizer: Optimizer) -> None:
+    def __init__(self, weights: Iterable[Tensor], optimizer: OptimizerSpec) -> None:
         self._weights = list(weights)
         self._parameters = optimizer.parameters
         self._decoupled = optimizer.type == "AdamW"

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from mlnet.errors import DataError, HashMismatch, LabelError, MlnetError, StoreError, TrainingError
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.task.schema import TaskDefinition
 from mlnet.training.ipc import (
     ChildReady,
@@ -167,7 +167,7 @@ class Trainer:
             DataError: the model is not what the definition describes, or a segment cannot be read.
             TrainingError: its answers are not finite, or the child failed.
         """
-        job = ScoreJob(task.to_plain(definition), str(model), tuple(map(str, segments)))
+        job = ScoreJob(task_definition.to_plain(definition), str(model), tuple(map(str, segments)))
         async for event in self.run(job):
             if isinstance(event, Scored):
                 return event

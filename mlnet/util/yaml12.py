@@ -37,10 +37,10 @@ MAX_DUMP_DEPTH = 64
 # The C parser where PyYAML has it: six times as fast as the pure one.
 _Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# YAML's printable characters without the breaks NEL, LS and PS of YAML 1.1 and without a byte order mark.
-_UNREADABLE = re.compile(
+UNREADABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+"""Any but YAML's printable characters without the breaks NEL, LS and PS of YAML 1.1 and a byte order mark."""
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -127,7 +127,7 @@ def check_text(text: str, max_bytes: int) -> None:
     if len(text) > max_bytes:
         raise YamlError(f"the text is longer than {max_bytes} bytes")
     # Before the parser sees it: parsers fold or refuse these characters differently.
-    if found := _UNREADABLE.search(text):
+    if found := UNREADABLE.search(text):
         before = text[: found.start()]
         line = before.count("\n") + 1
         column = found.start() - before.rfind("\n")
@@ -429,7 +429,7 @@ def _float_text(value: float) -> str:
 
 def _is_literal(text: str) -> bool:
     """Whether a text of several lines can stand as a literal block (``|``) that every parser reads alike."""
-    if "\n" not in text or "\r" in text or _UNREADABLE.search(text):
+    if "\n" not in text or "\r" in text or UNREADABLE.search(text):
         return False
     lines = text.removesuffix("\n").split("\n")
     if any(line.isspace() for line in lines) or not lines[0] or not lines[-1]:

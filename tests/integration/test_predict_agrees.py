@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 from mlnet.cli.app import app
 from mlnet.data import Dataset, deliver, split
 from mlnet.errors import DataError
-from mlnet.task import definition as task
-from mlnet.training.ipc import Segment, TrainJob
+from mlnet.task import definition as task_definition
+from mlnet.training.ipc import TrainJob
 from mlnet.training.loop import train
 from mlnet.training.model import load_model
 from mlnet.training.predict import predict
@@ -156,13 +156,13 @@ def trained(folder: Path, dataset: dict[str, Any], **changes: Any) -> Trained:
         **changes,
     )
     cut = split(made, folder, folder)
-    segments = tuple(Segment(str(part.path), part.digest, part.rows) for part in cut.segments[:8])
     plan = TrainJob(
-        definition=task.to_plain(made),
+        definition=task_definition.to_plain(made),
         seed="seed",
         rank=0,
         world=1,
-        segments=segments,
+        segments=cut.segments[:8],
+        files=tuple(map(str, cut.files[:8])),
         inputs=cut.inputs,
         host="127.0.0.1",
         endpoints=(),

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.redis import MEMORY, NAMESPACE, OTHER_TASK, TASK, ask, running, start, stranger
+from support.redis import MEMORY, NAMESPACE, OTHER_TASK, TASK, ask, role, running, start, stranger
 
 from mlnet.errors import PortInUse, StoreError
 from mlnet.store import RedisServer, find_binary, ping, resp
@@ -128,11 +128,11 @@ async def test_a_slave_has_the_masters_keys_until_it_is_promoted(server: RedisSe
     await ask(server.gate_path("store"), "XADD", key, "*", "v", "1")
     async with running() as slave:
         await slave.replicate_from(server.gate_path("replica"), timeout=10)
-        assert (await server.role(), await slave.role()) == ("master", "slave")
+        assert (await role(server), await role(slave)) == ("master", "slave")
         assert await ask(slave.gate_path("store"), "EXISTS", key) == 1
         assert "READONLY" in str(await ask(slave.gate_path("store"), "XADD", key, "*", "v", "2"))
         await slave.promote()
-        assert await slave.role() == "master"
+        assert await role(slave) == "master"
         assert isinstance(await ask(slave.gate_path("store"), "XADD", key, "*", "v", "2"), bytes)
 
 
@@ -160,7 +160,7 @@ async def test_replication_crosses_any_splice_and_changes_its_master(server: Red
 async def test_replication_that_does_not_come_up_says_why(server: RedisServer, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"not replicated after 0\.3 s.*no way to the master"):
         await server.replicate_from(tmp_path / "nobody.sock", timeout=0.3)
-    assert await server.role() == "master"
+    assert await role(server) == "master"
 
 
 async def test_the_relay_admits_our_own_server_only(server: RedisServer) -> None:
@@ -220,7 +220,7 @@ async def test_stop_leaves_no_process_and_no_file() -> None:
         with pytest.raises(
             StoreError, match=r"server ended \(exit status 0\)|no Redis server answers"
         ) as caught:
-            await server.role()
+            await server.promote()
         assert "<lua>" not in str(caught.value), "what every server complains of explains nothing"
 
 

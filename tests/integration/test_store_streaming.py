@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.redis import running
+from support.redis import role, running
 
 from mlnet.errors import StoreError
 from mlnet.store import resp
@@ -45,11 +45,11 @@ async def test_a_first_copy_alone_is_not_replication(streams: bool) -> None:
             listener = await asyncio.start_unix_server(accept, Path(short) / "m.sock")
             if streams:
                 await slave.replicate_from(Path(short) / "m.sock", timeout=10)
-                assert await slave.role() == "slave"
+                assert await role(slave) == "slave"
             else:
                 with pytest.raises(StoreError, match=r"not replicated after 3 s: the state is 'connected'"):
                     await slave.replicate_from(Path(short) / "m.sock", timeout=3)
-                assert await slave.role() == "master"
+                assert await role(slave) == "master"
             listener.close()
     async with asyncio.timeout(10):
         await asyncio.gather(*served)

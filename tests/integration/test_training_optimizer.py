@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from support.datasets import definition
+from support.datasets import definition, torch_arguments
 from torch.nn import functional
 
 from mlnet.training.optimizer import FunctionalOptimizer
@@ -37,7 +37,7 @@ def test_the_same_weights_as_torch(kind: str, parameters: dict[str, float]) -> N
     models = [torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)]
     models[1].load_state_dict(models[0].state_dict())
     ours = FunctionalOptimizer(models[0].parameters(), task)
-    theirs = getattr(torch.optim, kind)(models[1].parameters(), **task.arguments)
+    theirs = getattr(torch.optim, kind)(models[1].parameters(), **torch_arguments(task))
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         rows = torch.randn(8, 5, generator=generator)

@@ -17,7 +17,7 @@ from support.datasets import definition, save_npz
 
 from mlnet.data import split
 from mlnet.errors import DataError, TrainingError
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.task.schema import Initializer
 from mlnet.training import architecture
 from mlnet.training.child import carry_out
@@ -44,7 +44,7 @@ def has_ended(descriptor: int, seconds: float) -> bool:
 
 
 def bad_score() -> ScoreJob:
-    return ScoreJob(task.to_plain(definition()), "/missing", ("/missing",))
+    return ScoreJob(task_definition.to_plain(definition()), "/missing", ("/missing",))
 
 
 async def drain(trainer: Trainer, plan: ScoreJob) -> None:
@@ -94,16 +94,16 @@ async def test_a_frozen_child_is_noticed() -> None:
 
 async def test_memory_is_limited(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "wide.npz", 40, inputs=200_000)
-    task_definition = definition(
+    wanted = definition(
         dataset={"source": {"features": str(path)}},
         layers=[{"id": 1, "type": "Dense", "nodes": 3}],
     )
-    segments = split(task_definition, tmp_path, tmp_path).segments
+    segments = split(wanted, tmp_path, tmp_path).files
     save_model(
-        build(architecture.of_definition(task_definition, 200_000), Initializer(), bytes(8)),
+        build(architecture.of_definition(wanted, 200_000), Initializer(), bytes(8)),
         tmp_path / "model",
     )
-    plan = ScoreJob(task.to_plain(task_definition), str(tmp_path / "model"), (str(segments[0].path),))
+    plan = ScoreJob(task_definition.to_plain(wanted), str(tmp_path / "model"), (str(segments[0]),))
     trainer = await Trainer.start(memory=1 << 20)
     try:
         with pytest.raises(TrainingError, match="memory"):

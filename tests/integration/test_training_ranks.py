@@ -18,19 +18,19 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import torch
-from support.datasets import definition
+from support.datasets import definition, torch_arguments
 from torch.nn import functional
 
 from mlnet.data import Dataset, read_segment, split
 from mlnet.data.segments import permutation
 from mlnet.errors import DataError, TrainingError
 from mlnet.store import ProgressLog, RedisServer, find_binary
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.task.layers import DenseLayer
 from mlnet.task.schema import Initializer, TaskDefinition
 from mlnet.training import architecture, partition
 from mlnet.training.architecture import Architecture
-from mlnet.training.ipc import Finished, Segment, TrainingProgress, TrainJob
+from mlnet.training.ipc import Finished, TrainingProgress, TrainJob
 from mlnet.training.model import Model, build, load_model, save_model
 from mlnet.training.process import Trainer
 
@@ -83,17 +83,14 @@ def plans(
     rows = [segment.rows for segment in chosen]
     return [
         TrainJob(
-            definition=task.to_plain(definition),
+            definition=task_definition.to_plain(definition),
             seed=SEED,
             rank=rank,
             world=world,
-            segments=tuple(
-                Segment(
-                    str(segment.path) if index in partition.segments_of(rows, rank, world) else None,
-                    segment.digest,
-                    segment.rows,
-                )
-                for index, segment in enumerate(chosen)
+            segments=chosen,
+            files=tuple(
+                str(dataset.files[index]) if index in partition.segments_of(rows, rank, world) else None
+                for index in range(len(chosen))
             ),
             inputs=dataset.inputs,
             host=HOSTS[rank],
@@ -121,12 +118,12 @@ def rows_of(dataset: Dataset, definition: TaskDefinition) -> tuple[torch.Tensor,
     model = definition.ml.model
     tables = [
         read_segment(
-            segment.path,
+            file,
             inputs=dataset.inputs,
             outputs=model.outputs,
             classes=model.loss == "CrossEntropy",
         )
-        for segment in dataset.segments[: definition.training_segments]
+        for file in dataset.files[: definition.training_segments]
     ]
     features = np.concatenate([table.features for table in tables])
     labels = np.concatenate([table.labels for table in tables])
@@ -142,7 +139,7 @@ def alone(definition: TaskDefinition, dataset: Dataset, world: int) -> Model:
         optimization.initializer,
         partition.seed(SEED, "weights"),
     )
-    optimizer = getattr(torch.optim, optimization.type)(model.parameters(), **optimization.arguments)
+    optimizer = getattr(torch.optim, optimization.type)(model.parameters(), **torch_arguments(optimization))
     total = len(features)
     ranges = [range(total * rank // world, total * (rank + 1) // world) for rank in range(world)]
     share = definition.ml.validation.strategy.size
@@ -197,14 +194,14 @@ async def progress_in(redis: RedisServer, last: int) -> list[tuple[int, int, flo
 async def test_ranks_train_what_one_machine_trains(
     tmp_path: Path, redis: RedisServer, world: int, optimizer: dict[str, Any]
 ) -> None:
-    task_definition = definition(optimizer=optimizer)
-    dataset = split(task_definition, tmp_path, tmp_path)
-    made = plans(tmp_path, world, task_definition, dataset, await redis.gate("store"))
+    wanted = definition(optimizer=optimizer)
+    dataset = split(wanted, tmp_path, tmp_path)
+    made = plans(tmp_path, world, wanted, dataset, await redis.gate("store"))
     async with trainers(world) as children:
         results = await asyncio.gather(*map(run, children, made))
 
     finished = [result for _, result in results]
-    assert_same_weights(load_model(finished[0].model), alone(task_definition, dataset, world))
+    assert_same_weights(load_model(finished[0].model), alone(wanted, dataset, world))
     assert len({result.sha256 for result in finished}) == 1
     assert len({(result.accuracy, result.loss) for result in finished}) == 1
     for result in finished:
@@ -235,13 +232,13 @@ def regression(work: Path, optimizer: dict[str, Any]) -> TaskDefinition:
 
 
 async def test_a_regression_and_more_ranks_than_a_step_has_rows(tmp_path: Path, redis: RedisServer) -> None:
-    task_definition = regression(tmp_path, {})
-    dataset = split(task_definition, tmp_path, tmp_path)
-    made = plans(tmp_path, 3, task_definition, dataset, await redis.gate("store"))
+    wanted = regression(tmp_path, {})
+    dataset = split(wanted, tmp_path, tmp_path)
+    made = plans(tmp_path, 3, wanted, dataset, await redis.gate("store"))
     async with trainers(3) as children:
         results = await asyncio.gather(*map(run, children, made))
     finished = results[0][1]
-    assert_same_weights(load_model(finished.model), alone(task_definition, dataset, 3))
+    assert_same_weights(load_model(finished.model), alone(wanted, dataset, 3))
     assert finished.accuracy is None
     assert finished.metrics == {"MSE": finished.loss}
 
@@ -275,9 +272,9 @@ LONG = SGD | {"epochs": 100_000, "batch-size": 400}
 async def test_a_rank_that_dies_or_freezes_ends_the_others(
     tmp_path: Path, redis: RedisServer, world: int, sent: signal.Signals, reason: str
 ) -> None:
-    task_definition = definition(optimizer=LONG)
-    dataset = split(task_definition, tmp_path, tmp_path)
-    made = plans(tmp_path, world, task_definition, dataset, await redis.gate("store"), step_timeout_s=3.0)
+    wanted = definition(optimizer=LONG)
+    dataset = split(wanted, tmp_path, tmp_path)
+    made = plans(tmp_path, world, wanted, dataset, await redis.gate("store"), step_timeout_s=3.0)
     async with trainers(world) as children:
         seen = [asyncio.Event() for _ in children]
         jobs = [
@@ -299,42 +296,42 @@ async def test_a_rank_that_dies_or_freezes_ends_the_others(
 
 
 async def test_a_rank_that_never_comes(tmp_path: Path, redis: RedisServer) -> None:
-    task_definition = definition()
-    dataset = split(task_definition, tmp_path, tmp_path)
-    made = plans(tmp_path, 2, task_definition, dataset, await redis.gate("store"), rendezvous_timeout_s=1.0)
+    wanted = definition()
+    dataset = split(wanted, tmp_path, tmp_path)
+    made = plans(tmp_path, 2, wanted, dataset, await redis.gate("store"), rendezvous_timeout_s=1.0)
     async with trainers(1) as children:
         with pytest.raises(TrainingError, match="the 2 members did not meet within 1 s"):
             await run(children[0], made[0])
 
 
 async def test_divergence_is_told(tmp_path: Path, redis: RedisServer) -> None:
-    task_definition = regression(tmp_path, {"optimizer_initialization_parameters": {"learning_rate": 900.0}})
-    dataset = split(task_definition, tmp_path, tmp_path)
-    made = plans(tmp_path, 1, task_definition, dataset, await redis.gate("store"))
+    wanted = regression(tmp_path, {"optimizer_initialization_parameters": {"learning_rate": 900.0}})
+    dataset = split(wanted, tmp_path, tmp_path)
+    made = plans(tmp_path, 1, wanted, dataset, await redis.gate("store"))
     async with trainers(1) as children:
         with pytest.raises(TrainingError, match=r"training diverged: .*smaller learning_rate"):
             await run(children[0], made[0])
 
 
 async def test_the_digits_are_learnt(tmp_path: Path, redis: RedisServer) -> None:
-    task_definition = task.load_file(Path(__file__).parents[2] / "client-task-definition.yaml")
-    dataset = split(task_definition, Path(__file__).parents[2], tmp_path)
-    made = plans(tmp_path, 5, task_definition, dataset, await redis.gate("store"))
+    wanted = task_definition.load_file(Path(__file__).parents[2] / "client-task-definition.yaml")
+    dataset = split(wanted, Path(__file__).parents[2], tmp_path)
+    made = plans(tmp_path, 5, wanted, dataset, await redis.gate("store"))
     async with trainers(5) as children:
         results = await asyncio.gather(*map(run, children, made))
-    held_out: Sequence[Path] = [segment.path for segment in dataset.segments[8:]]
+    held_out: Sequence[Path] = dataset.files[8:]
     async with trainers(1) as children:
-        scored = await children[0].score(Path(results[0][1].model), held_out, task_definition)
+        scored = await children[0].score(Path(results[0][1].model), held_out, wanted)
     assert scored.rows == sum(segment.rows for segment in dataset.segments[8:])
     assert scored.accuracy is not None
     assert scored.accuracy > 0.93
 
 
 async def test_a_model_that_is_not_the_tasks_is_not_scored(tmp_path: Path) -> None:
-    task_definition = definition()
-    dataset = split(task_definition, tmp_path, tmp_path)
+    wanted = definition()
+    dataset = split(wanted, tmp_path, tmp_path)
     other = Architecture(64, (DenseLayer(10),), "CrossEntropy")
     save_model(build(other, Initializer(), bytes(8)), tmp_path / "model")
     async with trainers(1) as children:
         with pytest.raises(DataError, match="not the one that the task's definition describes"):
-            await children[0].score(tmp_path / "model", [dataset.segments[9].path], task_definition)
+            await children[0].score(tmp_path / "model", [dataset.files[9]], wanted)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from mlnet.data import Limits, read_segment
+from mlnet.data import DatasetLimits, read_segment
 from mlnet.data.formats.csv_file import Wanted, read_rows
 from mlnet.data.formats.csv_layout import detect
 from mlnet.data.formats.idx import read_images
@@ -30,7 +30,7 @@ from mlnet.task.schema import Initializer
 from mlnet.training.architecture import Architecture
 from mlnet.training.model import build, load_model, read_schema, save_model
 
-SMALL = Limits(source_bytes=1 << 16, table_bytes=1 << 16, rows=1000, columns=1000, line_bytes=1000)
+SMALL = DatasetLimits(source_bytes=1 << 16, table_bytes=1 << 16, rows=1000, columns=1000, line_bytes=1000)
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 

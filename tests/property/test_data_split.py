@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnet.data.segments import SEGMENTS, bounds, permutation
+from mlnet.data.segments import bounds, permutation
 from mlnet.errors import TooFewRows
+from mlnet.task.segments import SEGMENTS
 
 
 @given(rows=st.integers(SEGMENTS, 10**12))

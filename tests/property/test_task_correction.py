@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.definitions import EXAMPLE
 
 from mlnet.errors import TaskError
-from mlnet.task import definition, diagnosis
+from mlnet.task import definition as task_definition
+from mlnet.task import diagnosis
 
 GOOD = EXAMPLE.read_text()
 UNIT = "ml.model.hidden-units"
@@ -79,7 +80,7 @@ def test_all_mistakes_are_told_in_one_round_with_their_lines(mistakes: set[tuple
     for old, new, _ in mistakes:
         text = text.replace(old, new, 1)
     try:
-        definition.load(text)
+        task_definition.load(text)
     except TaskError as error:
         found = {one.path: one for one in error.errors}
     else:
@@ -100,7 +101,7 @@ def test_mended_once_a_definition_means_what_was_meant(mistakes: set[tuple[str, 
     mended = diagnosis.mend(text.replace("\n", newline))
 
     assert mended.left == ()
-    assert definition.load(mended.text) == definition.load(GOOD)
+    assert task_definition.load(mended.text) == task_definition.load(GOOD)
     assert diagnosis.mend(mended.text).text == mended.text
     comments = [line.partition("#")[2] for line in GOOD.splitlines()]
     assert [line.partition("#")[2] for line in mended.text.splitlines()] == comments
@@ -177,7 +178,7 @@ LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 def is_definition(text: str) -> bool:
     try:
-        definition.load(text, diagnose=False)
+        task_definition.load(text, diagnose=False)
     except TaskError:
         return False
     return True

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mlnet.task import definition as task
-from mlnet.task.schema import TaskDefinition
+from mlnet.task import definition as task_definition
+from mlnet.task.schema import OptimizerSpec, SgdParameters, TaskDefinition
 
 DIGITS = Path(__file__).parents[2] / "mlnet" / "examples" / "digits.npz"
 
@@ -62,7 +62,7 @@ def definition_text(
 
 def definition(**changes: Any) -> TaskDefinition:
     """The same, loaded."""
-    return task.load(definition_text(**changes))
+    return task_definition.load(definition_text(**changes))
 
 
 def save_npz(path: Path, rows: int, inputs: int = 4, classes: int = 3, seed: int = 0) -> Path:
@@ -71,3 +71,16 @@ def save_npz(path: Path, rows: int, inputs: int = 4, classes: int = 3, seed: int
     features = random.normal(size=(rows, inputs)).astype(np.float32)
     np.savez(path, features=features, labels=random.integers(0, classes, rows))
     return path
+
+
+def torch_arguments(optimizer: OptimizerSpec) -> dict[str, Any]:
+    """Keyword arguments of the class in ``torch.optim`` that an optimizer is named for."""
+    given = optimizer.parameters
+    arguments = {"lr": given.learning_rate, "weight_decay": given.weight_decay}
+    if isinstance(given, SgdParameters):
+        return arguments | {
+            "momentum": given.momentum,
+            "dampening": given.dampening,
+            "nesterov": given.nesterov,
+        }
+    return arguments | {"betas": (given.beta1, given.beta2), "eps": given.eps, "amsgrad": given.amsgrad}

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from mlnet.task import definition
+from mlnet.task import definition as task_definition
+from mlnet.task.schema import TaskDefinition
 from mlnet.util import yaml12
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +37,8 @@ class Draft:
         del self._at(parents)[_step(last)]
         return self
 
-    def read(self) -> definition.TaskDefinition:
-        return definition.from_plain(self.plain)
+    def read(self) -> TaskDefinition:
+        return task_definition.from_plain(self.plain)
 
     def _at(self, parents: list[str]) -> Any:
         place = self.plain

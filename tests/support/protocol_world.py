@@ -22,7 +22,7 @@ from mlnet.driver.loop import DriverLoop, Executor, Handler
 from mlnet.driver.parties import ClientParty, NodeParty
 from mlnet.identity.keys import Identity
 from mlnet.protocol.client.machine import Client
-from mlnet.protocol.client.state import Dataset
+from mlnet.protocol.client.state import OfferedDataset
 from mlnet.protocol.commands import (
     CancelTimer,
     Command,
@@ -56,8 +56,9 @@ from mlnet.protocol.events import (
 )
 from mlnet.protocol.node import Node, Terms
 from mlnet.protocol.signer import IdentitySigner
-from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, SegmentInfo, TaskFailedBody
+from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, TaskFailedBody
 from mlnet.task import definition as task_definition
+from mlnet.task.segments import Segment
 from mlnet.util.wording import short
 
 DEFINITION = """
@@ -145,10 +146,9 @@ class World:
         body = NewMlTask(self.text, (), START if created is None else created, peers)
         task = signer.sign(body, sent=self.now)
         segments = tuple(
-            SegmentInfo(hashlib.sha256(f"segment {index}".encode()).hexdigest(), 1000, 100)
-            for index in range(10)
+            Segment(hashlib.sha256(f"segment {index}".encode()).hexdigest(), 1000, 100) for index in range(10)
         )
-        client = Client(signer, task, self.definition, Deadlines(), Dataset(segments, 64, 10))
+        client = Client(signer, task, self.definition, Deadlines(), OfferedDataset(segments, 64, 10))
         self.add(name, signer, client)
         self.clients.append(signer.peer_id)
         self.give(signer.peer_id, task.task, Received(task))

@@ -38,6 +38,14 @@ async def running() -> AsyncIterator[RedisServer]:
             await server.stop()
 
 
+async def role(server: RedisServer) -> str:
+    """What a server is now: ``master`` or ``slave``."""
+    reply = await server._admin(("ROLE",))
+    assert isinstance(reply, list)
+    assert isinstance(reply[0], bytes)
+    return reply[0].decode()
+
+
 async def ask(path: Path, *parts: str | bytes | int) -> resp.Reply | str:
     """A server's reply through a gate; the text of the error if it is one."""
     async with resp.RespConnection.open(path) as connection:

@@ -148,7 +148,7 @@ from pathlib import Path
 import torch
 
 from mlnet.data import LinkPolicy, fetch, split
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.task.schema import Initializer
 from mlnet.training.architecture import of_definition
 from mlnet.training.model import build, load_model, save_model
@@ -156,7 +156,7 @@ from mlnet.training.predict import predict
 
 here = Path(sys.argv[1])
 (here / "table.rows").write_text("".join(f"{i} {i * i} {i % 2}\\n" for i in range(40)))
-definition = task.load_file(here / "task.yaml")
+definition = task_definition.load_file(here / "task.yaml")
 dataset = split(definition, here, here)
 assert (dataset.inputs, dataset.rows) == (2, 40)
 made = of_definition(definition, dataset.inputs)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mlnet.data.schema import Kind
-from mlnet.data.table import AnyArray, Limits
+from mlnet.data.table import AnyArray, DatasetLimits
 
 Part = Literal["features", "labels"]
 
@@ -30,7 +30,7 @@ class ArrayFormat(Protocol):
         """Whether a file of this format holds labels and nothing else, as far as its shape tells."""
         ...
 
-    def read(self, path: Path, part: Part, limits: Limits, *, alone: bool) -> AnyArray:
+    def read(self, path: Path, part: Part, limits: DatasetLimits, *, alone: bool) -> AnyArray:
         """An array of rows.
 
         Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mlnet.data.formats.csv_layout import Layout
 from mlnet.data.schema import Schema
 from mlnet.errors import DataError
-from mlnet.task.schema import Dataset as DatasetDefinition
+from mlnet.task.schema import DatasetSpec
 
 _SHOWN = 8
 _LABELS = frozenset(("label", "labels", "target", "targets", "class", "ground_truth", "groundtruth"))
@@ -39,7 +39,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def of_definition(path: Path, layout: Layout, dataset: DatasetDefinition) -> Choice:
+def of_definition(path: Path, layout: Layout, dataset: DatasetSpec) -> Choice:
     """The columns that a definition means.
 
     Raises:

@@ -22,7 +22,7 @@ from mlnet.data.formats.csv_marks import commented, open_quote, records, unclose
 from mlnet.data.formats.csv_sample import KEYS, SAMPLE_ROWS
 from mlnet.data.formats.csv_text import Lines, text
 from mlnet.data.formats.csv_values import NUMBER, is_missing, is_number, spelling
-from mlnet.data.table import AnyArray, FloatArray, Limits, check_shape
+from mlnet.data.table import AnyArray, DatasetLimits, FloatArray, check_shape
 from mlnet.errors import DataError
 from mlnet.util.wording import count
 
@@ -80,7 +80,7 @@ class _NotPlain(Exception):
 
 
 def read_rows(
-    path: Path, layout: Layout, wanted: Wanted, limits: Limits, collector: Collector | None = None
+    path: Path, layout: Layout, wanted: Wanted, limits: DatasetLimits, collector: Collector | None = None
 ) -> CsvRows:
     """Read some columns of a CSV file.
 
@@ -108,31 +108,31 @@ def read_rows(
     return rows if collector else replace(rows, categories=own.coded())
 
 
-def line_of(path: Path, layout: Layout, row: int, limits: Limits) -> int:
+def line_of(path: Path, layout: Layout, row: int, limits: DatasetLimits) -> int:
     """The line, from 1, at which a row begins, from 0."""
     with text(path, limits) as characters:
         lines = Lines(characters, path, limits, layout.comment, layout.skip)
         return next(islice((number for number, _ in _numbered(lines, layout)), row, None), 0)
 
 
-def first_values(path: Path, layout: Layout, place: int, limits: Limits) -> list[tuple[int, str]]:
+def first_values(path: Path, layout: Layout, place: int, limits: DatasetLimits) -> list[tuple[int, str]]:
     """Lines and values of a column in the first rows."""
     return [(number, row[place].strip()) for number, row in _first(path, layout, limits)]
 
 
-def first_rows(path: Path, layout: Layout, limits: Limits) -> list[list[str]]:
+def first_rows(path: Path, layout: Layout, limits: DatasetLimits) -> list[list[str]]:
     """The first rows."""
     return [row for _, row in _first(path, layout, limits)]
 
 
-def _first(path: Path, layout: Layout, limits: Limits) -> list[tuple[int, list[str]]]:
+def _first(path: Path, layout: Layout, limits: DatasetLimits) -> list[tuple[int, list[str]]]:
     with text(path, limits) as characters:
         lines = Lines(characters, path, limits, layout.comment, layout.skip)
         rows = islice(_numbered(lines, layout), SAMPLE_ROWS)
         return [(number, row) for number, row in rows if len(row) == layout.fields]
 
 
-def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> CsvRows:
+def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: DatasetLimits) -> CsvRows:
     """The fast way: all columns are numbers."""
     blocks: list[FloatArray] = []
     labels: list[NDArray[np.float64]] = []
@@ -160,7 +160,9 @@ def _read_whole(path: Path, layout: Layout, wanted: Wanted, limits: Limits) -> C
     return CsvRows(_joined(path, blocks), np.concatenate(labels) if label is not None else None)
 
 
-def _read_parts(path: Path, layout: Layout, wanted: Wanted, limits: Limits, collector: Collector) -> CsvRows:
+def _read_parts(
+    path: Path, layout: Layout, wanted: Wanted, limits: DatasetLimits, collector: Collector
+) -> CsvRows:
     """The way for tables in which some columns are texts or not wanted."""
     blocks: list[FloatArray] = []
     labels: list[str] = []
@@ -310,7 +312,7 @@ def _wrong_length(path: Path, number: int, row: Sequence[str], layout: Layout) -
 
 
 def _explain(
-    path: Path, layout: Layout, wanted: Wanted, limits: Limits, reason: str, *, parts: bool = False
+    path: Path, layout: Layout, wanted: Wanted, limits: DatasetLimits, reason: str, *, parts: bool = False
 ) -> DataError:
     """The error for the first record that the fast readers refused, found by reading slowly.
 

@@ -19,7 +19,7 @@ from mlnet.data.formats.csv_marks import commented, records, require_closed, req
 from mlnet.data.formats.csv_sample import KEYS, Sample, read_sample
 from mlnet.data.formats.csv_values import COMMA_NUMBER, NUMBER, is_missing, is_number
 from mlnet.data.schema import Dialect
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError
 from mlnet.util.wording import count
 
@@ -88,7 +88,7 @@ class Layout:
 def detect(
     path: Path,
     dialect: Dialect,
-    limits: Limits,
+    limits: DatasetLimits,
     *,
     known: tuple[str, ...] = (),
     counted: bool = True,

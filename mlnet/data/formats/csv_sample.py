@@ -10,7 +10,7 @@ from pathlib import Path
 from mlnet.data.formats.csv_text import Lines, is_comment, text
 from mlnet.data.formats.csv_values import NUMBER
 from mlnet.data.schema import Dialect
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError
 
 SAMPLE_ROWS = 500
@@ -53,7 +53,9 @@ class Sample:
     whole: bool = True
 
 
-def read_sample(path: Path, dialect: Dialect, limits: Limits, known: tuple[str, ...], keys: str) -> Sample:
+def read_sample(
+    path: Path, dialect: Dialect, limits: DatasetLimits, known: tuple[str, ...], keys: str
+) -> Sample:
     """The first lines of a file.
 
     Args:

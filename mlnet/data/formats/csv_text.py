@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError
 
 _GZIP = b"\x1f\x8b"
@@ -61,7 +61,7 @@ _FOREIGN = (
 
 
 @contextmanager
-def text(path: Path, limits: Limits) -> Iterator[TextIO]:
+def text(path: Path, limits: DatasetLimits) -> Iterator[TextIO]:
     """The characters of a file, from its start.
 
     Raises:
@@ -100,7 +100,7 @@ def _encoding(start: bytes) -> str:
     return "utf-8-sig"
 
 
-def _undecodable(path: Path, limits: Limits, error: UnicodeDecodeError) -> DataError:
+def _undecodable(path: Path, limits: DatasetLimits, error: UnicodeDecodeError) -> DataError:
     """The error for the first byte of a file that is not of its encoding, found by reading it again."""
     if error.encoding != "utf-8":
         return DataError(f"{path} is not whole UTF-16 text ({error.reason}); save it again, as UTF-8")
@@ -173,7 +173,7 @@ class Lines:
     """
 
     def __init__(
-        self, characters: TextIO, path: Path, limits: Limits, comment: str = "", skip: int = 0
+        self, characters: TextIO, path: Path, limits: DatasetLimits, comment: str = "", skip: int = 0
     ) -> None:
         self._characters = characters
         self.path = path

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlnet.data.formats.base import Part
 from mlnet.data.schema import Kind
-from mlnet.data.table import Limits, check_shape
+from mlnet.data.table import DatasetLimits, check_shape
 from mlnet.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
@@ -36,7 +36,7 @@ KIND: Kind | None = "bytes"
 LABELS_APART = True
 
 
-def read(path: Path, part: Part, limits: Limits, *, alone: bool) -> NDArray[np.uint8]:
+def read(path: Path, part: Part, limits: DatasetLimits, *, alone: bool) -> NDArray[np.uint8]:
     """See :class:`mlnet.data.formats.base.ArrayFormat`."""
     return read_images(path, limits) if part == "features" else read_labels(path, limits)
 
@@ -56,7 +56,7 @@ def is_one(path: Path) -> bool:
         return False
 
 
-def read_images(path: Path, limits: Limits) -> NDArray[np.uint8]:
+def read_images(path: Path, limits: DatasetLimits) -> NDArray[np.uint8]:
     """Images as uint8 (rows, height * width); :mod:`mlnet.data.scaling` makes features of them.
 
     Raises:
@@ -70,7 +70,7 @@ def read_images(path: Path, limits: Limits) -> NDArray[np.uint8]:
     return pixels.reshape(len(pixels), -1)
 
 
-def read_labels(path: Path, limits: Limits) -> NDArray[np.uint8]:
+def read_labels(path: Path, limits: DatasetLimits) -> NDArray[np.uint8]:
     """Labels as uint8 (rows,).
 
     Raises:
@@ -84,7 +84,7 @@ def read_labels(path: Path, limits: Limits) -> NDArray[np.uint8]:
     return labels
 
 
-def _read(path: Path, limits: Limits) -> NDArray[np.uint8]:
+def _read(path: Path, limits: DatasetLimits) -> NDArray[np.uint8]:
     with _opened(path) as stream:
         zero, kind, dimensions = struct.unpack(">HBB", _exactly(stream, 4, path))
         if zero == 0 and kind in _TYPES and 1 <= dimensions <= 4:

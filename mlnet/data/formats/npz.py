@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from mlnet.data.formats.base import Part
 from mlnet.data.schema import Kind
-from mlnet.data.table import AnyArray, Limits, check_shape
+from mlnet.data.table import AnyArray, DatasetLimits, check_shape
 from mlnet.errors import DataError
 
 _MAX_MEMBERS = 64
@@ -51,7 +51,7 @@ KIND: Kind | None = None
 LABELS_APART = False
 
 
-def read(path: Path, part: Part, limits: Limits, *, alone: bool) -> AnyArray:
+def read(path: Path, part: Part, limits: DatasetLimits, *, alone: bool) -> AnyArray:
     """One array of an archive.
 
     Args:
@@ -151,7 +151,7 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, alone: bool) -> zip
     return member
 
 
-def _read_npy(stream: BinaryIO, what: str, size: int, limits: Limits) -> AnyArray:
+def _read_npy(stream: BinaryIO, what: str, size: int, limits: DatasetLimits) -> AnyArray:
     """Read an array whose header agrees with ``size``; numpy's own read_array would allocate what it
     claims."""
     stream.seek(0)

@@ -90,18 +90,20 @@ class Measuring(Phase[ClientState]):
         missing = client.attempted.unmeasured()
         if missing:
             return Wait("CLUSTER_DATABASE_SELECTION", missing)
-        ranking = client.attempted.ranking()
+        election = client.attempted.election()
         client.report(
             "ranking",
-            members=ranking.members,
-            matrix=ranking.matrix,
-            points=ranking.points,
-            master=ranking.master,
-            slave=ranking.slave,
-            reason=ranking.reason,
+            members=election.members,
+            matrix=election.matrix,
+            points=election.points,
+            master=election.master,
+            slave=election.slave,
+            reason=election.reason,
         )
-        if not ranking.master:
-            return client.fail(f"no Redis master and slave could be elected: {ranking.reason}", "NoCommittee")
+        if not election.master:
+            return client.fail(
+                f"no Redis master and slave could be elected: {election.reason}", "NoCommittee"
+            )
         return ClientPhase.READY
 
     def limit(self, client: ClientState) -> int:

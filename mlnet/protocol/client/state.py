@@ -13,11 +13,12 @@ from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.events import ModelScored
 from mlnet.protocol.machine import Machine, Signer
 from mlnet.protocol.phases import ClientPhase
-from mlnet.protocol.wire.messages import Message, SegmentInfo, TaskFailedBody, TrainingCompleted
-from mlnet.task.definition import TaskDefinition
+from mlnet.protocol.wire.messages import Message, TaskFailedBody, TrainingCompleted
+from mlnet.task.schema import TaskDefinition
+from mlnet.task.segments import Segment
 
 
-class Dataset(msgspec.Struct, frozen=True):
+class OfferedDataset(msgspec.Struct, frozen=True):
     """The client's dataset as the protocol knows it: ten segments, fixed before their order is.
 
     Attributes:
@@ -26,7 +27,7 @@ class Dataset(msgspec.Struct, frozen=True):
         outputs: columns of the labels; the number of classes for a classifier.
     """
 
-    segments: tuple[SegmentInfo, ...]
+    segments: tuple[Segment, ...]
     inputs: int
     outputs: int
 
@@ -64,7 +65,7 @@ class ClientState(Machine):
         task: Message,
         definition: TaskDefinition,
         deadlines: Deadlines,
-        dataset: Dataset,
+        dataset: OfferedDataset,
         allowed: frozenset[str] | None = None,
     ) -> None:
         super().__init__(signer, task, definition, deadlines, ClientPhase.GATHERING)

@@ -20,14 +20,14 @@ from mlnet.protocol.wire.messages import (
     InitCluster,
     Message,
 )
-from mlnet.task.definition import Cluster as ClusterTerms
+from mlnet.task.schema import ClusterSpec
 
 
 class Decision(NamedTuple):
-    """What a cluster decided: the body of CLUSTER_READY, and the ranking behind it."""
+    """What a cluster decided: the body of CLUSTER_READY, and the election behind it."""
 
     ready: ClusterReady
-    ranking: redis_election.Ranking
+    election: redis_election.Election
 
 
 class Cluster:
@@ -41,7 +41,7 @@ class Cluster:
     """
 
     def __init__(
-        self, named: Message, inits: Mapping[str, Message], terms: ClusterTerms, evidence: Evidence
+        self, named: Message, inits: Mapping[str, Message], terms: ClusterSpec, evidence: Evidence
     ) -> None:
         self.named = named
         self.attempt = named.attempt
@@ -117,7 +117,7 @@ class Cluster:
         sent = self.measurements()
         return tuple(peer for peer in self.poll().committee if peer not in sent)
 
-    def ranking(self) -> redis_election.Ranking:
+    def election(self) -> redis_election.Election:
         """Master and slave; all measurements must be in."""
         pings: dict[str, dict[str, tuple[int, ...]]] = {}
         for peer, message in self.measurements().items():
@@ -128,20 +128,20 @@ class Cluster:
     def decision(self) -> Decision:
         """What follows from the evidence; all votes and measurements must be in, and two members eligible."""
         if self._decision is None:
-            ranking = self.ranking()
-            nodes = redis_election.training_order(ranking.order, self.members)
+            election = self.election()
+            nodes = redis_election.training_order(election.order, self.members)
             decision = redis_election.decision_digest(
                 self.named.task,
                 self.attempt,
                 members=self.named.envelope.digest,
                 evidence=self._counted(),
-                committee=ranking.order,
+                committee=election.order,
                 nodes=nodes,
-                master=ranking.master,
-                slave=ranking.slave,
+                master=election.master,
+                slave=election.slave,
             )
-            ready = ClusterReady(ranking.order, nodes, ranking.master, ranking.slave, decision)
-            self._decision = Decision(ready, ranking)
+            ready = ClusterReady(election.order, nodes, election.master, election.slave, decision)
+            self._decision = Decision(ready, election)
         return self._decision
 
     def ready(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ from mlnet.kernels import borda, pingmatrix
 from mlnet.protocol.wire.messages import PING_SAMPLES
 
 
-class Ranking(NamedTuple):
+class Election(NamedTuple):
     """The election, with what it follows from.
 
     Attributes:
@@ -45,14 +45,14 @@ class Ranking(NamedTuple):
     reason: str
 
 
-def rank(pings: Mapping[str, Mapping[str, Sequence[int]]]) -> Ranking:
+def rank(pings: Mapping[str, Mapping[str, Sequence[int]]]) -> Election:
     """Elect master and slave from the times that each committee member measured to the others.
 
     Args:
         pings: by measuring member, then by measured member, samples in microseconds; members are its keys.
 
     Returns:
-        The ranking; ``master`` and ``slave`` are empty when fewer than two members are eligible.
+        The outcome; ``master`` and ``slave`` are empty when fewer than two members are eligible.
     """
     members = tuple(sorted(pings))
     samples = [[_row(pings[one].get(other, ())) for other in members] for one in members]
@@ -68,10 +68,10 @@ def rank(pings: Mapping[str, Mapping[str, Sequence[int]]]) -> Ranking:
     ranked = (*eligible, *(peer for peer in ordered if peer in cut_off))
     common = (members, rows, tuple(int(point) for point in points), ranked, tuple(sorted(cut_off)))
     if len(eligible) < 2:
-        return Ranking(
+        return Election(
             *common, "", "", f"{len(eligible)} of {size} committee members can be reached; 2 are needed"
         )
-    return Ranking(*common, eligible[0], eligible[1], "master and slave are the first two by Borda count")
+    return Election(*common, eligible[0], eligible[1], "master and slave are the first two by Borda count")
 
 
 def decision_digest(

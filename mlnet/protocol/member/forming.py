@@ -111,8 +111,8 @@ class Measuring(Forming):
         missing = cluster.unmeasured()
         if missing:
             return Wait("CLUSTER_DATABASE_SELECTION", missing)
-        if not cluster.ranking().master:
-            why = f"no master and slave: {cluster.ranking().reason}"
+        if not cluster.election().master:
+            why = f"no master and slave: {cluster.election().reason}"
             return Wait(f"a new attempt or the end ({why})", (member.client,))
         return MemberPhase.REPLICATING
 

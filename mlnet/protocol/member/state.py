@@ -18,7 +18,7 @@ from mlnet.protocol.wire.messages import (
     Resources,
     TaskFailedBody,
 )
-from mlnet.task.definition import TaskDefinition
+from mlnet.task.schema import TaskDefinition
 
 
 class MemberState(Machine):

@@ -26,17 +26,16 @@ import msgspec
 from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.wire import fast_codec
-from mlnet.protocol.wire.fast_codec import Attempt, Sent
+from mlnet.protocol.wire.fast_codec import MAX_DEPTH, MAX_INTEGER, Attempt, Sent
 from mlnet.protocol.wire.message_types import MAX_BYTES, MESSAGE_TYPES
-from mlnet.protocol.wire.messages import VERSION, Body, Message, PeerId, Sha256
+from mlnet.protocol.wire.messages import VERSION, Body, Message, PeerId
+from mlnet.task.segments import Sha256
 from mlnet.util import yaml12
 
-MAX_DEPTH = 8
 MAX_ITEMS = 8192
 """More than a member list of 1,024 nodes has; it bounds the work that a hostile text can make."""
 PLACES = 6
 MAX_DECIMAL = 1e12
-MAX_INTEGER = 2**63 - 1
 
 _MAX_REASON = 300
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)

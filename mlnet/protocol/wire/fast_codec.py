@@ -15,14 +15,18 @@ import msgspec
 from msgspec import Meta, inspect
 
 from mlnet.protocol.wire.message_types import MESSAGE_TYPES, MessageType
-from mlnet.protocol.wire.messages import MAX_ATTEMPTS, VERSION, PeerId, Sha256
+from mlnet.protocol.wire.messages import MAX_ATTEMPTS, VERSION, PeerId
+from mlnet.task.segments import Sha256
+from mlnet.util.yaml12 import MAX_KEY_BYTES
 
 MOST = 8192
 """Characters of the longest string that goes this way. A key or value takes two at least, so not even half of
 the codec's limit of items can be reached."""
 MAX_DEPTH = 8
-MAX_KEY_BYTES = 128
+"""Levels of a message, in whatever way it is read: the deepest one has five, and readers in other languages
+may recurse."""
 MAX_INTEGER = 2**63 - 1
+"""Magnitude of an integer in a message: what every language holds in 64 bits."""
 
 Sent = Annotated[int, Meta(ge=0, le=2**53)]
 Attempt = Annotated[int, Meta(ge=0, le=MAX_ATTEMPTS)]

@@ -14,14 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from mlnet.identity.envelope import Envelope
+from mlnet.task.schema import MAX_COMMITTEE, MAX_NODES
+from mlnet.task.segments import SEGMENTS, Rows, Segment, Sha256, Size
 
 VERSION = 1
-SEGMENTS = 10
-"""Parts of a dataset. The definition counts training segments in tenths; every ballot ranks all of them."""
-MAX_NODES = 1024
-"""Members of a cluster: what the codec's limits of size and items leave room for in CLUSTER_MEMBERS."""
-MAX_COMMITTEE = 64
-"""Seats of the committee. Its members ping and message one another, so the work grows with the square."""
 MAX_ATTEMPTS = 5
 """Attempts to form a cluster. Each leaves somebody out; when members fail one by one each costs an attempt,
 and after five the user is told."""
@@ -39,15 +35,12 @@ MAX_METRIC = 1e12
 """Magnitude of a metric. JSON writers give an exponent to 1e16 and more, and the codec allows none."""
 
 PeerId = Annotated[str, Meta(min_length=40, max_length=64, pattern="^[1-9A-HJ-NP-Za-km-z]+\\Z")]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 Address = Annotated[str, Meta(min_length=1, max_length=256)]
 Addresses = Annotated[tuple[Address, ...], Meta(max_length=MAX_ADDRESSES)]
 Reason = Annotated[str, Meta(max_length=MAX_REASON)]
 Text = Annotated[str, Meta(max_length=128)]
 Micros = Annotated[int, Meta(ge=0, le=10**9)]
-Rows = Annotated[int, Meta(ge=0, le=10**12)]
 Money = Annotated[int, Meta(ge=0, le=10**18)]
-Size = Annotated[int, Meta(ge=0, le=10**15)]
 Metric = Annotated[float, Meta(ge=-MAX_METRIC, le=MAX_METRIC)]
 Signature = Annotated[str, Meta(pattern="^[0-9a-f]{128}\\Z")]
 
@@ -195,16 +188,8 @@ class ClusterReady(Body, frozen=True):
     decision: Sha256 = msgspec.field(name="digest")
 
 
-class SegmentInfo(Body, frozen=True):
-    """One of the ten parts of the dataset: root of its hash tree, size in bytes, number of rows."""
-
-    root: Sha256 = msgspec.field(name="hash")
-    size: Size
-    rows: Rows
-
-
-Segments = Annotated[tuple[SegmentInfo, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
-Ranking = Annotated[tuple[Sha256, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
+Segments = Annotated[tuple[Segment, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
+SegmentRanking = Annotated[tuple[Sha256, ...], Meta(min_length=SEGMENTS, max_length=SEGMENTS)]
 
 
 class DatasetSelection(Body, frozen=True):
@@ -240,7 +225,7 @@ class HashVotes(Body, frozen=True):
 
     decision: Sha256 = msgspec.field(name="digest")
     stage: Literal["ballot", "order"]
-    ranking: Ranking
+    ranking: SegmentRanking
     secret: Annotated[str, Meta(max_length=64)] = ""
     round: Literal[1, 2] = 1
 
@@ -261,7 +246,7 @@ class DatasetSegment(Body, frozen=True):
     decision: Sha256 = msgspec.field(name="digest")
     position: Annotated[int, Meta(ge=0, lt=SEGMENTS)]
     count: Annotated[int, Meta(ge=1, le=SEGMENTS)]
-    segment: SegmentInfo
+    segment: Segment
     link: Annotated[str, Meta(max_length=2048)]
     inputs: Annotated[int, Meta(ge=1, le=2**31)]
     outputs: Annotated[int, Meta(ge=1, le=2**31)]

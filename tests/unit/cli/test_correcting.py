@@ -10,7 +10,7 @@ from support.definitions import EXAMPLE
 
 from mlnet.cli import app
 from mlnet.errors import ConfigError, TaskError
-from mlnet.task import definition
+from mlnet.task import definition as task_definition
 
 GOOD = EXAMPLE.read_text().replace(
     "mlnet/examples/digits.npz", str(EXAMPLE.parent / "mlnet/examples/digits.npz")
@@ -179,7 +179,7 @@ def test_output_goes_with_fix(run: Run) -> None:
 
 def test_a_library_caller_gets_the_errors_and_the_file(file: Path) -> None:
     with pytest.raises(TaskError) as caught:
-        definition.load_file(file)
+        task_definition.load_file(file)
     assert caught.value.file == str(file)
     assert [(error.line, error.path, error.fix, error.certain) for error in caught.value.errors] == [
         (48, "ml.optimizer.epochs", "write 12, without quotes or point", True),

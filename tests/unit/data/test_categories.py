@@ -19,7 +19,7 @@ from mlnet.data import Dataset, rows, split
 from mlnet.data.formats.csv_categories import UnknownCategory
 from mlnet.data.formats.csv_values import spelling
 from mlnet.data.schema import from_json
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError
 
 ROWS = 40
@@ -28,7 +28,7 @@ SEXES, ISLANDS = ["male", "female"], ["Torgersen", "Biscoe", "Dream"]
 
 
 def cut(
-    directory: Path, text: str, outputs: int = 2, *, limits: Limits | None = None, **keys: Any
+    directory: Path, text: str, outputs: int = 2, *, limits: DatasetLimits | None = None, **keys: Any
 ) -> Dataset:
     (directory / "data.csv").write_text(text, encoding="utf-8", newline="")
     layers = [{"id": 1, "type": "Dense", "nodes": outputs, "activation": "Linear"}]
@@ -38,7 +38,7 @@ def cut(
 
 def trained_on(dataset: Dataset) -> list[tuple[float, ...]]:
     """The rows of all segments, label last, sorted."""
-    parts = [load_file(part.path) for part in dataset.segments]
+    parts = [load_file(path) for path in dataset.files]
     tables = [np.column_stack([part["features"], part["labels"]]) for part in parts]
     return sorted(tuple(row) for row in np.concatenate(tables).tolist())
 
@@ -186,7 +186,7 @@ def test_a_number_late_in_a_column_of_texts_is_named(tmp_path: Path) -> None:
 
 def test_categories_are_counted_before_memory_is_taken_for_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="40 rows of 6 values are more than 1073741824 rows of 5 values"):
-        cut(tmp_path, PENGUINS, limits=Limits(columns=5))
+        cut(tmp_path, PENGUINS, limits=DatasetLimits(columns=5))
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from mlnet.data.formats.csv_file import CsvRows, Wanted, read_rows
 from mlnet.data.formats.csv_layout import detect
 from mlnet.data.labels import as_classes, as_labels, as_targets
 from mlnet.data.schema import Dialect
-from mlnet.data.table import Limits, as_features
+from mlnet.data.table import DatasetLimits, as_features
 from mlnet.errors import DataError, LabelError
 
-SMALL = Limits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
+SMALL = DatasetLimits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
 
 
 def idx_bytes(values: np.ndarray) -> bytes:
@@ -138,7 +138,7 @@ def csv(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def read(path: Path, dialect: Dialect = Dialect(), limits: Limits = SMALL) -> CsvRows:  # noqa: B008
+def read(path: Path, dialect: Dialect = Dialect(), limits: DatasetLimits = SMALL) -> CsvRows:  # noqa: B008
     """All columns, of which the last is the label."""
     layout = detect(path, dialect, limits)
     last = layout.width - 1
@@ -191,7 +191,7 @@ def test_csv_names_the_line(tmp_path: Path, text: str, header: bool | None, mess
 def test_a_value_longer_than_any_number_is_named(tmp_path: Path) -> None:
     path = csv(tmp_path, "1" * 200_000 + ",2\n3,4\n")
     with pytest.raises(DataError, match="line 1: a value is longer than"):
-        read(path, limits=Limits())
+        read(path, limits=DatasetLimits())
 
 
 def test_a_decimal_comma_in_quotes_is_told_from_the_delimiter(tmp_path: Path) -> None:
@@ -202,11 +202,11 @@ def test_a_decimal_comma_in_quotes_is_told_from_the_delimiter(tmp_path: Path) ->
 def test_csv_counts_lines_over_blocks_and_line_ends_in_quotes(tmp_path: Path) -> None:
     text = '"a\n(cm)",b\n' + "1,2\n" * 5000 + "oops,1\n"
     with pytest.raises(DataError, match=r"line 5003, column 0 'a \(cm\)'"):
-        read(csv(tmp_path, text), limits=Limits())
+        read(csv(tmp_path, text), limits=DatasetLimits())
 
 
 def test_a_label_that_is_a_text_late_in_the_file(tmp_path: Path) -> None:
-    rows = read(csv(tmp_path, "1.5,2\n" * 600 + "1.5,other\n"), limits=Limits())
+    rows = read(csv(tmp_path, "1.5,2\n" * 600 + "1.5,other\n"), limits=DatasetLimits())
     assert rows.labels is not None
     assert rows.labels.tolist() == ["2"] * 600 + ["other"]
 

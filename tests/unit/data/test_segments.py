@@ -14,9 +14,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from support.datasets import definition, save_npz
 
-from mlnet.data import SEGMENTS, Limits, LinkPolicy, dataset, fetch, read_segment, split
+from mlnet.data import DatasetLimits, LinkPolicy, dataset, fetch, read_segment, split
 from mlnet.errors import DataError, HashMismatch, LabelError, StorageError, TooFewRows
 from mlnet.kernels import segmenthash
+from mlnet.task.segments import SEGMENTS
 from mlnet.util import files
 
 
@@ -32,7 +33,7 @@ def test_split_keeps_every_row_once(tmp_path: Path) -> None:
     dataset = split(definition(**three_classes(path)), tmp_path, tmp_path)
     assert (dataset.inputs, dataset.outputs, dataset.rows) == (4, 3, 57)
     assert [segment.rows for segment in dataset.segments] == [5, 6, 6, 5, 6, 6, 5, 6, 6, 6]
-    parts = [load_file(segment.path) for segment in dataset.segments]
+    parts = [load_file(path) for path in dataset.files]
     features = np.concatenate([part["features"] for part in parts])
     labels = np.concatenate([part["labels"] for part in parts])
     source = np.load(path)
@@ -48,11 +49,11 @@ def test_split_is_deterministic_and_names_files_truly(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     first = split(definition(**three_classes(path)), tmp_path, tmp_path)
     second = split(definition(**three_classes(path)), tmp_path, tmp_path / "again")
-    assert [s.digest for s in first.segments] == [s.digest for s in second.segments]
-    assert len({s.digest for s in first.segments}) == SEGMENTS
-    for segment in first.segments:
-        content = segment.path.read_bytes()
-        assert (segment.size, segment.digest) == (len(content), segmenthash.digest(content).hex())
+    assert [s.root for s in first.segments] == [s.root for s in second.segments]
+    assert len({s.root for s in first.segments}) == SEGMENTS
+    for segment, file in zip(first.segments, first.files, strict=True):
+        content = file.read_bytes()
+        assert (segment.size, segment.root) == (len(content), segmenthash.digest(content).hex())
     assert first.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -60,7 +61,7 @@ def test_equal_rows_give_different_segments(tmp_path: Path) -> None:
     path = tmp_path / "same.npz"
     np.savez(path, features=np.ones((10, 4)), labels=np.zeros(10, np.int64))
     dataset = split(definition(**three_classes(path)), tmp_path, tmp_path)
-    assert len({segment.digest for segment in dataset.segments}) == SEGMENTS
+    assert len({segment.root for segment in dataset.segments}) == SEGMENTS
 
 
 def test_mnist_hash_covers_both_files(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_csv_dataset(tmp_path: Path) -> None:
         },
         layers=[{"id": 1, "type": "Dense", "nodes": 3, "activation": "Linear"}],
     )
-    table = load_file(split(task, tmp_path, tmp_path).segments[0].path)
+    table = load_file(split(task, tmp_path, tmp_path).files[0])
     assert (table["features"].reshape(-1) % 3 == table["labels"]).all()
 
 
@@ -129,8 +130,9 @@ def test_features_and_labels_of_different_length(tmp_path: Path) -> None:
 
 def test_read_segment_gives_back_what_was_written(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "data.npz", 30)
-    segment = split(definition(**three_classes(path)), tmp_path, tmp_path).segments[3]
-    table = read_segment(segment.path, inputs=4, outputs=3, classes=True, rows=segment.rows)
+    dataset = split(definition(**three_classes(path)), tmp_path, tmp_path)
+    rows = dataset.segments[3].rows
+    table = read_segment(dataset.files[3], inputs=4, outputs=3, classes=True, rows=rows)
     assert table.features.shape == (3, 4)
     assert table.labels.dtype == np.int64
 
@@ -171,7 +173,7 @@ def test_read_segment_takes_no_more_than_the_limits(tmp_path: Path) -> None:
     path = tmp_path / "segment"
     save_file({"features": F32, "labels": np.zeros(3, np.int64)}, path)
     with pytest.raises(DataError, match="take more than 40 bytes"):
-        read_segment(path, inputs=4, outputs=3, classes=True, limits=Limits(table_bytes=40))
+        read_segment(path, inputs=4, outputs=3, classes=True, limits=DatasetLimits(table_bytes=40))
 
 
 @pytest.mark.parametrize(

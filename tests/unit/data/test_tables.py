@@ -77,7 +77,7 @@ def test_training_and_predict_read_the_same(tmp_path: Path, name: str) -> None:
     content, keys, note = UNDERSTOOD[name]
     dataset = cut(tmp_path, content, **keys)
     assert note in "; ".join(dataset.notes)
-    parts = [load_file(part.path) for part in dataset.segments]
+    parts = [load_file(path) for path in dataset.files]
     found = np.concatenate([np.column_stack([part["features"], part["labels"]]) for part in parts])
     assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, VALUES.tolist()))
     again = rows.read(tmp_path / "t.csv", dataset.inputs, dataset.schema)
@@ -272,7 +272,7 @@ def test_a_directory_of_pairs(tmp_path: Path) -> None:
         (parts / f"{name}-labels").write_bytes(idx(labels[some]))
     dataset = cut_folder(tmp_path, "MNIST", "parts")
     assert (dataset.rows, dataset.inputs, dataset.schema.kind) == (24, 4, "bytes")
-    found = np.concatenate([load_file(part.path)["features"] for part in dataset.segments])
+    found = np.concatenate([load_file(path)["features"] for path in dataset.files])
     assert sorted(np.round(found[:, 0] * 255).tolist()) == images[:, 0, 0].tolist()
     (parts / "train-labels").write_bytes(idx(labels[:3]))
     with pytest.raises(DataError, match="train-images has 14 rows of features and train-labels 3 labels"):

@@ -19,10 +19,10 @@ from support.message_cases import Case, check
 
 from mlnet.data import LinkPolicy, fetching, segments, split
 from mlnet.data.http import Interrupter, download
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError
 
-SMALL = Limits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
+SMALL = DatasetLimits(source_bytes=1 << 20, table_bytes=4096, rows=100, columns=64, line_bytes=200)
 
 
 def idx_bytes(values: np.ndarray) -> bytes:

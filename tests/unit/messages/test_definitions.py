@@ -7,7 +7,7 @@ from pathlib import Path
 from support.definitions import Draft
 from support.message_cases import Case, check
 
-from mlnet.task import definition
+from mlnet.task import definition as task_definition
 from mlnet.util import yaml12
 
 OPTIMIZER = "ml.optimizer.optimizer_initialization_parameters"
@@ -134,7 +134,7 @@ TEXTS = {
 
 def test_texts(tmp_path: Path) -> None:
     def text(content: str) -> Case:
-        return lambda _: definition.load(content)
+        return lambda _: task_definition.load(content)
 
     check("yaml", {title: text(content) for title, content in TEXTS.items()}, tmp_path)
 
@@ -143,14 +143,14 @@ def test_files(tmp_path: Path) -> None:
     def file(content: bytes) -> Case:
         def case(directory: Path) -> object:
             (directory / "task.yaml").write_bytes(content)
-            return definition.load_file(directory / "task.yaml")
+            return task_definition.load_file(directory / "task.yaml")
 
         return case
 
     check(
         "definition-files",
         {
-            "no such file": lambda directory: definition.load_file(directory / "task.yaml"),
+            "no such file": lambda directory: task_definition.load_file(directory / "task.yaml"),
             "a file that is too long": file(b"#" * 10_000_000),
             "a file in Latin-1": file(b"# \xe4\nversion: 1\n"),
         },
@@ -166,7 +166,7 @@ def test_warnings(tmp_path: Path) -> None:
                 draft.set(path, value)
             if drop:
                 draft.drop(drop)
-            return "\n".join(definition.warnings(draft.read()))
+            return "\n".join(task_definition.warnings(draft.read()))
 
         return case
 

@@ -31,7 +31,8 @@ from mlnet.protocol.commands import Command, End, FetchModel, Introduce, Publish
 from mlnet.protocol.events import Received
 from mlnet.protocol.node import Step
 from mlnet.protocol.phases import ClientPhase
-from mlnet.protocol.wire.messages import SegmentInfo, TaskFailedBody
+from mlnet.protocol.wire.messages import TaskFailedBody
+from mlnet.task.segments import Segment
 from mlnet.util import clock
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
@@ -369,7 +370,7 @@ async def no_tunnel(_: Path) -> object:
 
 
 def test_tasks_of_a_node(tmp_path: Path) -> None:
-    segment = SegmentInfo("cd" * 32, 1 << 30, 100)
+    segment = Segment("cd" * 32, 1 << 30, 100)
     plan = TrainingAssignment("ab" * 32, (PEER,), PEER, PEER, (segment,) * 8, ("",) * 8, 64, 10, ("",))
 
     def training_(**parts: object) -> Any:

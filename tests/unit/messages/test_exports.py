@@ -14,7 +14,7 @@ from support.message_cases import Case, check
 
 from mlnet.data import split
 from mlnet.net import addresses
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.task import diagnosis
 
 EXAMPLE = Path(__file__).parents[3] / "client-task-definition.yaml"
@@ -218,7 +218,7 @@ def changed(old: str, new: str) -> Case:
 def content(data: bytes) -> Case:
     def case(directory: Path) -> object:
         (directory / "t.yaml").write_bytes(data)
-        return task.load_file(directory / "t.yaml")
+        return task_definition.load_file(directory / "t.yaml")
 
     return case
 

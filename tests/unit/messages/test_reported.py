@@ -12,7 +12,7 @@ from support.message_cases import Case, check
 
 from mlnet.data import split
 from mlnet.net import addresses
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 ROWS = "".join(f"{n % 7}.5,{n % 3}.25,{n % 5}.5,{n % 2}\n" for n in range(12))
@@ -45,7 +45,7 @@ def changed(*changes: tuple[str, object]) -> Case:
 
 def written(old: str, new: str) -> Case:
     assert old in EXAMPLE.read_text()
-    return lambda _: task.load(EXAMPLE.read_text().replace(old, new, 1))
+    return lambda _: task_definition.load(EXAMPLE.read_text().replace(old, new, 1))
 
 
 def test_tables(tmp_path: Path) -> None:

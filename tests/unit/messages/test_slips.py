@@ -9,7 +9,7 @@ import yaml
 from support.definitions import EXAMPLE, Draft
 from support.message_cases import Case, check
 
-from mlnet.task import definition
+from mlnet.task import definition as task_definition
 from mlnet.util import yaml12
 
 SIZE = "    training-set-size: 0.8\n"
@@ -47,7 +47,7 @@ SLIPS: dict[str, tuple[str, str]] = {
 def slip(old: str, new: str) -> Case:
     text = EXAMPLE.read_text()
     assert old in text, old
-    return lambda _: definition.load(text.replace(old, new, 1))
+    return lambda _: task_definition.load(text.replace(old, new, 1))
 
 
 def test_slips(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     def file(content: bytes) -> Case:
         def case(directory: Path) -> object:
             (directory / "task.yaml").write_bytes(content)
-            return definition.load_file(directory / "task.yaml")
+            return task_definition.load_file(directory / "task.yaml")
 
         return case
 
@@ -133,7 +133,7 @@ def test_texts_of_others(tmp_path: Path) -> None:
     """Of which only the first error is looked for."""
 
     def text(content: str) -> Case:
-        return lambda _: definition.load(content, diagnose=False)
+        return lambda _: task_definition.load(content, diagnose=False)
 
     def pure(_: Path) -> object:
         """Where PyYAML was installed without libyaml."""

@@ -127,7 +127,7 @@ def test_answers(tmp_path: Path) -> None:
         async def admin(*_: object) -> object:
             return b"OK"
 
-        return await RedisServer._state(cast(Any, Has(_admin=admin)))
+        return await RedisServer._replica_state(cast(Any, Has(_admin=admin)))
 
     async def replicated(directory: Path) -> None:
         """The relay leads to nothing, and the server goes on trying."""
@@ -135,11 +135,11 @@ def test_answers(tmp_path: Path) -> None:
         async def nothing(*_: object) -> None:
             return None
 
-        async def state() -> tuple[str, str, int]:
-            return "slave", "connect", 0
+        async def state() -> tuple[str, int]:
+            return "connect", 0
 
         config = Has(relay_password="secret", names={"REPLICAOF": "REPLICAOF"})
-        made = Has(_replication=asyncio.Lock(), _leave_master=nothing, _admin=nothing, _state=state)
+        made = Has(_replication=asyncio.Lock(), _leave_master=nothing, _admin=nothing, _replica_state=state)
         made._config = config
         try:
             await RedisServer.replicate_from(cast(Any, made), directory / "gone", 0.1)

@@ -15,9 +15,9 @@ from support.message_cases import Case, check
 from mlnet.data import labels, modelfile, rows, schema, split
 from mlnet.data.formats import csv_file, csv_layout, npz
 from mlnet.data.schema import Dialect, Schema
-from mlnet.data.table import Limits
+from mlnet.data.table import DatasetLimits
 
-SMALL = Limits(source_bytes=1 << 20, table_bytes=1 << 16, rows=4096, columns=64, line_bytes=200)
+SMALL = DatasetLimits(source_bytes=1 << 20, table_bytes=1 << 16, rows=4096, columns=64, line_bytes=200)
 ROWS = "".join(f"{n % 7}.5,{n % 3}.25,{n % 5}.5,{n % 2}\n" for n in range(12))
 
 
@@ -209,7 +209,7 @@ def many_labels(directory: Path) -> object:
 
 def long_value(directory: Path) -> object:
     (directory / "data.csv").write_text('"' + "x" * 140_000 + "\n")
-    return csv_layout.detect(directory / "data.csv", Dialect(), Limits())
+    return csv_layout.detect(directory / "data.csv", Dialect(), DatasetLimits())
 
 
 KINDS = {

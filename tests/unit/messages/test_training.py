@@ -65,7 +65,7 @@ def said(event: object) -> str:
 
 
 def plan(**changes: Any) -> TrainJob:
-    made = TrainJob({}, "", 0, 3, (), 2, "192.0.2.7", (), TASK, 1, "", 0.2, 0.2)
+    made = TrainJob({}, "", 0, 3, (), (), 2, "192.0.2.7", (), TASK, 1, "", 0.2, 0.2)
     return msgspec.structs.replace(made, **changes)
 
 

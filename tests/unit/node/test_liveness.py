@@ -16,7 +16,7 @@ from mlnet.errors import MlnetError, StorageError, StoreError, TrainingError
 from mlnet.node.task import NodeTask
 from mlnet.node.training import TaskTraining
 from mlnet.protocol.events import Event, Restarted
-from mlnet.protocol.wire.messages import SegmentInfo
+from mlnet.task.segments import Segment
 from mlnet.training.process import Trainer
 from mlnet.util import files
 from mlnet.util.subprocesses import how_it_ended, spawn
@@ -99,7 +99,7 @@ async def test_a_node_looks_for_room_before_it_downloads(
     training = TaskTraining(
         "ab" * 32, "client", definition(), nobody, nobody, NodeOptions(tmp_path), *place, print
     )
-    plan: Any = SimpleNamespace(segments=[SegmentInfo("cd" * 32, 1 << 20, 10)] * 10, nodes=["me"])
+    plan: Any = SimpleNamespace(segments=[Segment("cd" * 32, 1 << 20, 10)] * 10, nodes=["me"])
     monkeypatch.setattr(files, "free", lambda _: 1 << 20)
     with pytest.raises(StorageError, match=r"1\.0 MiB free, but .* 10\.0 MiB; free some space, or ") as told:
         await training._fetch_segments(1, plan, 0)

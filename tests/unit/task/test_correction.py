@@ -6,7 +6,8 @@ import pytest
 from support.definitions import EXAMPLE
 
 from mlnet.errors import TaskError, TaskProblem
-from mlnet.task import definition, diagnosis, spellings
+from mlnet.task import definition as task_definition
+from mlnet.task import diagnosis, spellings
 
 GOOD = EXAMPLE.read_text()
 PARAMETERS = "ml.optimizer.optimizer_initialization_parameters"
@@ -22,7 +23,7 @@ def changed(*changes: tuple[str, str]) -> str:
 
 def errors(text: str) -> tuple[TaskProblem, ...]:
     with pytest.raises(TaskError) as caught:
-        definition.load(text)
+        task_definition.load(text)
     return caught.value.errors
 
 
@@ -90,7 +91,7 @@ def test_a_mistake_with_one_correction_only_is_mended(name: str, newline: str) -
     assert all(error.certain and error.line for error in found)
     mended = diagnosis.mend(text)
     assert mended.left == ()
-    assert definition.load(mended.text) == definition.load(GOOD)
+    assert task_definition.load(mended.text) == task_definition.load(GOOD)
     assert mended.text.count("#") >= GOOD.count("#")
     assert mended.text.count(newline) == mended.text.count("\n")
 
@@ -173,7 +174,7 @@ def test_a_definition_of_the_earlier_network_is_understood_but_for_its_shares() 
         "ml.dataset.test-set-size",
     ]
     by_hand = mended.text.replace("0.85714285715", "0.9").replace("0.14285714286", "0.1")
-    initializer = definition.load(by_hand).ml.optimizer.initializer
+    initializer = task_definition.load(by_hand).ml.optimizer.initializer
     # MXNet draws from +-sqrt(2 * magnitude / (fan_in + fan_out)), Xavier here from +-gain * sqrt(6 / ...).
     assert getattr(initializer.parameters, "gain", 0) ** 2 * 6 == pytest.approx(2 * 2.24)
 
@@ -211,9 +212,9 @@ def test_a_definition_that_is_one_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("share", ["0.19999999999999996", "0.20000000298023224"])
 def test_a_share_is_what_its_author_computed_in_binary(share: str) -> None:
-    assert definition.load(changed(("test-set-size: 0.2", f"test-set-size: {share}"))) == definition.load(
-        GOOD
-    )
+    assert task_definition.load(
+        changed(("test-set-size: 0.2", f"test-set-size: {share}"))
+    ) == task_definition.load(GOOD)
 
 
 @pytest.mark.parametrize("key", ["ignore-columns", "category-columns"])
@@ -226,7 +227,7 @@ def test_a_column_alone_is_a_list_of_one(key: str, column: str) -> None:
 
 def test_a_payment_is_what_its_author_computed_in_binary() -> None:
     text = changed(("amount: 100", f"amount: {0.1 + 0.2!r}"))
-    assert definition.load(text).payment_micro == 300_000
+    assert task_definition.load(text).payment_micro == 300_000
 
 
 def test_a_windows_path_in_double_quotes() -> None:
@@ -234,14 +235,14 @@ def test_a_windows_path_in_double_quotes() -> None:
         text = changed(("features: mlnet/examples/digits.npz", f'features: "{path}"'))
         (error,) = errors(text)
         assert "a backslash begins an escape" in error.problem
-        assert definition.load(diagnosis.mend(text).text).ml.dataset.source.features == path
+        assert task_definition.load(diagnosis.mend(text).text).ml.dataset.source.features == path
 
 
 def test_a_hostile_definition_gets_one_cheap_error_and_its_author_a_hundred() -> None:
     text = "".join(f"{'k' * 40}{number}: 1\n" for number in range(1200))
     assert len(errors(text)) == 100
     with pytest.raises(TaskError) as caught:
-        definition.load(text, diagnose=False)
+        task_definition.load(text, diagnose=False)
     assert len(caught.value.errors) == 1
 
 
@@ -250,7 +251,7 @@ def test_plain_values_are_not_changed_by_reading_them() -> None:
         "ml": {"optimizer": {"type": "Adam", "optimizer_initialization_parameters": {"betas": [0.9, 0.99]}}}
     }
     with pytest.raises(TaskError) as caught:
-        definition.from_plain(plain)
+        task_definition.from_plain(plain)
     assert plain["ml"]["optimizer"]["optimizer_initialization_parameters"] == {"betas": [0.9, 0.99]}
     assert all(error.line == 0 for error in caught.value.errors)
     assert f"{PARAMETERS}.betas" in [error.path for error in caught.value.errors]

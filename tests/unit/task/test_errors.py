@@ -8,7 +8,7 @@ import pytest
 from support.definitions import EXAMPLE, Draft
 
 from mlnet.errors import TaskError
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 
 OPTIMIZER = "ml.optimizer.optimizer_initialization_parameters"
 UNIT = "ml.model.hidden-units"
@@ -172,9 +172,9 @@ def test_keys_must_go_together(draft: Draft, changes: dict[str, object], culprit
 def test_the_features_count_in_the_size_of_a_model(draft: Draft) -> None:
     definition = draft.set(f"{UNIT}.0.nodes", 2**20).read()
 
-    assert task.check_inputs(definition, 64) == definition.ml.model.parameter_count(64)
+    assert task_definition.check_inputs(definition, 64) == definition.ml.model.parameter_count(64)
     with pytest.raises(TaskError, match="fewer nodes"):
-        task.check_inputs(definition, 3000)
+        task_definition.check_inputs(definition, 3000)
 
 
 @pytest.mark.parametrize(
@@ -195,23 +195,23 @@ def test_the_features_count_in_the_size_of_a_model(draft: Draft) -> None:
 )
 def test_text_that_is_no_definition(text: str, problem: str) -> None:
     with pytest.raises(TaskError) as caught:
-        task.load(text)
+        task_definition.load(text)
     assert problem in str(caught.value)
 
 
 def test_nan_in_the_text_is_named_by_its_path() -> None:
     text = EXAMPLE.read_text().replace("nodes: 64", "nodes: .nan")
     with pytest.raises(TaskError, match=r"hidden-units\[1\]\.nodes: found the number nan"):
-        task.load(text)
+        task_definition.load(text)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="cannot be read"):
-        task.load_file(tmp_path / "none.yaml")
+        task_definition.load_file(tmp_path / "none.yaml")
     file = tmp_path / "task.yaml"
     file.write_bytes(b"version: \xff")
     with pytest.raises(TaskError, match="not UTF-8 text at byte 9"):
-        task.load_file(file)
+        task_definition.load_file(file)
     file.write_bytes(b"#" * 65_537)
     with pytest.raises(TaskError, match="longer than 65536 bytes"):
-        task.load_file(file)
+        task_definition.load_file(file)

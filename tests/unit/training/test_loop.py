@@ -11,20 +11,21 @@ from support.datasets import definition
 
 from mlnet.data import split
 from mlnet.errors import DataError, HashMismatch, TrainingError
-from mlnet.task import definition as task
+from mlnet.task import definition as task_definition
 from mlnet.training.child import explain
-from mlnet.training.ipc import Segment, TrainJob
+from mlnet.training.ipc import TrainJob
 from mlnet.training.loop import train
 
 
 def plan(tmp_path: Path, **changes: Any) -> TrainJob:
     dataset = split(definition(), tmp_path, tmp_path)
     return TrainJob(
-        definition=task.to_plain(definition()),
+        definition=task_definition.to_plain(definition()),
         seed="seed",
         rank=0,
         world=1,
-        segments=tuple(Segment(str(part.path), part.digest, part.rows) for part in dataset.segments[:8]),
+        segments=dataset.segments[:8],
+        files=tuple(map(str, dataset.files[:8])),
         inputs=64,
         host="127.0.0.1",
         endpoints=(),
@@ -35,9 +36,17 @@ def plan(tmp_path: Path, **changes: Any) -> TrainJob:
     )
 
 
-def change(plan: TrainJob, index: int, **changes: Any) -> TrainJob:
+def replaced(plan: TrainJob, index: int, file: Path | None) -> TrainJob:
+    """The plan with another file for one of its segments."""
+    files = list(plan.files)
+    files[index] = None if file is None else str(file)
+    return msgspec.structs.replace(plan, files=tuple(files))
+
+
+def counted(plan: TrainJob, index: int, rows: int) -> TrainJob:
+    """The plan with another number of rows of one of its segments."""
     segments = list(plan.segments)
-    segments[index] = msgspec.structs.replace(segments[index], **changes)
+    segments[index] = msgspec.structs.replace(segments[index], rows=rows)
     return msgspec.structs.replace(plan, segments=tuple(segments))
 
 
@@ -48,23 +57,28 @@ def test_the_operators_limit_of_parameters(tmp_path: Path) -> None:
 
 def test_a_segment_that_was_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has not been fetched"):
-        train(change(plan(tmp_path), 2, path=None), lambda progress: None)
+        train(replaced(plan(tmp_path), 2, None), lambda progress: None)
 
 
 def test_a_segment_with_another_hash(tmp_path: Path) -> None:
     made = plan(tmp_path)
-    with pytest.raises(HashMismatch, match=made.segments[3].digest):
-        train(change(made, 3, path=made.segments[2].path), lambda progress: None)
+    with pytest.raises(HashMismatch, match=made.segments[3].root):
+        train(replaced(made, 3, Path(made.files[2] or "")), lambda progress: None)
 
 
 def test_a_segment_of_other_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="features is F32"):
-        train(change(plan(tmp_path), 0, rows=5), lambda progress: None)
+        train(counted(plan(tmp_path), 0, 5), lambda progress: None)
+
+
+def test_a_segment_without_rows(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a segment of the task has no rows"):
+        train(counted(plan(tmp_path), 0, 0), lambda progress: None)
 
 
 def test_a_segment_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        train(change(plan(tmp_path), 0, path=str(tmp_path / "gone")), lambda progress: None)
+        train(replaced(plan(tmp_path), 0, tmp_path / "gone"), lambda progress: None)
 
 
 @pytest.mark.parametrize(
