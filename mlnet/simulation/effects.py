@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
 
 from mlnet.driver.loop import Handler
 from mlnet.protocol.client.machine import Client
@@ -35,14 +35,11 @@ from mlnet.protocol.events import (
     TrainingProgressed,
     TrainingStopped,
 )
-from mlnet.simulation.network import SECOND
+from mlnet.simulation.network import SimulatedNetwork
 from mlnet.simulation.party import SimulatedParty, chance
 from mlnet.simulation.regions import one_way_us
+from mlnet.simulation.timeline import MILLISECOND, SECOND, Timeline
 
-if TYPE_CHECKING:
-    from mlnet.simulation.world import World
-
-MILLISECOND = 1000
 TICKS = 4
 """Steps of training that are reported."""
 
@@ -75,12 +72,25 @@ class Effects:
     """What commands lead to.
 
     Args:
-        world: whose parties and time these are.
+        timeline: how long they take.
+        parties: by peer id.
+        network: between the parties.
+        give: gives an event to a party's machine.
+        tell: gives it the event of a command; the party may be hostile and change it.
         random: decides durations and failures.
     """
 
-    def __init__(self, world: World, random: Random) -> None:
-        self.world, self._random = world, random
+    def __init__(
+        self,
+        timeline: Timeline,
+        parties: Mapping[str, SimulatedParty],
+        network: SimulatedNetwork,
+        give: Callable[[SimulatedParty, str, Event], object],
+        tell: Callable[[SimulatedParty, str, Command, Event], None],
+        random: Random,
+    ) -> None:
+        self._timeline, self._parties, self._network = timeline, parties, network
+        self._give, self._told, self._random = give, tell, random
         self.odds = Odds()
         self.groups: dict[tuple[str, str], Group] = {}
         self.following: dict[str, tuple[SimulatedParty, FollowProgress]] = {}
@@ -131,7 +141,7 @@ class Effects:
     # ------------------------------------------------------------------------------------------------ Redis
 
     def _begin_replication(self, party: SimulatedParty, task: str, command: Replicate) -> None:
-        deadline = self.world.now + party.machines()[task].deadlines.ready * 750
+        deadline = self._timeline.now + party.machines()[task].deadlines.ready * 750
         self._replicate(party, task, command, deadline, party.incarnation)
 
     def _prepare(self, party: SimulatedParty, task: str, command: PrepareRedis) -> None:
@@ -147,7 +157,7 @@ class Effects:
         longest = MILLISECOND
         give_up = party.machines()[task].deadlines.pings * 500
         for peer in command.targets:
-            other = self.world.parties.get(peer)
+            other = self._parties.get(peer)
             if other is None or not self._answers(party, other, task):
                 longest = max(longest, give_up // max(1, len(command.targets)))
                 pings[peer] = ()
@@ -160,24 +170,24 @@ class Effects:
 
     def _answers(self, party: SimulatedParty, other: SimulatedParty, task: str) -> bool:
         reachable = other.open_to is None or party.peer in other.open_to
-        return reachable and task in other.servers and self.world.network.linked(party, other)
+        return reachable and task in other.servers and self._network.linked(party, other)
 
     def _replicate(
         self, party: SimulatedParty, task: str, command: Replicate, deadline: int, incarnation: int
     ) -> None:
         if party.incarnation != incarnation or task not in party.machines():
             return
-        master = self.world.parties.get(command.master)
+        master = self._parties.get(command.master)
         served = master.serving.get(task) if master is not None else None
         serves = served is not None and served.attempt == command.attempt and served.slave == party.peer
-        if master is not None and serves and self.world.network.linked(party, master):
+        if master is not None and serves and self._network.linked(party, master):
             reason = "replication broke off" if chance(self._random, self.odds.replication) else ""
             event = Replicated(command.attempt, reason)
             self._later(party, self._took(party, 300), self._tell, task, command, event)
-        elif self.world.now >= deadline:
+        elif self._timeline.now >= deadline:
             self._tell(party, task, command, Replicated(command.attempt, "the master does not answer"))
         else:
-            self.world.after(SECOND // 2, self._replicate, party, task, command, deadline, incarnation)
+            self._timeline.after(SECOND // 2, self._replicate, party, task, command, deadline, incarnation)
 
     # --------------------------------------------------------------------------------------------- training
 
@@ -186,7 +196,7 @@ class Effects:
         group = self.groups.setdefault((task, plan.decision), Group(plan, task))
         wait = party.machines()[task].deadlines.rendezvous * MILLISECOND
         self._later(party, self._took(party, 800), self._fetched, task, command, group)
-        self.world.after(wait, self._gave_up, party, task, command, group, party.incarnation)
+        self._timeline.after(wait, self._gave_up, party, task, command, group, party.incarnation)
 
     def _fetched(self, party: SimulatedParty, task: str, command: StartTraining, group: Group) -> None:
         """The segments are here, if somebody who has them could be reached."""
@@ -210,17 +220,17 @@ class Effects:
         group.ranks[party.peer] = (party, command, party.incarnation)
         self._tell(party, task, command, TrainingProgressed(command.attempt))
         if set(group.ranks) == set(group.assignment.nodes) and not group.begun and not group.over:
-            group.begun = self.world.now
-            self.world.after(self._tick(group), self._train, group)
+            group.begun = self._timeline.now
+            self._timeline.after(self._tick(group), self._train, group)
 
     def _has_source(self, party: SimulatedParty, task: str, digest: str, plan: TrainingAssignment) -> bool:
-        linked = self.world.network.linked
+        linked = self._network.linked
         client, offer = self.published.get(task, (None, None))
         if client is not None and offer is not None:
             served = digest in offer.hashes and party.peer in offer.members
             if served and linked(party, client):
                 return True
-        others = (self.world.parties.get(peer) for peer in plan.nodes)
+        others = (self._parties.get(peer) for peer in plan.nodes)
         return any(
             other is not None and digest in other.segments.get(task, ()) and linked(party, other)
             for other in others
@@ -238,7 +248,7 @@ class Effects:
         if group.over:
             return
         parties = [party for party, _, _ in group.ranks.values()]
-        network = self.world.network
+        network = self._network
         if all(network.linked(parties[0], other) for other in parties[1:]) and parties[0].up:
             group.stalled_since = 0
             group.ticks += 1
@@ -252,11 +262,11 @@ class Effects:
                 self._finish(group)
                 return
         elif not group.stalled_since:
-            group.stalled_since = self.world.now
-        elif self.world.now - group.stalled_since > 120 * SECOND:
+            group.stalled_since = self._timeline.now
+        elif self._timeline.now - group.stalled_since > 120 * SECOND:
             self._break_off(group, "no word from a rank for too long")
             return
-        self.world.after(self._tick(group), self._train, group)
+        self._timeline.after(self._tick(group), self._train, group)
 
     def _progressed(self, group: Group) -> None:
         for party, command, _ in list(group.ranks.values()):
@@ -265,9 +275,9 @@ class Effects:
         if client is None or follow is None:
             return
         for peer in (follow.master, follow.slave):
-            server = self.world.parties.get(peer)
-            if server is not None and self.world.network.linked(client, server):
-                self.world.give(client, group.task, TrainingProgressed(follow.attempt))
+            server = self._parties.get(peer)
+            if server is not None and self._network.linked(client, server):
+                self._give(client, group.task, TrainingProgressed(follow.attempt))
                 return
 
     def _finish(self, group: Group) -> None:
@@ -311,8 +321,8 @@ class Effects:
         if index >= len(command.holders):
             self._tell(party, task, command, ModelRefused("no holder delivered it"))
             return
-        holder = self.world.parties.get(command.holders[index])
-        if holder is not None and self.world.network.linked(party, holder):
+        holder = self._parties.get(command.holders[index])
+        if holder is not None and self._network.linked(party, holder):
             content = holder.models.get(task, "")
             if content and chance(self._random, self.odds.corrupt):
                 content = hashlib.sha256(content.encode()).hexdigest()
@@ -328,7 +338,7 @@ class Effects:
         return (milliseconds // 2 + self._random.randrange(milliseconds)) * MILLISECOND * party.slow
 
     def _later(self, party: SimulatedParty, delay: int, action: object, *arguments: object) -> None:
-        self.world.after(delay, self._if_alive, party, party.incarnation, action, arguments)
+        self._timeline.after(delay, self._if_alive, party, party.incarnation, action, arguments)
 
     def _if_alive(
         self, party: SimulatedParty, incarnation: int, action: object, arguments: tuple[object, ...]
@@ -341,7 +351,7 @@ class Effects:
         action(party, *arguments)  # type: ignore[operator]
 
     def _tell(self, party: SimulatedParty, task: str, command: Command, event: Event) -> None:
-        self.world.tell(party, task, command, event)
+        self._told(party, task, command, event)
 
 
 def verified(content: str, digest: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from random import Random
 
 from mlnet.protocol.events import Event
-from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import SimulatedParty
+from mlnet.simulation.timeline import SECOND
 from mlnet.simulation.world import World
 
 CALM_AFTER = 180 * SECOND

@@ -32,9 +32,9 @@ from mlnet.protocol.wire.messages import (
     Rewards,
     TaskFailedBody,
 )
-from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.profiles import Profile
+from mlnet.simulation.timeline import SECOND
 from mlnet.simulation.world import World
 from mlnet.task.segments import Segment
 

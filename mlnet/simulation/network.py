@@ -6,21 +6,21 @@ deadline, through a ``via`` peer when the direct path does not work, by gossip a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from mlnet.protocol.commands import Send
 from mlnet.protocol.wire.message_types import is_gossiped
 from mlnet.protocol.wire.messages import Message
 from mlnet.simulation.party import SimulatedParty, chance
 from mlnet.simulation.regions import one_way_us
+from mlnet.simulation.timeline import SECOND, Timeline
 
-if TYPE_CHECKING:
-    from mlnet.simulation.world import World
+Welcome = Literal["", "known", "new"]
+"""What a party makes of a message: nothing, something, or a task that it had not heard of."""
 
-SECOND = 1_000_000
-"""Microseconds."""
 OVERHEAD = 96
 """Bytes of an envelope beside its text: 64 of signature, and some for frame and tunnel."""
 # As in mlnet.net: a short pause that doubles up to five seconds (peer_channel.LAST_RETRY_SECONDS), other
@@ -102,7 +102,9 @@ class SimulatedNetwork:
     """Moves envelopes between the parties of a world.
 
     Args:
-        world: whose time and parties these are.
+        timeline: when envelopes arrive.
+        parties: by peer id.
+        receive: hands a message to a party, with the one that carried it.
         quality: of the paths.
         random: decides what is lost, late or duplicated.
 
@@ -111,8 +113,16 @@ class SimulatedNetwork:
         island: number of a party's island; parties on different islands do not reach each other.
     """
 
-    def __init__(self, world: World, quality: Quality, random: Random) -> None:
-        self.world, self.quality, self._random = world, quality, random
+    def __init__(
+        self,
+        timeline: Timeline,
+        parties: Mapping[str, SimulatedParty],
+        receive: Callable[[SimulatedParty, SimulatedParty, Message], Welcome],
+        quality: Quality,
+        random: Random,
+    ) -> None:
+        self._timeline, self._parties, self._receive = timeline, parties, receive
+        self.quality, self._random = quality, random
         self.blocked: set[tuple[str, str]] = set()
         self.island: dict[str, int] = {}
         self._broken: dict[tuple[str, str], int] = {}
@@ -128,11 +138,17 @@ class SimulatedNetwork:
         """Carry a Send out."""
         until = sender.clock.when(command.until)
         for peer in command.to:
-            receiver = self.world.parties.get(peer)
+            receiver = self._parties.get(peer)
             if receiver is None or (command.neighbours_only and receiver not in sender.neighbours):
                 continue
             delivery = Delivery(
-                sender, receiver, command.message, until, self.world.now, command.via, gossip=command.gossip
+                sender,
+                receiver,
+                command.message,
+                until,
+                self._timeline.now,
+                command.via,
+                gossip=command.gossip,
             )
             sender.outstanding += 1
             self._pending[delivery] = None
@@ -148,30 +164,30 @@ class SimulatedNetwork:
     ) -> None:
         """Give a message to each neighbour, once."""
         sender.first_sight(message)
-        until = self.world.now + GOSSIP_SECONDS * SECOND
+        until = self._timeline.now + GOSSIP_SECONDS * SECOND
         for neighbour in sender.neighbours:
             if neighbour is not source:
-                delivery = Delivery(sender, neighbour, message, until, self.world.now, hops=hops)
+                delivery = Delivery(sender, neighbour, message, until, self._timeline.now, hops=hops)
                 self._attempt(delivery)
 
     def greet(self, one: SimulatedParty, other: SimulatedParty) -> None:
         """Two parties have connected: each is told of the open tasks that the other knows."""
         for giver, taker in ((one, other), (other, one)):
-            for message in giver.open_tasks(self.world.now) if giver.up else ():
-                until = self.world.now + GOSSIP_SECONDS * SECOND
-                self._attempt(Delivery(giver, taker, message, until, self.world.now))
+            for message in giver.open_tasks(self._timeline.now) if giver.up else ():
+                until = self._timeline.now + GOSSIP_SECONDS * SECOND
+                self._attempt(Delivery(giver, taker, message, until, self._timeline.now))
 
     def break_connection(self, one: str, other: str) -> None:
         """What is on its way between two parties is lost, and sent again."""
         for pair in ((one, other), (other, one)):
-            self._broken[pair] = self.world.now
+            self._broken[pair] = self._timeline.now
 
     def passes(self, sender: SimulatedParty, receiver: SimulatedParty) -> bool:
         """Whether the path from one party to another is open at this moment."""
         pair = (sender.peer, receiver.peer)
         if pair in self.blocked or self.island.get(pair[0], 0) != self.island.get(pair[1], 0):
             return False
-        return not self._banned or self._banned.get((pair[1], pair[0]), 0) <= self.world.now
+        return not self._banned or self._banned.get((pair[1], pair[0]), 0) <= self._timeline.now
 
     def linked(self, one: SimulatedParty, other: SimulatedParty) -> bool:
         """Whether two running parties reach each other both ways."""
@@ -194,7 +210,11 @@ class SimulatedNetwork:
 
     def _attempt(self, delivery: Delivery) -> None:
         sender, receiver = delivery.sender, delivery.receiver
-        if delivery.done or delivery.incarnation != sender.incarnation or self.world.now >= delivery.until:
+        if (
+            delivery.done
+            or delivery.incarnation != sender.incarnation
+            or self._timeline.now >= delivery.until
+        ):
             self._settle(delivery)
             return
         carrier = self._carrier(delivery)
@@ -205,20 +225,22 @@ class SimulatedNetwork:
             return
         self._count(sender, receiver, size)
         if carrier is receiver:
-            arrival = self.world.now + self.delay(sender, receiver, size)
+            arrival = self._timeline.now + self.delay(sender, receiver, size)
         else:
-            arrival = self.world.now + self.delay(sender, carrier, size) + self.delay(carrier, receiver, size)
+            arrival = (
+                self._timeline.now + self.delay(sender, carrier, size) + self.delay(carrier, receiver, size)
+            )
             self._count(carrier, receiver, size)
         pair = (sender.peer, receiver.peer)
         if chance(self._random, self.quality.reorder):
             arrival += self._random.randrange(SECOND)
-        elif self.world.orders:
+        else:
             arrival = max(arrival, self._last.get(pair, 0) + 1)
             self._last[pair] = arrival
-        self.world.at(arrival, self._arrive, delivery, self.world.now)
+        self._timeline.at(arrival, self._arrive, delivery, self._timeline.now)
         if chance(self._random, self.quality.duplicate):
-            self.world.at(
-                arrival + self._random.randrange(2 * SECOND), self._arrive, delivery, self.world.now
+            self._timeline.at(
+                arrival + self._random.randrange(2 * SECOND), self._arrive, delivery, self._timeline.now
             )
 
     def _carrier(self, delivery: Delivery) -> SimulatedParty | None:
@@ -230,7 +252,7 @@ class SimulatedNetwork:
         if delivery.tries < TRIES_BEFORE_OTHER_WAYS:
             return None
         for peer in delivery.via:
-            via = self.world.parties.get(peer)
+            via = self._parties.get(peer)
             if (
                 via is not None
                 and via is not receiver
@@ -249,17 +271,17 @@ class SimulatedNetwork:
         tries = delivery.tries
         delivery.tries += 1
         pause = min(FIRST_RETRY << min(tries, 10), PATIENT_RETRY)
-        waited = self.world.now - delivery.first
+        waited = self._timeline.now - delivery.first
         if waited > LASTING:
             pause = waited
-        if self.world.now + pause < delivery.until:
+        if self._timeline.now + pause < delivery.until:
             self._schedule(delivery, pause)
         else:
             self._settle(delivery)
 
     def _schedule(self, delivery: Delivery, pause: int) -> None:
         delivery.ticket += 1
-        self.world.after(pause, self._retry, delivery, delivery.ticket)
+        self._timeline.after(pause, self._retry, delivery, delivery.ticket)
 
     def _retry(self, delivery: Delivery, ticket: int) -> None:
         if not delivery.done and delivery.ticket == ticket:
@@ -286,7 +308,7 @@ class SimulatedNetwork:
         gossiped = delivery.hops > 0
         if gossiped and not receiver.first_sight(message):
             return
-        accepted = self.world.receive(receiver, delivery.sender, message)
+        accepted = self._receive(receiver, delivery.sender, message)
         if not accepted:
             return
         if gossiped and is_gossiped(message):
@@ -311,4 +333,4 @@ class SimulatedNetwork:
         self._garbage[pair] = self._garbage.get(pair, 0) + 1
         if self._garbage[pair] >= GARBAGE_SCORE:
             self._garbage[pair] = 0
-            self._banned[pair] = self.world.now + BAN
+            self._banned[pair] = self._timeline.now + BAN

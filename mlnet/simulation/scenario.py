@@ -22,10 +22,10 @@ from mlnet.simulation.derivation import Violation, check_rewards
 from mlnet.simulation.faults import Faults
 from mlnet.simulation.invariants import Invariants
 from mlnet.simulation.mint import Mint
-from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import SimulatedClock, SimulatedParty
 from mlnet.simulation.profiles import MIXED, Profile, profile
 from mlnet.simulation.regions import REGIONS
+from mlnet.simulation.timeline import SECOND
 from mlnet.simulation.world import World
 from mlnet.task import definition as task_definition
 from mlnet.task.segments import Segment

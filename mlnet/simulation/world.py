@@ -1,13 +1,12 @@
-"""The world: one heap of events, the parties, and the execution of their machines' commands."""
+"""The world: the parties, and the execution of their machines' commands in virtual time."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import Literal, Protocol
+from typing import Protocol
 
 from mlnet.driver.loop import DriverLoop, Executor, Handler
 from mlnet.driver.parties import ClientParty, NodeParty
@@ -29,12 +28,10 @@ from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
 from mlnet.simulation.effects import Effects
 from mlnet.simulation.mint import Mint
-from mlnet.simulation.network import Quality, SimulatedNetwork
+from mlnet.simulation.network import Quality, SimulatedNetwork, Welcome
 from mlnet.simulation.party import MAX_HELD, SimulatedParty
+from mlnet.simulation.timeline import Timeline
 from mlnet.simulation.trace import Trace
-
-Welcome = Literal["", "known", "new"]
-"""What a party makes of a message: nothing, something, or a task that it had not heard of."""
 
 
 class Watch(Protocol):
@@ -73,8 +70,8 @@ class ProcessEnded(Exception):
     """The process of a party has ended in the middle of a step."""
 
 
-class World:
-    """Parties on one event heap.
+class World(Timeline):
+    """Parties on one timeline.
 
     Args:
         seed: of everything random. A text: Random hashes it with SHA-512, whatever PYTHONHASHSEED is.
@@ -83,23 +80,22 @@ class World:
         keep: lines of the dialogue that are kept.
 
     Attributes:
-        now: microseconds since the world began.
         steps: events that parties have taken in.
         doomed: commands that a party carries out before its process ends.
         doomed_at_end: parties whose process ends before they put the next task away.
-        orders: whether what travels between two parties arrives in the order in which it was sent.
     """
 
     def __init__(self, seed: str, mint: Mint, quality: Quality, *, keep: int | None = 4000) -> None:
+        super().__init__()
         self.seed, self.mint = seed, mint
-        self.now = 0
         self.steps = 0
-        self.orders = True
         self.parties: dict[str, SimulatedParty] = {}
         self.names: dict[str, str] = {}
         self.trace = Trace(keep)
-        self.network = SimulatedNetwork(self, quality, Random(f"{seed} network"))
-        self.effects = Effects(self, Random(f"{seed} effects"))
+        self.network = SimulatedNetwork(self, self.parties, self.receive, quality, Random(f"{seed} network"))
+        self.effects = Effects(
+            self, self.parties, self.network, self.give, self.tell, Random(f"{seed} effects")
+        )
         self.watches: list[Watch] = []
         self.hooks: list[Callable[[SimulatedParty, Event], None]] = []
         self.mischief: dict[str, Mischief] = {}
@@ -107,33 +103,15 @@ class World:
         self.doomed_at_end: set[str] = set()
         self.ends: dict[tuple[str, str], End] = {}
         self.reports: list[tuple[str, int, Report]] = []
-        self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
-        self._order = 0
         mint.signed = self._signed
         self.signing: list[Callable[[Message], None]] = []
 
-    # ------------------------------------------------------------------------------------------------ time
-
-    def at(self, when: int, action: Callable[..., None], *arguments: object) -> None:
-        """Schedule an action at a time (us)."""
-        # Events of the same time happen in the order in which they were scheduled; callables cannot be
-        # compared.
-        self._order += 1
-        heapq.heappush(self._heap, (max(when, self.now), self._order, action, arguments))
-
-    def after(self, delay: int, action: Callable[..., None], *arguments: object) -> None:
-        """Schedule an action ``delay`` microseconds from now."""
-        self.at(self.now + delay, action, *arguments)
-
     def run(self, *, until_step: int | None = None, until: int | None = None) -> None:
         """Let time pass until nothing happens any more, a step has been made, or a time (us) has come."""
-        heap = self._heap
-        while heap and (until_step is None or self.steps < until_step):
-            if until is not None and heap[0][0] > until:
-                self.now = until
-                return
-            self.now, _, action, arguments = heapq.heappop(heap)
-            action(*arguments)
+        if until_step is None:
+            self.advance(until)
+        else:
+            self.advance(until, lambda: self.steps >= until_step)
 
     # --------------------------------------------------------------------------------------------- parties
 

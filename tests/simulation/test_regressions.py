@@ -12,9 +12,9 @@ from mlnet.protocol.decisions.answering import FACTOR
 from mlnet.protocol.events import CancelRequested
 from mlnet.protocol.wire.messages import ClusterMembers
 from mlnet.simulation.faults import Faults
-from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.scenario import Run, Scenario
+from mlnet.simulation.timeline import SECOND
 
 PLACES = 8
 

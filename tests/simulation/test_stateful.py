@@ -12,9 +12,9 @@ from mlnet.protocol.client.machine import Client
 from mlnet.protocol.events import CancelRequested, StopWaiting
 from mlnet.protocol.phases import ClientPhase
 from mlnet.simulation.hostile import KINDS, turn
-from mlnet.simulation.network import SECOND
 from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.scenario import Run, Scenario
+from mlnet.simulation.timeline import SECOND
 
 WHO = st.integers(0, 5)
 NODES = 5
