@@ -8,7 +8,7 @@ import msgspec
 
 from mlnet.protocol.wire.message_types import MESSAGE_TYPES
 from mlnet.protocol.wire.messages import VERSION, Message
-from mlnet.util import yaml12
+from mlnet.util import yaml_writer
 from mlnet.util.wording import short
 
 
@@ -40,4 +40,4 @@ def written(incoming: bool, peer: str, message: Message) -> str:
         header |= {"task": message.task, "attempt": message.attempt}
     header |= {"from": message.sender, "sent": message.sent}
     plain = {**header, "body": msgspec.to_builtins(message.body)}
-    return f"--- # {direction}\n{yaml12.dump_block(plain)}"
+    return f"--- # {direction}\n{yaml_writer.dump_block(plain)}"

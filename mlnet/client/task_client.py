@@ -31,7 +31,7 @@ from mlnet.protocol.client.state import OfferedDataset
 from mlnet.protocol.decisions.answering import estimate
 from mlnet.protocol.wire.messages import Message, NewMlTask
 from mlnet.task import definition as task_definition
-from mlnet.util import clock, files, yaml12
+from mlnet.util import clock, files, yaml_writer
 from mlnet.util.wording import duration
 
 CONNECT_SECONDS = 15.0
@@ -394,7 +394,7 @@ def read_definition(file: Path, waiting_period: str | None = None) -> str:
     plain = task_definition.to_plain(definition)
     plain.setdefault("cluster", {})["waiting-period"] = waiting_period
     task_definition.from_plain(plain)
-    return yaml12.dump_block(plain)
+    return yaml_writer.dump_block(plain)
 
 
 async def _split(definition: task_definition.TaskDefinition, base: Path, directory: Path) -> data.Dataset:

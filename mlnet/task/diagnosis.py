@@ -12,7 +12,7 @@ from mlnet.task import parser
 from mlnet.task.problems import MAX_PROBLEMS, Mend
 from mlnet.task.schema import TaskDefinition
 from mlnet.task.syntax import Edit, Finding, applied, explain, other_language, surface
-from mlnet.util import yaml12, yaml_survey
+from mlnet.util import yaml12, yaml_survey, yaml_writer
 from mlnet.util.yaml12 import YamlError
 from mlnet.util.yaml_survey import Span, Survey
 
@@ -268,4 +268,4 @@ def _written(value: object) -> str:
         return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_written, value)) + "]"
-    return yaml12.dump_block(value).rstrip("\n")
+    return yaml_writer.dump_block(value).rstrip("\n")

@@ -22,7 +22,7 @@ from benchmarks.measure import machine
 from support.cluster import Mission, mission
 from support.two_hosts import Unavailable, on, two_hosts
 
-from mlnet.util import yaml12
+from mlnet.util import yaml12, yaml_writer
 
 WAYS = {"direct": (), "tunnel": ("--tunnel-training",)}
 ROWS, SEGMENTS_IN_TEN, BATCH = 1797, 8, 64
@@ -66,7 +66,7 @@ async def seconds(net: Mission, host: str, model: Model, epochs: int) -> float:
     task["ml"]["optimizer"]["epochs"] = epochs
     for layer, width in zip(task["ml"]["model"]["hidden-units"], model.widths, strict=False):
         layer["nodes"] = width
-    file.write_text(yaml12.dump_block(task))
+    file.write_text(yaml_writer.dump_block(task))
     process = await net.spawn("submit", str(file), "--peer", net.peers[0], "--json", prefix=on(host))
     out, err = await process.communicate()
     if process.returncode:

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from support.cluster import EXAMPLE, LOCAL
 
-from mlnet.util import yaml12
+from mlnet.util import yaml12, yaml_writer
 
 ADDRESS = re.compile(rb"--peer (/\S+/p2p/\S+)")
 SECONDS = 120.0
@@ -250,7 +250,7 @@ def definition(it: Surroundings) -> Path:
     changed["ml"]["dataset"]["source"]["features"] = "digits.npz"
     changed["cluster"] = {"waiting-period": "60s", "min-nodes": 2, "max-nodes": 2}
     path = it.make("work") / "task.yaml"
-    path.write_text(yaml12.dump_block(changed))
+    path.write_text(yaml_writer.dump_block(changed))
     return path
 
 

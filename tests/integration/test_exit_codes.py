@@ -14,7 +14,7 @@ import pytest
 from support.cluster import EXAMPLE, Mission, mission
 
 from mlnet import errors
-from mlnet.util import yaml12
+from mlnet.util import yaml12, yaml_writer
 
 pytestmark = pytest.mark.timeout(120)
 STRANGER = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
@@ -31,7 +31,7 @@ def plain() -> dict[str, Any]:
 def changed(change: Callable[[dict[str, Any]], object]) -> str:
     definition = plain()
     change(definition)
-    return yaml12.dump_block(definition)
+    return yaml_writer.dump_block(definition)
 
 
 def few_rows(base: Path) -> str:

@@ -23,7 +23,7 @@ from mlnet.driver.options import ClientOptions
 from mlnet.identity.keys import Identity
 from mlnet.protocol.commands import Report
 from mlnet.protocol.deadlines import Deadlines
-from mlnet.util import yaml12
+from mlnet.util import yaml12, yaml_writer
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "mlnet" / "examples" / "client-task-definition.yaml"
@@ -175,7 +175,7 @@ class Mission:
         terms = {"waiting-period": "60s", **{key.replace("_", "-"): value for key, value in cluster.items()}}
         changed["cluster"] = terms
         path = self.base / f"task-{uuid.uuid4().hex[:6]}.yaml"
-        path.write_text(yaml12.dump_block(changed))
+        path.write_text(yaml_writer.dump_block(changed))
         return path
 
     @asynccontextmanager

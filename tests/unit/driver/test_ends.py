@@ -37,7 +37,7 @@ from mlnet.protocol.node import Terms
 from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import Resources
 from mlnet.training.ipc import Scored
-from mlnet.util import yaml12
+from mlnet.util import yaml12, yaml_writer
 
 SECONDS = 2.0
 """For a whole task without torch or Redis; nobody waits for a party whose disk is broken."""
@@ -76,7 +76,7 @@ def file(tmp_path: Path) -> Path:
     plain["ml"]["dataset"]["source"]["features"] = "d.npz"
     plain["cluster"] = {"waiting-period": "1h", "min-nodes": 2, "max-nodes": 8}
     np.savez(tmp_path / "d.npz", features=np.ones((20, 64), np.float32), labels=np.arange(20) % 10)
-    (tmp_path / "task.yaml").write_text(yaml12.dump_block(plain))
+    (tmp_path / "task.yaml").write_text(yaml_writer.dump_block(plain))
     return tmp_path / "task.yaml"
 
 

@@ -8,7 +8,7 @@ from support.definitions import Draft
 from support.message_cases import Case, check
 
 from mlnet.task import definition as task_definition
-from mlnet.util import yaml12
+from mlnet.util import yaml_writer
 
 OPTIMIZER = "ml.optimizer.optimizer_initialization_parameters"
 UNITS = "ml.model.hidden-units"
@@ -188,8 +188,8 @@ def test_what_yaml_has_no_form_for(tmp_path: Path) -> None:
     check(
         "yaml-dump",
         {
-            "a value of another type": lambda _: yaml12.dump_block({"a": object()}),
-            "a key that is no text": lambda _: yaml12.dump_block({1: "a"}),
+            "a value of another type": lambda _: yaml_writer.dump_block({"a": object()}),
+            "a key that is no text": lambda _: yaml_writer.dump_block({1: "a"}),
         },
         tmp_path,
     )

@@ -20,7 +20,7 @@ from mlnet.task.schema import (
     Xavier,
     Zeros,
 )
-from mlnet.util import yaml12
+from mlnet.util import yaml12, yaml_writer
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_plain_values_come_back_as_the_same_definition() -> None:
     plain = task_definition.to_plain(definition)
 
     assert task_definition.from_plain(json.loads(json.dumps(plain))) == definition
-    assert task_definition.load(yaml12.dump_block(plain)) == definition
+    assert task_definition.load(yaml_writer.dump_block(plain)) == definition
 
 
 @pytest.mark.parametrize(

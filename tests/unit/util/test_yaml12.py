@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from mlnet.util import yaml12
-from mlnet.util.yaml12 import YamlError, dump_block, load
+from mlnet.util.yaml12 import YamlError, load
+from mlnet.util.yaml_writer import dump_block
 
 
 @pytest.fixture(params=["compiled", "pure"], autouse=True)
