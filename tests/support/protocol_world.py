@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -54,9 +54,11 @@ from mlnet.protocol.events import (
     TimerFired,
     TrainingFinished,
 )
+from mlnet.protocol.member.machine import Member
 from mlnet.protocol.node import Node, Terms
+from mlnet.protocol.phases import ClientPhase, MemberPhase
 from mlnet.protocol.signer import IdentitySigner
-from mlnet.protocol.wire.messages import Message, NewMlTask, Resources, TaskFailedBody
+from mlnet.protocol.wire.messages import Body, Message, NewMlTask, Resources, TaskFailedBody
 from mlnet.task import definition as task_definition
 from mlnet.task.segments import Segment
 from mlnet.util.wording import short
@@ -153,6 +155,11 @@ class World:
         self.clients.append(signer.peer_id)
         self.give(signer.peer_id, task.task, Received(task))
         return signer.peer_id
+
+    def peer(self, name: str) -> str:
+        """The peer id of a party by its name."""
+        (found,) = (peer for peer, named in self.names.items() if named == name)
+        return found
 
     def client(self, peer: str) -> Client:
         machine = self.parties[peer].machine
@@ -305,6 +312,50 @@ def sent(world: World, name: str, type_: str) -> list[Send]:
         for owner, command in world.log
         if owner == name and isinstance(command, Send) and command.message.type == type_
     ]
+
+
+def member(world: World, name: str) -> Member:
+    """A node's part in the only task that it has."""
+    (found,) = world.node(world.peer(name)).members.values()
+    return found
+
+
+def until_member(world: World, phase: MemberPhase) -> Member:
+    """Let time pass until some node is in a phase of its task; its part in it."""
+    found: list[Member] = []
+
+    def reached() -> bool:
+        members = [one for peer in world.nodes for one in world.node(peer).members.values()]
+        found[:] = [one for one in members if one.phase is phase]
+        return bool(found)
+
+    world.run(until=reached)
+    return found[0]
+
+
+def until_client(world: World, phase: ClientPhase) -> Client:
+    """Let time pass until the only client is in a phase; its machine."""
+    client = world.client(world.clients[0])
+    world.run(until=lambda: client.phase is phase)
+    assert client.phase is phase
+    return client
+
+
+def said_by(world: World, peer: str, body: Body, *, task: str = "", attempt: int = 1) -> Message:
+    """Any message, validly signed by a party; of the first client's task unless another is named."""
+    task = task or world.client(world.clients[0]).task
+    return world.parties[peer].signer.sign(body, task=task, attempt=attempt, sent=world.now)
+
+
+def words(commands: Iterable[Command], type_: str = "") -> list[Send]:
+    """What commands send, or send of a type."""
+    return [one for one in commands if isinstance(one, Send) and type_ in ("", one.message.type)]
+
+
+def end_of(commands: Iterable[Command]) -> End:
+    """The one end in commands."""
+    (end,) = (one for one in commands if isinstance(one, End))
+    return end
 
 
 def masked(world: World, text: str) -> str:
