@@ -7,10 +7,11 @@ asked. What somebody said that does not follow is a lie; what is missing is no l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
-from mlnet.errors import TaskError
+from mlnet.errors import RemoteProtocolError, TaskError
 from mlnet.protocol.decisions import rewards, segment_order
 from mlnet.protocol.decisions.cluster import Cluster
 from mlnet.protocol.evidence import Evidence
@@ -26,6 +27,7 @@ from mlnet.protocol.wire.messages import (
     NewMlTask,
     Place,
     Rewards,
+    Signed,
     TrainingCompleted,
 )
 from mlnet.task import definition as task_definition
@@ -147,13 +149,14 @@ class _Auditor:
             self.found.missing.append("the committee: there is no CLUSTER_MEMBERS of the bound attempt")
             return None
         assert self.definition is not None
-        inits: dict[str, Message] = {}
-        for signed in named.body.members:
-            init = self.signer.verify(signed.envelope)
-            if not isinstance(init.body, InitCluster) or init.task != self.found.task or init.sender in inits:
-                self._lie(named, "named members without exactly one INIT_CLUSTER of this task for each")
-                return None
-            inits[init.sender] = init
+        inits = {
+            init.sender: init
+            for init in self._opened(named.body.members)
+            if isinstance(init.body, InitCluster) and init.task == self.found.task
+        }
+        if len(inits) < len(named.body.members):
+            self._lie(named, "named members without exactly one INIT_CLUSTER of this task for each")
+            return None
         return Cluster(named, inits, self.definition.cluster, self.evidence)
 
     def _decide(self, cluster: Cluster) -> bool:
@@ -234,8 +237,10 @@ class _Auditor:
         """Those that the client named in a second round, else those of the whole committee."""
         for message in selections:
             if isinstance(message.body, DatasetSelection) and message.body.round == 2:
-                opened = [self.signer.verify(signed.envelope) for signed in message.body.ballots]
-                return {one.sender: one for one in opened if one.sender in cluster.poll().committee}
+                ballots = cluster.named_ballots(self._opened(message.body.ballots))
+                if len(ballots) < len(message.body.ballots):
+                    self._lie(message, "named ballots that the committee did not cast in this task")
+                return ballots
         held = cluster.ballots()
         return held if len(held) == len(cluster.poll().committee) else {}
 
@@ -268,11 +273,11 @@ class _Auditor:
         """A member has its own result alone: what follows from it counts when more than half of the committee
         signed the same."""
         for message in results.values():
-            if isinstance(message.body, TrainingCompleted):
-                split = self._split(message.body)
-                if rewards.settled(split, self._signed(cluster), cluster.poll().committee):
-                    self._settle(cluster, split)
-                    return
+            assert isinstance(message.body, TrainingCompleted)
+            split = self._split(message.body)
+            if rewards.settled(split, self._signed(cluster), cluster.poll().committee):
+                self._settle(cluster, split)
+                return
         self.found.missing.append("the rewards: no result is stated by more than half of the members")
 
     def _split(self, result: TrainingCompleted) -> dict[str, int]:
@@ -291,6 +296,14 @@ class _Auditor:
             for message in self._of(Rewards)
             if message.attempt == cluster.attempt and isinstance(message.body, Rewards)
         }
+
+    def _opened(self, signed: Iterable[Signed]) -> list[Message]:
+        """Those of the envelopes inside a message that their stated senders signed."""
+        opened = []
+        for one in signed:
+            with suppress(RemoteProtocolError):
+                opened.append(self.signer.verify(one.envelope))
+        return opened
 
     def _of(self, body: type, sender: str = "") -> list[Message]:
         return [m for m in self.all.values() if isinstance(m.body, body) and sender in ("", m.sender)]

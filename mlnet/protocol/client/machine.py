@@ -199,8 +199,8 @@ class Client(ClientState):
     def _restarted(self, _: Restarted) -> None:
         """Say again what may not have been heard, do again what the former process did not finish."""
         for peer, answer in self.answers.items():
-            if isinstance(answer.body, InitCluster):
-                self.emit(Introduce({peer: answer.body.addresses}))
+            assert isinstance(answer.body, InitCluster)
+            self.emit(Introduce({peer: answer.body.addresses}))
         if self.phase is ClientPhase.GATHERING:
             self.emit(Publish(self.announcement))
         for message in self.said():

@@ -141,6 +141,5 @@ class ClientState(Machine):
 
     def finish(self, state: State, reason: str = "", code: str = "") -> Literal[ClientPhase.ENDED]:
         """End the machine; returns the phase to enter."""
-        if self.once("end"):
-            self.emit(End(state, reason, code))
+        self.emit(End(state, reason, code))
         return ClientPhase.ENDED

@@ -7,7 +7,7 @@ Node, client and audit all ask this class, so that whoever holds the messages co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from mlnet.protocol.decisions import commit_reveal, committee, redis_election, segment_order
@@ -167,6 +167,18 @@ class Cluster:
         """HASH_VOTES ballots by committee member, whether or not they open."""
         sent = self._evidence.of("HASH_VOTES", self.attempt, "ballot 1")
         return {peer: sent[peer] for peer in self.poll().committee if peer in sent}
+
+    def named_ballots(self, named: Iterable[Message]) -> dict[str, Message]:
+        """Of ballots that the client names, those that this committee cast in this attempt at this task.
+
+        Ballots of another task would open nothing here, and their senders would look like liars.
+        """
+        seated, place = self.poll().committee, ("HASH_VOTES", self.attempt, "ballot 1")
+        return {
+            message.sender: message
+            for message in named
+            if message.sender in seated and message.task == self.named.task and message.place == place
+        }
 
     def secrets(self, ballots: Mapping[str, Message], hashes: tuple[str, ...]) -> dict[str, str]:
         """The secrets of those ballots that open their sender's commitment; the others are void."""

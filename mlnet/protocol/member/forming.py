@@ -84,8 +84,7 @@ class Voting(Forming):
             return Wait(f"the votes of cycle {poll.cycle}", member.attempted.silent_voters())
         if not poll.committee:
             return Wait(f"a new attempt or the end (no committee: {poll.reason})", (member.client,))
-        if member.once("seated"):
-            member.report("committee", committee=poll.committee, reason=poll.reason)
+        member.report("committee", committee=poll.committee, reason=poll.reason)
         return MemberPhase.MEASURING if member.seated else MemberPhase.FOLLOWING
 
     def limit(self, member: MemberState) -> int:

@@ -55,7 +55,6 @@ from mlnet.protocol.member.state import MemberState
 from mlnet.protocol.phases import MEMBER_UNBOUND, MemberPhase
 from mlnet.protocol.wire.message_types import MESSAGE_TYPES, Role
 from mlnet.protocol.wire.messages import (
-    MAX_ATTEMPTS,
     MAX_REASON,
     ClusterMembers,
     DatasetSelection,
@@ -195,7 +194,7 @@ class Member(MemberState):
     def _takes_part(self, message: Message) -> bool:
         if message.sender == self.client:
             return True
-        if message.attempt < self.attempt or message.attempt > MAX_ATTEMPTS or message.attempt == 0:
+        if message.attempt < self.attempt or message.attempt == 0:
             return False
         if self.cluster is not None:
             return message.sender in self.cluster.members

@@ -107,8 +107,7 @@ class MemberState(Machine):
 
     def finish(self, state: State, reason: str = "", code: str = "") -> Literal[MemberPhase.ENDED]:
         """End this node's part; returns the phase to enter."""
-        if self.once("end"):
-            self.emit(End(state, reason, code))
+        self.emit(End(state, reason, code))
         return MemberPhase.ENDED
 
     def withdraw(

@@ -225,15 +225,7 @@ def _counted_ballots(member: MemberState) -> tuple[dict[str, Message], Literal[1
     if named is None:
         held = member.attempted.ballots()
         return (held if len(held) == len(member.committee) else {}), 1
-    opened = (member.signer.verify(signed.envelope) for signed in named.ballots)
-    counted = {
-        message.sender: message
-        for message in opened
-        if message.sender in member.committee
-        and message.task == member.task
-        and message.place == ("HASH_VOTES", member.attempt, "ballot 1")
-    }
-    return counted, 2
+    return member.attempted.named_ballots(member.signer.verify(one.envelope) for one in named.ballots), 2
 
 
 def _pass_on(member: MemberState, found: Mapping[int, Message]) -> None:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import pytest
 from support.message_cases import Case, check
 from support.protocol_world import World, masked, resealed
+from support.transcripts import Change, changed, closed, counting, forged, messages, naming, without
 
 from mlnet.cli import replay as replaying
 from mlnet.driver import transcript
 from mlnet.protocol.audit import audit
-from mlnet.protocol.commands import Publish, Send
+from mlnet.protocol.commands import Send
 from mlnet.protocol.events import Received
-from mlnet.protocol.wire.messages import Message, NewMlTask, Redis
+from mlnet.protocol.wire.messages import Message, NewMlTask
 
-Change = Callable[[World, list[Message]], Sequence[Message]]
 OTHER = "ab" * 32
-
-
-def messages(world: World) -> list[Message]:
-    """What was said in a task, each message once."""
-    said = [command.message for _, command in world.log if isinstance(command, Send | Publish)]
-    return list({message.envelope.yaml: message for message in said}.values())
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +28,6 @@ def finished() -> World:
     world.submit()
     world.run()
     return world
-
-
-def changed(type_: str, *senders: str, of: str = "", **values: Any) -> Change:
-    """Another body, validly signed, in the messages of a type (of a round or stage) from some senders."""
-
-    def change(world: World, said: list[Message]) -> list[Message]:
-        return [
-            resealed(world, message, **values)
-            if message.type == type_
-            and message.attempt
-            and of in message.place[2]
-            and (not senders or world.names[message.sender] in senders)
-            else message
-            for message in said
-        ]
-
-    return change
-
-
-def without(*types: str, of: str = "") -> Change:
-    return lambda _, said: [one for one in said if one.type not in types or of not in one.place[2]]
 
 
 def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
@@ -74,15 +47,13 @@ def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
 
         return change
 
-    def nobody_open(world: World, said: list[Message]) -> list[Message]:
-        return named(world, said, lambda inits: [closed(world, init) for init in inits])
-
-    def twice(world: World, said: list[Message]) -> list[Message]:
-        return named(world, said, lambda inits: [*inits, inits[0]])
-
     def two_ready(world: World, said: list[Message]) -> list[Message]:
         ready = next(one for one in said if one.type == "CLUSTER_READY")
         return [*said, resealed(world, ready, decision=OTHER)]
+
+    def elsewhere(world: World, ballot: Message) -> Message:
+        signer = world.parties[ballot.sender].signer
+        return signer.sign(ballot.body, task=OTHER, attempt=ballot.attempt, sent=ballot.sent)
 
     segments = tuple(f"{number:064x}" for number in range(10))
     check(
@@ -99,8 +70,9 @@ def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
                     for one in said
                 ]
             ),
-            "a member twice": found(twice),
-            "no open port": found(nobody_open),
+            "a member twice": found(naming(lambda _, inits: [*inits, inits[0]])),
+            "an answer that nobody signed": found(naming(lambda _, inits: [*inits[1:], forged(inits[0])])),
+            "no open port": found(naming(lambda world, inits: [closed(world, one) for one in inits])),
             "no ping times": found(without("CLUSTER_DATABASE_SELECTION")),
             "ping times to nobody": found(changed("CLUSTER_DATABASE_SELECTION", pings={})),
             "another decision of a member": found(changed("CLUSTER_READY", "node0", decision=OTHER)),
@@ -109,6 +81,9 @@ def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
             "another decision of the client": found(changed("DATASET_SELECTION", decision=OTHER)),
             "no ballots": found(without("HASH_VOTES")),
             "ballots with other secrets": found(changed("HASH_VOTES", of="ballot", secret=OTHER)),
+            "a ballot of another task": found(
+                counting(lambda world, cast: [*cast, elsewhere(world, cast[0])])
+            ),
             "another order of a member": found(changed("HASH_VOTES", "node0", of="order", ranking=segments)),
             "a result of nobody": found(changed("TRAINING_COMPLETED", "node0", contributions={})),
             "no results": found(without("TRAINING_COMPLETED")),
@@ -117,26 +92,6 @@ def test_what_an_audit_finds(tmp_path: Path, finished: World) -> None:
         },
         tmp_path,
     )
-
-
-def named(
-    world: World, said: list[Message], change: Callable[[list[Message]], list[Message]]
-) -> list[Message]:
-    """Other INIT_CLUSTER messages in the client's CLUSTER_MEMBERS."""
-    signer = world.parties[world.clients[0]].signer
-    out = []
-    for message in said:
-        signed: tuple[Any, ...] = getattr(message.body, "members", ())
-        if message.type == "CLUSTER_MEMBERS" and signed:
-            inits = change([signer.verify(one.envelope) for one in signed])
-            members = tuple(type(signed[0]).of(init.envelope) for init in inits)
-            message = resealed(world, message, members=members)
-        out.append(message)
-    return out
-
-
-def closed(world: World, init: Message) -> Message:
-    return resealed(world, init, redis=Redis(False, "", 0, "behind a firewall"))
 
 
 def test_replay(tmp_path: Path, finished: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,9 +111,9 @@ def test_replay(tmp_path: Path, finished: World, capsys: pytest.CaptureFixture[s
         path.write_text("".join([lines[0], *lines[2:]]))
         return replaying.replay(path)
 
-    def forged(directory: Path) -> object:
+    def signed_by_nobody(directory: Path) -> object:
         said = messages(finished)
-        said[1] = msgspec.structs.replace(said[1], envelope=said[1].envelope._replace(signature=bytes(64)))
+        said[1] = forged(said[1])
         return replaying.replay(written(directory, said))
 
     def lies(directory: Path) -> object:
@@ -179,7 +134,7 @@ def test_replay(tmp_path: Path, finished: World, capsys: pytest.CaptureFixture[s
         "replay",
         {
             "a line was removed": in_names(cut),
-            "a signature of somebody else": in_names(forged),
+            "a signature of somebody else": in_names(signed_by_nobody),
             "a lie": in_names(lies),
         },
         tmp_path,
