@@ -224,8 +224,11 @@ def test_the_end_of_the_session_wakes_everybody() -> None:
 def test_a_socket_that_is_gone_with_bytes_undelivered_resets_the_stream() -> None:
     """Also when the error of the socket was told to whoever wrote: the reader finds an end of file then."""
 
+    def make(connection: Any) -> YamuxSession:
+        return YamuxSession(connection, PEER)
+
     async def test() -> None:
-        async with sessions(lambda c: YamuxSession(c, PEER)) as (one, other):
+        async with sessions(make) as (one, other):
             mine = await one.open_stream()
             await mine.write(bytes(INITIAL_WINDOW))
             theirs = await other.accept_stream()

@@ -84,7 +84,10 @@ def test_an_answer_is_counted_once_and_its_sender_can_be_dialled() -> None:
 def test_only_nodes_that_the_user_allows_are_counted_and_the_others_get_a_reason() -> None:
     world, client = alone()
     client.allowed = frozenset({peer("one")})
-    assert answer(world, client, "two") == []
+    (told,) = answer(world, client, "two")
+    assert isinstance(told, Send)
+    assert (told.to, told.message.type) == ((peer("two"),), "TASK_FAILED")
+    assert answer(world, client, "two") == []  # once is enough
     answer(world, client, "one")
     assert client.everyone == (peer("one"),)
     commands = client.step(StopWaiting(), world.now)
