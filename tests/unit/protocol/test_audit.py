@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from support.protocol_world import World, resealed
 from support.transcripts import Change, changed, closed, counting, forged, messages, naming, without
@@ -75,7 +76,8 @@ def test_messages_of_another_task_and_those_that_come_twice_prove_nothing(finish
         for one in said
         if one.type != "NEW_ML_TASK"
     ]
-    assert audited(finished, [*said, *foreign, *said]) == audited(finished)
+    again = [msgspec.structs.replace(one) for one in said]
+    assert audited(finished, [*said, *foreign, *again]) == audited(finished)
 
 
 def test_the_last_attempt_counts_where_none_was_bound() -> None:

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from support.protocol_world import World, said_by
+from support.transcripts import messages
 
 from mlnet.net.types import MAX_ENVELOPE_BYTES
-from mlnet.protocol.wire.message_types import MAX_BYTES, MESSAGE_TYPES, MessageType, Role
+from mlnet.protocol.wire.message_types import MAX_BYTES, MESSAGE_TYPES, MessageType, Role, is_gossiped
 from mlnet.protocol.wire.messages import Body
 
 README = Path(__file__).parents[3] / "proto" / "README.md"
@@ -63,3 +65,19 @@ def test_every_body_has_one_type() -> None:
     assert sorted(body.__name__ for body in bodies) == sorted(
         row.body.__name__ for row in MESSAGE_TYPES.values()
     )
+
+
+def test_gossip_passes_on_what_its_row_allows_and_of_the_lists_of_members_the_one_without_names() -> None:
+    world = World(2)
+    world.submit()
+    world.run()
+    said = messages(world)
+    assert {one.type for one in said if is_gossiped(one)} == {
+        "NEW_ML_TASK",
+        "INIT_CLUSTER",
+        "CLUSTER_MEMBERS",
+    }
+    lists = [one for one in said if one.type == "CLUSTER_MEMBERS"]
+    assert [(one.attempt, is_gossiped(one)) for one in lists] == [(0, True), (1, False)]
+    assert not is_gossiped(said_by(world, world.clients[0], lists[1].body, attempt=0))
+    assert not is_gossiped(said_by(world, world.clients[0], lists[0].body, attempt=1))

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlnet.protocol.decisions import committee, redis_election, rewards, segment_order
+from mlnet.protocol.decisions import commit_reveal, committee, redis_election, rewards, segment_order
 from mlnet.protocol.decisions.committee import Vote
 
 PEERS = [f"peer{index:02}" for index in range(12)]
+SECRET = b"s" * 32
+SEALED = tuple(commit_reveal.commitment(SECRET, cycle, 1) for cycle in range(2))
 HASHES = [hashlib.sha256(bytes([index])).hexdigest() for index in range(10)]
 
 
@@ -90,6 +92,21 @@ class TestCommittee:
         else:
             assert least <= len(poll.committee) <= seats
             assert set(poll.committee) <= candidates
+
+
+class TestSealedVotes:
+    def test_a_vote_opens_the_commitment_of_its_own_cycle_alone(self) -> None:
+        sealed = (SEALED[0], commit_reveal.commitment(SECRET, 1, 0))
+        assert commit_reveal.opens(SECRET.hex(), sealed, 0, 1)
+        assert commit_reveal.opens(SECRET.hex(), sealed, 1, 0)
+        assert not commit_reveal.opens(SECRET.hex(), sealed, 0, 0)
+        assert not commit_reveal.opens(SECRET.hex(), sealed[::-1], 0, 1)
+        assert not commit_reveal.opens((b"t" * 32).hex(), sealed, 0, 1)
+
+    def test_what_was_not_committed_to_or_is_no_secret_opens_nothing(self) -> None:
+        assert not commit_reveal.opens(SECRET.hex(), SEALED, 2, 1)
+        assert not commit_reveal.opens(SECRET.hex(), (), 0, 1)
+        assert not commit_reveal.opens("no hex", SEALED, 0, 1)
 
 
 class TestElection:
