@@ -17,4 +17,20 @@
 #define MLNET_INLINE static inline
 #endif
 
+#ifdef MLNET_X86_64
+/* Whether to run the code for AVX2. Each extension that has such code defines it once. */
+extern int mlnet_use_avx2;
+#endif
+
+/* Decides by the processor, unless the portable code is asked for; returns the name of what will run. */
+static inline const char *mlnet_choose_avx2(int portable) {
+#ifdef MLNET_X86_64
+    mlnet_use_avx2 = !portable && __builtin_cpu_supports("avx2");
+    if (mlnet_use_avx2) return "avx2";
+#else
+    (void)portable;
+#endif
+    return "portable";
+}
+
 #endif

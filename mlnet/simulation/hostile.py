@@ -15,23 +15,8 @@ import msgspec
 from mlnet.identity.envelope import Envelope
 from mlnet.protocol.commands import Command, Send
 from mlnet.protocol.events import Event, PingsMeasured, TrainingFinished
-from mlnet.protocol.wire.messages import (
-    MAX_ATTEMPTS,
-    MAX_CYCLES,
-    Body,
-    CancelTask,
-    ClusterDatabaseSelection,
-    ClusterMembers,
-    ClusterReady,
-    CommitteeVoting,
-    DatasetSegment,
-    DatasetSelection,
-    HashVotes,
-    InitCluster,
-    Message,
-    Rewards,
-    TaskFailedBody,
-)
+from mlnet.protocol.wire import messages
+from mlnet.protocol.wire.messages import MAX_ATTEMPTS, MAX_CYCLES, Body, Message
 from mlnet.simulation.party import SimulatedParty
 from mlnet.simulation.profiles import Profile
 from mlnet.simulation.timeline import SECOND
@@ -158,11 +143,11 @@ class Flood(Honest):
         if self.random.randrange(4):
             return
         digest, ranking = "00" * 32, tuple(f"{number:064x}" for number in range(10))
-        bodies: list[Body] = [CommitteeVoting(cycle, 1) for cycle in range(1, MAX_CYCLES)]
-        bodies += [HashVotes(digest, stage, ranking, round=number) for stage, number in _STAGES]
-        bodies += [ClusterDatabaseSelection({}, digest), Rewards(digest, 0, {})]
-        bodies += [ClusterReady((), (), party.peer, party.peer, digest)]
-        bodies += [TaskFailedBody("a flood", "StoreError")]
+        bodies: list[Body] = [messages.CommitteeVoting(cycle, 1) for cycle in range(1, MAX_CYCLES)]
+        bodies += [messages.HashVotes(digest, stage, ranking, round=number) for stage, number in _STAGES]
+        bodies += [messages.ClusterDatabaseSelection({}, digest), messages.Rewards(digest, 0, {})]
+        bodies += [messages.ClusterReady((), (), party.peer, party.peer, digest)]
+        bodies += [messages.TaskFailedBody("a flood", "StoreError")]
         for attempt in range(1, MAX_ATTEMPTS + 1):
             for body in bodies:
                 sent = command.message.sent
@@ -176,7 +161,11 @@ class Usurp(Honest):
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Its words, and orders to everybody."""
         yield command
-        bodies: tuple[Body, ...] = (CancelTask("mine now"), ClusterMembers(()), TaskFailedBody("mine now"))
+        bodies: tuple[Body, ...] = (
+            messages.CancelTask("mine now"),
+            messages.ClusterMembers(()),
+            messages.TaskFailedBody("mine now"),
+        )
         other = self.other(party, command.message, self.random.choice(bodies))
         yield msgspec.structs.replace(command, message=other, to=tuple(self.world.parties))
 
@@ -259,7 +248,7 @@ class FalseBallot(Honest):
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Another secret, or another ranking."""
         body = command.message.body
-        if isinstance(body, HashVotes) and body.stage == "ballot":
+        if isinstance(body, messages.HashVotes) and body.stage == "ballot":
             changed = msgspec.structs.replace(body, ranking=tuple(sorted(body.ranking)))
             if self.random.randrange(2):
                 changed = msgspec.structs.replace(body, secret="00" * 32)
@@ -273,7 +262,7 @@ class FalseDecision(Honest):
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Another digest, another pair."""
         body = command.message.body
-        if isinstance(body, ClusterReady):
+        if isinstance(body, messages.ClusterReady):
             pair = (party.peer, body.master if body.master != party.peer else body.slave)
             digest = hashlib.sha256(body.decision.encode()).hexdigest()
             changed = msgspec.structs.replace(body, master=pair[0], slave=pair[1], decision=digest)
@@ -287,7 +276,7 @@ class FixedVote(Honest):
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """Vote 1."""
         body = command.message.body
-        if isinstance(body, InitCluster | CommitteeVoting) and body.vote == 0:
+        if isinstance(body, messages.InitCluster | messages.CommitteeVoting) and body.vote == 0:
             changed: Body = msgspec.structs.replace(body, vote=1)
             command = msgspec.structs.replace(command, message=self.other(party, command.message, changed))
         yield command
@@ -299,12 +288,12 @@ class TwoLists(Honest):
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """The second half learns of a list without the first member."""
         body = command.message.body
-        if not isinstance(body, ClusterMembers) or len(body.members) < 3:
+        if not isinstance(body, messages.ClusterMembers) or len(body.members) < 3:
             yield command
             return
         half = len(command.to) // 2
         yield msgspec.structs.replace(command, to=command.to[:half])
-        other = self.other(party, command.message, ClusterMembers(body.members[1:]))
+        other = self.other(party, command.message, messages.ClusterMembers(body.members[1:]))
         yield msgspec.structs.replace(command, to=command.to[half:], message=other)
 
 
@@ -314,7 +303,7 @@ class TwoDatasets(Honest):
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """The second half gets another dataset."""
         body = command.message.body
-        if not isinstance(body, DatasetSelection):
+        if not isinstance(body, messages.DatasetSelection):
             yield command
             return
         half = len(command.to) // 2
@@ -330,7 +319,7 @@ class WrongLinks(Honest):
     def send(self, party: SimulatedParty, command: Send) -> Iterator[Command]:
         """A segment of its own in place of the first."""
         body = command.message.body
-        if isinstance(body, DatasetSegment) and body.position == 0:
+        if isinstance(body, messages.DatasetSegment) and body.position == 0:
             changed = msgspec.structs.replace(body, segment=_replaced(body.segment))
             command = msgspec.structs.replace(command, message=self.other(party, command.message, changed))
         yield command
@@ -343,7 +332,7 @@ class TwoOrders(Honest):
         """After its selection, a second round with nobody's ballot."""
         yield command
         body = command.message.body
-        if isinstance(body, DatasetSelection) and body.round == 1:
+        if isinstance(body, messages.DatasetSelection) and body.round == 1:
             second = self.other(party, command.message, msgspec.structs.replace(body, round=2))
             self.world.after(self.random.randrange(2 * SECOND), self._later, party, command, second)
 

@@ -42,7 +42,6 @@ class Mint:
         self.real = real
         self.keys: dict[str, bytes] = {}
         self.signed: Observer = _ignore
-        self.decoded = 0
         self._known: dict[str, Message] = {}
 
     def signer(self, name: str) -> Signer:
@@ -65,7 +64,6 @@ class Mint:
         known = self._known.get(envelope.yaml)
         if known is not None and known.envelope.signature == envelope.signature:
             return known
-        self.decoded += 1
         message = codec.message(envelope)
         if not check(message):
             raise RemoteProtocolError(

@@ -102,7 +102,6 @@ class SimulatedParty:
         self.models: dict[str, str] = {}
         self.segments: dict[str, set[str]] = {}
         self.seen: OrderedDict[str, None] = OrderedDict()
-        self.busy_until = 0
         self.sent_messages = self.sent_bytes = self.got_messages = self.got_bytes = 0
         self.outstanding = 0
 

@@ -24,20 +24,8 @@ from mlnet.protocol.commands import (
     StartTraining,
 )
 from mlnet.protocol.events import Event, PingsMeasured, Received, RedisPrepared, Restarted, TrainingStopped
-from mlnet.protocol.wire.messages import (
-    ClusterDatabaseSelection,
-    ClusterMembers,
-    ClusterReady,
-    CommitteeVoting,
-    DatasetSegment,
-    DatasetSelection,
-    HashVotes,
-    InitCluster,
-    Message,
-    Rewards,
-    TaskFailedBody,
-    TrainingCompleted,
-)
+from mlnet.protocol.wire import messages
+from mlnet.protocol.wire.messages import Message
 
 
 class Line(NamedTuple):
@@ -155,30 +143,30 @@ def describe(message: Message, names: Mapping[str, str]) -> str:
     """A message in one line."""
     body, text = message.body, message.type
     match body:
-        case InitCluster():
+        case messages.InitCluster():
             vote = "sealed votes" if body.commitments else f"vote {body.vote}"
             text += f" {vote}, port {'open' if body.redis.open else 'closed'}"
-        case ClusterMembers():
+        case messages.ClusterMembers():
             text += f" of {len(body.members)}"
-        case CommitteeVoting():
+        case messages.CommitteeVoting():
             text += f" cycle {body.cycle} vote {body.vote}"
-        case ClusterDatabaseSelection():
+        case messages.ClusterDatabaseSelection():
             text += f" times to {len(body.pings)}"
-        case ClusterReady():
+        case messages.ClusterReady():
             text += (
                 f" {body.decision[:8]} master {_name(body.master, names)} slave {_name(body.slave, names)}"
             )
-        case DatasetSelection():
+        case messages.DatasetSelection():
             text += f" {body.decision[:8]} round {body.round}"
-        case HashVotes():
+        case messages.HashVotes():
             text += f" {body.stage} {' '.join(segment[:4] for segment in body.ranking)}"
-        case DatasetSegment():
+        case messages.DatasetSegment():
             text += f" {body.position} {body.segment.root[:4]}"
-        case TrainingCompleted():
+        case messages.TrainingCompleted():
             text += f" model {body.model.sha256[:8]}"
-        case Rewards():
+        case messages.Rewards():
             text += f" {body.decision[:8]} in {len(body.split)} parts"
-        case TaskFailedBody():
+        case messages.TaskFailedBody():
             text += f" {body.code}: {_named(body.reason, names)}"
     return f"{text} (attempt {message.attempt})" if message.attempt else text
 

@@ -7,10 +7,6 @@
 #include "../compiler.h"
 #include "borda.h"
 
-#ifdef MLNET_X86_64
-extern int mlnet_use_avx2;
-#endif
-
 /* A row as an array: itself, or a copy where its elements of `size` bytes lie apart or are not aligned. */
 MLNET_INLINE const void *mlnet_row(const char *from, ptrdiff_t stride, ptrdiff_t count, size_t size, void *copy) {
     if (stride == (ptrdiff_t)size && (uintptr_t)from % size == 0) return from;

@@ -10,15 +10,7 @@
 int mlnet_use_avx2 = 0;
 #endif
 
-const char *mlnet_borda_select(int portable) {
-#ifdef MLNET_X86_64
-    mlnet_use_avx2 = !portable && __builtin_cpu_supports("avx2");
-    if (mlnet_use_avx2) return "avx2";
-#else
-    (void)portable;
-#endif
-    return "portable";
-}
+const char *mlnet_borda_select(int portable) { return mlnet_choose_avx2(portable); }
 
 /* Adds a row to the totals unless it is wide. Returns its distances or-ed, and in `any` all its elements: their
  * highest bits say whether a distance and a peer fit one key, how many digits there are, and whether anybody cannot

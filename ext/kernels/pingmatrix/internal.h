@@ -66,8 +66,6 @@ int mlnet_lanes(const mlnet_samples *samples, const char *from, ptrdiff_t count,
 /* ------------------------------------------------------------------ avx2.c */
 
 #ifdef MLNET_X86_64
-extern int mlnet_use_avx2; /* of tiles.c */
-
 /* Prepares for rows of k <= MLNET_REGISTERS_K samples. */
 void mlnet_registers_prepare(mlnet_scratch *scratch, ptrdiff_t k);
 /* The medians of `count` >= 8 pairs of one row; 0 if a sample does not fit 32 bits. */

@@ -7,15 +7,7 @@
 int mlnet_use_avx2 = 0;
 #endif
 
-const char *mlnet_median_select(int portable) {
-#ifdef MLNET_X86_64
-    mlnet_use_avx2 = !portable && __builtin_cpu_supports("avx2");
-    if (mlnet_use_avx2) return "avx2";
-#else
-    (void)portable;
-#endif
-    return "portable";
-}
+const char *mlnet_median_select(int portable) { return mlnet_choose_avx2(portable); }
 
 /* Makes what depends on k only. */
 mlnet_scratch *mlnet_scratch_new(ptrdiff_t k) {

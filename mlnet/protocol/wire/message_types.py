@@ -10,26 +10,8 @@ from __future__ import annotations
 from enum import Enum, Flag, auto
 from typing import NamedTuple
 
-from mlnet.protocol.wire.messages import (
-    Body,
-    CancelTask,
-    ClusterDatabaseSelection,
-    ClusterMembers,
-    ClusterReady,
-    CommitteeVoting,
-    DatasetSegment,
-    DatasetSelection,
-    HashVotes,
-    InitCluster,
-    Message,
-    NewMlTask,
-    Peers,
-    Place,
-    Rewards,
-    TaskFailedBody,
-    TrainingCompleted,
-    detail,
-)
+from mlnet.protocol.wire import messages
+from mlnet.protocol.wire.messages import Body, Message, Place, detail
 
 
 class Role(Flag):
@@ -96,26 +78,30 @@ MESSAGE_TYPES: dict[str, MessageType] = {
     row.name: row
     for row in (
         # name, body, senders, receivers, and what differs from the usual
-        MessageType("NEW_ML_TASK", NewMlTask, _CLIENT, _NODE, _DEFINITION, GossipRule.ALWAYS, has_task=False),
-        MessageType("INIT_CLUSTER", InitCluster, _NODE, _CLIENT, _NESTED, GossipRule.FALLBACK),
-        MessageType("CLUSTER_MEMBERS", ClusterMembers, _CLIENT, _NODE, MAX_BYTES, GossipRule.ATTEMPT_0),
-        MessageType("COMMITTEE_VOTING", CommitteeVoting, _MEMBER, _MEMBER | _CLIENT, early=True),
+        MessageType(
+            "NEW_ML_TASK", messages.NewMlTask, _CLIENT, _NODE, _DEFINITION, GossipRule.ALWAYS, has_task=False
+        ),
+        MessageType("INIT_CLUSTER", messages.InitCluster, _NODE, _CLIENT, _NESTED, GossipRule.FALLBACK),
+        MessageType(
+            "CLUSTER_MEMBERS", messages.ClusterMembers, _CLIENT, _NODE, MAX_BYTES, GossipRule.ATTEMPT_0
+        ),
+        MessageType("COMMITTEE_VOTING", messages.CommitteeVoting, _MEMBER, _MEMBER | _CLIENT, early=True),
         MessageType(
             "CLUSTER_DATABASE_SELECTION",
-            ClusterDatabaseSelection,
+            messages.ClusterDatabaseSelection,
             _COMMITTEE,
             _COMMITTEE | _CLIENT,
             early=True,
         ),
-        MessageType("CLUSTER_READY", ClusterReady, _MEMBER, _MEMBER | _CLIENT, early=True),
-        MessageType("DATASET_SELECTION", DatasetSelection, _CLIENT, _COMMITTEE, MAX_BYTES),
-        MessageType("HASH_VOTES", HashVotes, _COMMITTEE, _COMMITTEE | _CLIENT, _NESTED),
-        MessageType("DATASET_SEGMENT", DatasetSegment, _CLIENT, _MEMBER),
-        MessageType("TRAINING_COMPLETED", TrainingCompleted, _MEMBER, _CLIENT),
-        MessageType("REWARDS", Rewards, _COMMITTEE | _CLIENT, _MEMBER | _CLIENT),
-        MessageType("TASK_FAILED", TaskFailedBody, _NODE | _CLIENT, _NODE | _CLIENT),
-        MessageType("CANCEL_TASK", CancelTask, _CLIENT, _NODE, gossip=GossipRule.ALWAYS),
-        MessageType("PEERS", Peers, Role.PEER, Role.PEER, has_task=False),
+        MessageType("CLUSTER_READY", messages.ClusterReady, _MEMBER, _MEMBER | _CLIENT, early=True),
+        MessageType("DATASET_SELECTION", messages.DatasetSelection, _CLIENT, _COMMITTEE, MAX_BYTES),
+        MessageType("HASH_VOTES", messages.HashVotes, _COMMITTEE, _COMMITTEE | _CLIENT, _NESTED),
+        MessageType("DATASET_SEGMENT", messages.DatasetSegment, _CLIENT, _MEMBER),
+        MessageType("TRAINING_COMPLETED", messages.TrainingCompleted, _MEMBER, _CLIENT),
+        MessageType("REWARDS", messages.Rewards, _COMMITTEE | _CLIENT, _MEMBER | _CLIENT),
+        MessageType("TASK_FAILED", messages.TaskFailedBody, _NODE | _CLIENT, _NODE | _CLIENT),
+        MessageType("CANCEL_TASK", messages.CancelTask, _CLIENT, _NODE, gossip=GossipRule.ALWAYS),
+        MessageType("PEERS", messages.Peers, Role.PEER, Role.PEER, has_task=False),
     )
 }
 _BY_BODY = {row.body: row for row in MESSAGE_TYPES.values()}
@@ -133,7 +119,9 @@ def is_gossiped(message: Message) -> bool:
             return False
         case GossipRule.ATTEMPT_0:
             # The one that names members goes to them: it is long, and nobody else has a use for it.
-            return isinstance(message.body, ClusterMembers) and not (message.attempt or message.body.members)
+            return isinstance(message.body, messages.ClusterMembers) and not (
+                message.attempt or message.body.members
+            )
         case _:
             return True
 
