@@ -19,6 +19,7 @@ NAME = "mlnet-node"
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
 MAX_ERROR = 4000
+"""Characters of a line of an error. It may quote what others have sent."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -23,6 +23,7 @@ ASK_SECONDS = 5.0
 """For the second Ctrl-C that cancels a task whose training is under way."""
 BY_USER = "cancelled by the user"
 LINE_BYTES = 4096
+"""The longest line that a terminal hands over at once (Linux' N_TTY_BUF_SIZE)."""
 
 
 @dataclass(frozen=True)

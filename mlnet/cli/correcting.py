@@ -17,6 +17,7 @@ from mlnet.util.wording import clean, count, printable
 
 STDOUT = Path("-")
 _MAX_BACKUPS = 100
+"""Copies of a file that were left; no file is written over."""
 
 
 def correct(file: Path, output: Path | None) -> Path | None:

@@ -32,8 +32,11 @@ from mlnet.util.wording import count, short
 START_SECONDS = 60.0
 """For a node to load its libraries and to listen."""
 STOP_SECONDS = 5.0
+"""For a node to end by itself; then it is killed."""
 CLEAN_SECONDS = 10.0
+"""For the process that removes what the nodes leave to end."""
 LOG_LINES = 12
+"""The end of the log of a node that failed, as it is shown."""
 _ADDRESS = re.compile(rb"--peer (/\S+/p2p/\S+)")
 
 # Removes directories once every process that holds the other end of its standard input has ended, whatever

@@ -20,6 +20,7 @@ from mlnet.util import hosts
 MAX_REQUEST = 8192
 """Bytes of a request's head."""
 MAX_CONNECTIONS = 16
+"""Further ones are closed unread. A scraper opens one."""
 REQUEST_SECONDS = 5.0
 """Time for one request and its answer."""
 

@@ -20,6 +20,7 @@ from mlnet.util.hosts import join
 from mlnet.util.wording import TASK_LENGTH, amount, clean, count, duration, share, short, shorts
 
 MAX_REMEMBERED = 4096
+"""Lines that are not written a second time."""
 
 
 class NodeLog:

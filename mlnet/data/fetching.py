@@ -23,7 +23,10 @@ from mlnet.util import files
 
 MAX_LINK_LENGTH = 2048
 BASE_SECONDS = 60.0
+"""Time of any transfer, for dials, redirects and a slow start."""
 BYTES_PER_SECOND = 64 << 10
+"""The slowest pace of a transfer beside that, half a megabit a second: a host that sends a byte now and then
+ends in bounded time."""
 FIX = "free some space"
 
 Algorithm: TypeAlias = Literal["segment", "sha256"]

@@ -20,8 +20,11 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from mlnet.errors import DataError
 
 MAX_REDIRECTS = 5
+"""Each may lead to another host. A link to a file takes one or two; more go in circles."""
 CHUNK_BYTES = 256 << 10
+"""Bytes that are read, counted and hashed at a time."""
 _CONNECT_SECONDS = 10.0
+"""For one of the addresses of a host, so that a dead one does not use up the time of the transfer."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 

@@ -15,6 +15,8 @@ Where = Callable[[int], str]
 """How people find the label of a row in its file."""
 _SHOWN = 8
 _LARGEST = 2**53
+"""The largest class number: up to it every integer has a double of its own, which is how labels may be
+saved."""
 
 
 def as_labels(what: str, values: AnyArray, *, classes: bool, outputs: int) -> NDArray[np.int64] | FloatArray:

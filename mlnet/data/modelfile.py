@@ -25,7 +25,9 @@ SCHEMA_KEY = "mlnet-dataset"
 """Of the schema in the metadata of a model file."""
 
 _BLOCK = 1 << 20
+"""Bytes that are copied and hashed at a time."""
 _ALIGNMENT = 8
+"""Of the tensors behind the header, as the safetensors format asks."""
 
 
 def deliver(source: Path, target: Path, schema: Schema | None) -> str:

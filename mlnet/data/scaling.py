@@ -17,6 +17,7 @@ from mlnet.errors import DataError
 from mlnet.task.schema import Scale
 
 _BRIGHT = 200
+"""A largest value from here to 255 is that of pixels. Lower ones may as well be ages or percentages."""
 
 
 def stored(values: AnyArray) -> Kind:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from mlnet.task.schema import DatasetSpec
 
 _HASH_BLOCK = 1 << 20
+"""Bytes that are hashed at a time."""
 _MAX_FILES = 10_000
+"""Of a directory that is a source: a wrong path may lead to one with millions."""
 _SHOWN = 8
 _DESKTOP = frozenset(("thumbs.db", "desktop.ini"))
 """What Windows puts beside the files of a directory."""

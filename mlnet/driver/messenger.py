@@ -23,6 +23,8 @@ from mlnet.util import clock
 EXCHANGED_PEERS = 32
 """Peers whose addresses a newcomer is given."""
 OPEN_TASK_SECONDS = 30.0
+"""How long an open task waits for the acknowledgement of a newcomer: as long as gossip
+(routing.GOSSIP_SECONDS)."""
 SILENT_SECONDS = 1.0
 """After which people are told of a peer that they named and that has not answered."""
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 MAX_PEERS = 256
+"""Clocks that are remembered; the oldest go first. Peer ids cost nothing, so their number must be bounded."""
 TOLERANCE_MS = 60_000
 """By how much a clock may be off before anybody is told."""
 

@@ -23,7 +23,10 @@ from mlnet.util import files
 
 CONTEXT = b"mlnet-transcript-1\0"
 MAX_MESSAGES = 20_000
+"""Messages of a task that are kept: 1,024 members, each of whom says fewer than twenty
+(evidence.PER_SENDER)."""
 MAX_BYTES = 64 << 20
+"""The same for the file: a hostile client may not fill the disk with its lists of members."""
 KEPT = 64
 """Files that a party keeps; the oldest go first."""
 

@@ -120,6 +120,7 @@ def read_bytes(path: Path) -> bytes:
 
 _PACKED = (b"PK\3\4", b"\x1f\x8b", b"\x7fELF", b"%PDF", b"\x93NUMPY", b"\x80\x04", b"\x89")
 _START = 1024
+"""Bytes in which a file of zero bytes, such as a model or an array, shows that it is no text."""
 
 
 def decode(data: bytes, path: Path, *, any_utf: bool = False) -> str:

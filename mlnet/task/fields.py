@@ -27,6 +27,7 @@ _UNITS = {"B": 1} | {
 }
 _AMOUNT = re.compile(r"\d{1,13}(?:\.\d{1,6})?")
 _MAX_EXACT_FLOAT = 10**9
+"""An amount has six decimals: from here on a double, of 15 digits, does not hold what its author wrote."""
 
 
 def describe(value: object) -> str:

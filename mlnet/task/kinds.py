@@ -11,7 +11,9 @@ from mlnet.task.problems import Mend
 from mlnet.task.schema import KaimingMode, Nonlinearity
 
 MAX_RATE = 1e3
+"""Of a learning rate, decay or gain: with a larger one no training converges."""
 _LARGE = 1e6
+"""Of a weight at the beginning. Far below the largest float32, so that sums of products are finite."""
 _Bounds = Literal["[]", "(]", "[)", "()"]
 NUMBERS: dict[str, tuple[float, float, _Bounds]] = {
     "learning_rate": (0, MAX_RATE, "(]"),

@@ -21,13 +21,17 @@ MAX_LAYERS: Final = 64
 MAX_EPOCHS: Final = 1_000_000
 MAX_BATCH: Final = 2**20
 MAX_PAYMENT: Final = 10**12
+"""In units. In micro-units it is 10^18, the largest amount of a message, which fits 63 bits."""
 MAX_NODES: Final = 1024
 """Members of a cluster: what the codec's limits of size and items leave room for in CLUSTER_MEMBERS."""
 MAX_COMMITTEE: Final = 64
 """Seats of the committee. Its members ping and message one another, so the work grows with the square."""
 MAX_CPUS: Final = 65_536
+"""Processor threads: the most that a node can offer in INIT_CLUSTER."""
 MAX_PATH: Final = 4096
+"""Characters: Linux' PATH_MAX."""
 MAX_COLUMNS_NAMED: Final = 4096
+"""Of a table, in one list; a definition of 64 KiB holds no more with names of ten characters."""
 MAX_CLASSES: Final = 4096
 
 Format = Literal["MNIST", "CSV", "NPZ"]

@@ -19,6 +19,7 @@ from mlnet.util.yaml12 import UNREADABLE, YamlError
 
 MAX_FINDINGS = 100
 _MAX_COLUMNS = 4
+"""Indentations that are tried for a line: each try reads the whole text."""
 _UNREAD = 10**6
 _ODD = "\u00a0\u00ad\u1680\u2000-\u200f\u202f\u205f\u2060\u3000\ufeff"
 """Blanks that are none to YAML, and characters without width."""

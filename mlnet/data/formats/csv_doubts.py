@@ -14,7 +14,9 @@ from mlnet.data.formats.csv_layout import Layout
 from mlnet.data.formats.csv_values import is_number
 
 _MANY = 8
+"""Columns that are named one by one; a table of thousands would bury everything else that is said of it."""
 _COUNTED = 10
+"""Rows before a column is said to number them: fewer count themselves by chance."""
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _CODE = re.compile(r"0\d+")
 _NUMBERING = re.compile(r"(.*[ _.-])?(id|idx|index|nr|no|number|row)|.*[a-z]I[Dd]", re.IGNORECASE)

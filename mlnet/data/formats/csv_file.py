@@ -27,8 +27,11 @@ from mlnet.errors import DataError
 from mlnet.util.wording import count
 
 _BLOCK_ROWS = 4096
+"""Rows that are converted at a time: the texts of a row take many times the memory of its numbers."""
 _BLOCK_CHARACTERS = 8 << 20
+"""The same for rows that are long."""
 _MAX_CLASSES = 1 << 20
+"""Different labels before a column cannot be one of classes; each is kept as a text."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 

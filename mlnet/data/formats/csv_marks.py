@@ -14,6 +14,7 @@ from mlnet.errors import DataError
 _COMMENT = re.compile(r"\s*(%+|//+|--+|!+|;+)\s*\S")
 _QUOTED_WHOLE = re.compile(r'\s*"[^"]*[,;\t][^"]*"\s*')
 _MIN_LINES = 3
+"""Lines before anything is concluded from all of them: a header and two rows."""
 
 
 def records(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:

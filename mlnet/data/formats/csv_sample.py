@@ -14,7 +14,9 @@ from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError
 
 SAMPLE_ROWS = 500
+"""Lines by which delimiter, header and types of the columns are told."""
 _CHARACTERS = 1 << 20
+"""Of these lines, if they are long."""
 KEYS = "ml.dataset."
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ARFF = re.compile(r"\s*@(relation|attribute|data)\b", re.IGNORECASE)

@@ -63,6 +63,8 @@ _GROUPED = (
 _UNIT = r"(\u00b0(\s*[CFK])?|[munkcd]?m|[\u00b5mk]?g|[mc]?l|[num]s|min|[kMG]?Hz|[kMGT]i?B|k?Wh?|mph|km/h)"
 _PLAIN = r"\d+([.,]\d*)?|[.,]\d+"
 _LONGEST = 80
+"""Characters of a number, date or amount with all that may stand around it; the expressions below are tried
+on nothing longer."""
 _SIGN = "[-+\u2212\u2013]?"
 _NUMBER = rf"({_GROUPED}|{_PLAIN})"
 

@@ -21,7 +21,9 @@ from mlnet.data.table import AnyArray, DatasetLimits, check_shape
 from mlnet.errors import DataError
 
 _MAX_MEMBERS = 64
+"""Arrays of an archive; two are wanted."""
 _START = 64
+"""Bytes by which a file that is no archive is told for what it is."""
 _TEXT = set(range(32, 127)) | set(b"\t\r\n")
 _ALIKE = {
     "features": ("feature", "features", "x", "data", "images", "inputs"),
@@ -42,6 +44,7 @@ _FOREIGN = (
 )
 _NPY_MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000
+"""Bytes of an array's header. It is Python source, which numpy parses; this is numpy's own bound."""
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _KINDS = "biufUS"
 """Of numbers, and of texts, which are labels."""

@@ -12,8 +12,11 @@ from mlnet.task.layers.base import Layer, Unit
 from mlnet.task.problems import Problems
 
 MAX_NODES_PER_LAYER: Final = 2**20
+"""The widest layer: two such beside each other exceed the parameters of any model (schema.MAX_PARAMETERS)."""
 MAX_WIDTH: Final = 1 << 31
+"""Inputs of a layer: one row of as many weights is all that a model may have."""
 LEAKY_SLOPE: Final = 0.01
+"""torch's default. The initializer Kaiming computes its gain from the same."""
 Activation = Literal["Linear", "ReLU", "LeakyReLU", "GELU", "Tanh", "Sigmoid", "Softmax"]
 Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
 
