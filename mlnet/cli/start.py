@@ -18,6 +18,9 @@ from mlnet.net.transport.reach import REACHED, SEEN, UNKNOWN
 from mlnet.node import server as node
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.wire.messages import Message
+from mlnet.service.options import ApiOptions
+from mlnet.service.server import ApiServers
+from mlnet.service.serving import serving
 from mlnet.util.hosts import is_loopback
 
 JOIN = f"{console.NAME} start --peer "
@@ -33,10 +36,19 @@ class Operation:
         options: of the operator.
         show_messages: write every message to standard error.
         metrics: ``HOST:PORT`` at which Prometheus finds metrics; None for nowhere.
+        api: where its own programs reach it, beside its unix socket.
     """
 
-    def __init__(self, options: NodeOptions, *, show_messages: bool, metrics: str | None = None) -> None:
+    def __init__(
+        self,
+        options: NodeOptions,
+        *,
+        show_messages: bool,
+        metrics: str | None = None,
+        api: ApiOptions | None = None,
+    ) -> None:
         self._options = options
+        self._api = api or ApiOptions()
         self._metrics = metrics
         self._traffic = traffic.observer(_write_error) if show_messages else traffic.ignore
         self._server: node.NodeServer | None = None
@@ -61,8 +73,10 @@ class Operation:
                     node.running(
                         self._options, self._observe, self._on_message, self._notice
                     ) as self._server,
+                    serving(self._server, self._api) as api,
                 ):
                     self._log = NodeLog(self._server.peer_id, _write_error)
+                    _write(_reached_by(api))
                     await self._welcome(self._server)
                     news = asyncio.ensure_future(self._tell_reach(self._server))
                     await self._leave.wait()
@@ -140,6 +154,14 @@ class Operation:
         if self._log is not None:
             self._log.message(incoming, peer, message)
         self._traffic(incoming, peer, message)
+
+
+def _reached_by(api: ApiServers) -> str:
+    """Where the node's own programs find it; empty where only the unix socket is there, which they know."""
+    if not api.address:
+        return ""
+    token = f", with the token in {api.token_file}" if api.token_file is not None else ", without a token"
+    return f"API at {api.address}{token}\n"
 
 
 def welcome(peer: str, addresses: tuple[str, ...], standing: int) -> str:

@@ -13,7 +13,7 @@ from mlnet.driver.peer_clocks import PeerClocks, length
 from mlnet.identity.keys import Identity
 from mlnet.net.addresses import block
 from mlnet.net.network import DEFAULT_LISTEN, Network
-from mlnet.net.types import AddToServer, Handlers, Limits, Target
+from mlnet.net.types import Handlers, Limits, Target
 from mlnet.protocol.commands import Command, Introduce, Publish, Send
 from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.message_types import is_gossiped
@@ -36,13 +36,11 @@ class WireOptions:
     Attributes:
         listen: multiaddrs.
         peers: full multiaddrs of peers to stay connected with.
-        tools_address: ``host:port`` for tools; None for nowhere.
         limits: of the network.
     """
 
     listen: tuple[str, ...] = DEFAULT_LISTEN
     peers: tuple[str, ...] = ()
-    tools_address: str | None = None
     limits: Limits | None = None
 
 
@@ -60,7 +58,6 @@ class WireHandlers:
         on_peer: a peer is connected.
         on_notice: something that this machine's operator should know: a clock that is off.
         on_unreachable: a peer that was named at the start does not answer: (peer, why, address by address).
-        servicers: see :class:`~mlnet.net.network.Network`.
     """
 
     on_message: Callable[[Message, str], bool]
@@ -71,7 +68,6 @@ class WireHandlers:
     on_peer: Callable[[str], None] = lambda peer: None
     on_notice: Callable[[str], None] = lambda text: None
     on_unreachable: Callable[[str, str], None] = lambda peer, why: None
-    servicers: Sequence[AddToServer] = ()
 
 
 class Wire:
@@ -108,8 +104,6 @@ class Wire:
             listen=options.listen,
             peers=options.peers,
             runtime_dir=runtime_dir,
-            tools_address=options.tools_address,
-            servicers=handlers.servicers,
             limits=options.limits,
         )
 

@@ -25,8 +25,8 @@ from mlnet.net.peers.manager import PeerManager
 from mlnet.net.peers.twins import Twins
 from mlnet.net.peers.views import Views
 from mlnet.net.receiving.inbox import Inbox
-from mlnet.net.receiving.server import RpcServers
-from mlnet.net.receiving.service import Service
+from mlnet.net.receiving.server import PeerServer
+from mlnet.net.receiving.service import Service, anonymous
 from mlnet.net.sending.peer_channel import PeerChannels
 from mlnet.net.sending.routing import Deliveries
 from mlnet.net.transport.host import Host
@@ -36,10 +36,10 @@ from mlnet.net.transport.unix_tunnel import RuntimeDir
 from mlnet.net.types import (
     MAX_ENVELOPE_BYTES,
     MAX_PREAMBLE_BYTES,
-    AddToServer,
     DialBack,
     Handlers,
     Limits,
+    Source,
     Target,
 )
 from mlnet.util.stopping import within
@@ -61,8 +61,6 @@ class Network:
         runtime_dir: a private directory (mode 0700, made if missing) for unix sockets; empty again after
             :meth:`stop`. Its path must leave room for a name of 24 characters within the 107 of a unix
             socket.
-        tools_address: ``host:port`` at which tools (a gRPC stub, ghz) may call the service; None for nowhere.
-        servicers: what tools, and no peers, may call there beside it.
         limits: see :class:`Limits`.
 
     Raises:
@@ -77,8 +75,6 @@ class Network:
         listen: Sequence[str] = DEFAULT_LISTEN,
         peers: Sequence[str] = (),
         runtime_dir: Path,
-        tools_address: str | None = None,
-        servicers: Sequence[AddToServer] = (),
         limits: Limits | None = None,
     ) -> None:
         # Nothing here opens a socket or starts a thread: the constructor may run outside a loop, and what it
@@ -114,30 +110,34 @@ class Network:
             self._peers.penalise,
             time.monotonic,
         )
-        service = Service(
+        self._rpc_socket = rpc_socket
+        self._server = PeerServer(self._service(self._host.source), rpc_socket)
+        self.for_tools = self._service(anonymous)
+        """PeerService as tools may call it, whoever serves it to them."""
+        self._running = False
+        self._views = Views(self._host)
+
+    def _service(self, find_source: Callable[[str], Source | None]) -> Service:
+        return Service(
             self._limits,
             self._inbox,
-            self._host.source,
-            handlers.find_blob,
+            find_source,
+            self._handlers.find_blob,
             self._peers.neighbours.on_degree,
             time.monotonic,
         )
-        self._rpc_socket = rpc_socket
-        self._servers = RpcServers(service, rpc_socket, tools_address, servicers)
-        self._running = False
-        self._views = Views(self._host)
 
     async def start(self) -> None:
         """Listen and serve; the addresses given as ``peers`` are dialled in the background.
 
         Raises:
-            PortInUse: an address to listen on, or ``tools_address``, is taken.
+            PortInUse: an address to listen on is taken.
             ConfigError: an address is not ours, or ``runtime_dir`` cannot be used.
         """
         self._runtime.prepare()
         try:
             # The gRPC server first: a peer that connects the moment the host listens must find it.
-            await self._servers.start()
+            await self._server.start()
             self._running = True
             await self._host.start()
         except BaseException:
@@ -160,7 +160,7 @@ class Network:
         await within(STOP_SECONDS, "the dials under way", self._peers.stop())
         await within(STOP_SECONDS, "the channels to peers", self._channels.stop())
         self._host.refuse_calls()
-        await within(STOP_SECONDS, "the gRPC servers", self._servers.stop())
+        await within(STOP_SECONDS, "the gRPC server", self._server.stop())
         await self._host.stop()
         await self._inbox.stop()
         self._runtime.close()
@@ -171,11 +171,6 @@ class Network:
     def peer_id(self) -> str:
         """Our peer id."""
         return self._peer_id
-
-    @property
-    def tools_port(self) -> int | None:
-        """The TCP port of ``tools_address``; None when it is off."""
-        return self._servers.tools_port
 
     def addresses(self) -> list[str]:
         """Full multiaddrs with ``/p2p/ID``: first those at which peers have reached us, then those at which

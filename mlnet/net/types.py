@@ -23,7 +23,7 @@ MAX_PREAMBLE_BYTES = 1024
 """UTF-8 bytes of the longest preamble of a spliced stream. A preamble is a task id (64 digits) and a purpose;
 the bound is what a stranger can make us hold for a stream that is not admitted yet."""
 TOOL = ""
-"""The ``source`` of an envelope from a tool at ``tools_address``: there is no peer to blame or to limit."""
+"""The ``source`` of an envelope from a tool at the node's API: there is no peer to blame or to limit."""
 OWN_ADDRESS_FACTOR = 4
 """How many times wider the bounds per address are for the loopback address, which all nodes on this machine
 share: a demonstration runs dozens of them, and each may be connected with every other."""
@@ -41,8 +41,6 @@ GLOO_PROTOCOL = "/mlnet/gloo/1.0.0"
 
 Target = Path | tuple[str, int]
 """A unix socket, or an address and a TCP port of this machine."""
-AddToServer = Callable[[Any], None]
-"""Adds a servicer to a ``grpc.aio.Server``, as the generated ``add_NAMEServicer_to_server`` does."""
 
 
 class Source(NamedTuple):

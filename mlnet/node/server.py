@@ -95,6 +95,21 @@ class NodeServer:
         """This node's identity."""
         return self._state.identity.peer_id
 
+    @property
+    def options(self) -> NodeOptions:
+        """The operator's."""
+        return self._options
+
+    @property
+    def state(self) -> State:
+        """The node's directory."""
+        return self._state
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its receipts."""
+        return self._ledger
+
     async def start(self) -> None:
         """Listen, and resume or withdraw from the tasks that a former process has left.
 

@@ -1,11 +1,11 @@
-"""Errors that leave a method of the API become statuses, with details that a program can read."""
+"""The end of a call with an error, with details that a program can read.
+
+A method of the API may as well raise a kind of :mod:`mlnet.errors`: what goes round every call
+(:mod:`mlnet.service.bounds`) ends it so.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -14,7 +14,6 @@ from grpc_status import rpc_status
 from mlnet.errors import MlnetError
 from mlnet.status.details import status_of
 
-logger = logging.getLogger(__name__)
 UNEXPECTED = "an unexpected error, which the node's log describes"
 """What a caller is told of an exception that is none of ours: its text may hold what is not for him."""
 
@@ -30,22 +29,3 @@ async def refuse(context: Any, error: MlnetError, *, code: grpc.StatusCode | Non
     status: Any = rpc_status.to_status(status_of(error, code))
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("a call goes on after it was ended")
-
-
-@asynccontextmanager
-async def reported(method: str, context: Any) -> AsyncIterator[None]:
-    """Turn what a method raises into the status of its call.
-
-    Args:
-        method: full name, for the log.
-        context: of the call.
-    """
-    try:
-        yield
-    except MlnetError as error:
-        await refuse(context, error)
-    except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.BaseError):
-        raise
-    except Exception:
-        logger.exception("%s failed", method)
-        await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 from typing import Any
 
 import grpc
 
-Around = Callable[[str, Any], AbstractAsyncContextManager[None]]
-"""``(method, context)`` -> what goes round one call of that method."""
+Around = Callable[[str, bool, Any], AbstractAsyncContextManager[None]]
+"""``(method, streaming, context)`` -> what goes round one call of that method."""
 
 
 class Surround(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -57,30 +58,30 @@ def surrounded(handler: Any, method: str, around: Around) -> Any:
     behaviour = handler.stream_stream or handler.stream_unary or handler.unary_stream or handler.unary_unary
     made: Any = make
     return made(
-        within(behaviour, method, around),
+        within(behaviour, partial(around, method, handler.request_streaming or handler.response_streaming)),
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
 
 
-def _single(behaviour: Any, method: str, around: Around) -> Any:
+def _single(behaviour: Any, around: Callable[[Any], AbstractAsyncContextManager[None]]) -> Any:
     async def run(request: Any, context: Any) -> Any:
-        async with around(method, context):
+        async with around(context):
             return await behaviour(request, context)
 
     return run
 
 
-def _streaming(behaviour: Any, method: str, around: Around) -> Any:
+def _streaming(behaviour: Any, around: Callable[[Any], AbstractAsyncContextManager[None]]) -> Any:
     async def run(request: Any, context: Any) -> AsyncIterator[Any]:
         # A caller that hangs up ends the outer generator; the inner one must end with it, and not when it is
         # collected.
-        async with around(method, context), aclosing(behaviour(request, context)) as answers:
+        async with around(context), aclosing(behaviour(request, context)) as answers:
             async for answer in answers:
                 yield answer
 
     async def write(request: Any, context: Any) -> None:
-        async with around(method, context):
+        async with around(context):
             await behaviour(request, context)
 
     # A method may yield its answers, or write them to the context.

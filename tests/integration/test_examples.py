@@ -34,15 +34,13 @@ async def run(net: Mission, example: str, *arguments: str) -> tuple[int, str, st
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_every_example_does_what_it_says(unused_tcp_port: int) -> None:
-    tools = f"127.0.0.1:{unused_tcp_port}"
+async def test_every_example_does_what_it_says() -> None:
     async with mission(0) as net:
         # They start at the same time, so that neither joins the other: what send.py hands in makes them meet.
-        told, _ = await asyncio.gather(
-            net.start_one("--tasks", "4", "--tools", tools), net.start_one("--tasks", "4")
-        )
+        told, _ = await asyncio.gather(net.start_one("--tasks", "4"), net.start_one("--tasks", "4"))
         (other,) = [node for node in net.nodes if node is not told]
-        assert await run(net, "send.py", tools, other.address) == (0, "taken, and not passed on\n", "")
+        socket = str(told.data_dir / "api.sock")
+        assert await run(net, "send.py", socket, other.address) == (0, "taken, and not passed on\n", "")
 
         # One of them trains. The tasks of the others ask for more than a node has: no trainer is started.
         huge = {"cpus": 65536}

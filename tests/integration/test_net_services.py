@@ -1,4 +1,4 @@
-"""Dial-back, blobs, forwarded streams, and tools."""
+"""Dial-back, blobs, forwarded streams, and other ways in."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from support.network import SECONDS, Node, accepted, join, nodes, running
 
-from mlnet.errors import DataError, LocalProtocolError, PeerUnreachable, PortInUse, TransportError
+from mlnet.errors import DataError, LocalProtocolError, PeerUnreachable, TransportError
 from mlnet.identity.keys import Identity
-from mlnet.net.network import Network
-from mlnet.net.types import CHUNK_BYTES, REDIS_PROTOCOL, RPC_PROTOCOL, Limits
+from mlnet.net.types import CHUNK_BYTES, REDIS_PROTOCOL, Limits
 from mlnet.v1 import peer_pb2, peer_pb2_grpc
 
 DIGEST = "ab" * 32
@@ -266,157 +264,11 @@ async def test_a_target_that_is_gone_closes_the_stream(tmp_path: Path) -> None:
         writer.close()
 
 
-# --- tools
+# --- other ways in
 
 
 def envelope(yaml: str, signature: bytes = b"") -> peer_pb2.SendRequest:
     return peer_pb2.SendRequest(envelope=peer_pb2.Envelope(yaml=yaml, signature=signature))
-
-
-async def test_a_tool_hands_in_envelopes_with_a_stock_stub() -> None:
-    async with running(Node(), tools_address="127.0.0.1:0") as node:
-        assert node.network.tools_port is not None
-        signature = bytes(64)
-
-        def call() -> tuple[bool, bool, list[int], list[tuple[int, str]]]:
-            with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-                stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
-                receipt = stub.Send(envelope(yaml="one", signature=signature), timeout=SECONDS)
-                other = stub.Send(envelope(yaml="other", signature=signature), timeout=SECONDS)
-                frames = [
-                    peer_pb2.ExchangeRequest(envelopes=[peer_pb2.Envelope(yaml=text, signature=signature)])
-                    for text in ("two", "garbage", "three")
-                ]
-                answers = [
-                    ack
-                    for frame in stub.Exchange(iter(frames), timeout=SECONDS)
-                    for ack in frame.acknowledgements
-                ]
-                return (
-                    receipt.accepted,
-                    other.accepted,
-                    [ack.sequence for ack in answers],
-                    [(ack.outcome, ack.error) for ack in answers],
-                )
-
-        accepted, other, numbers, outcomes = await asyncio.to_thread(call)
-        assert (accepted, other) == (True, False)
-        assert numbers == [1, 2, 3]
-        assert outcomes == [
-            (peer_pb2.OUTCOME_ACCEPTED, ""),
-            (peer_pb2.OUTCOME_REFUSED, "it is garbage"),
-            (peer_pb2.OUTCOME_ACCEPTED, ""),
-        ]
-        assert node.received == [
-            ("one", "", False),
-            ("other", "", False),
-            ("two", "", False),
-            ("three", "", False),
-        ]
-
-
-@pytest.mark.parametrize(
-    ("method", "request_", "code"),
-    [
-        ("Send", envelope(yaml="garbage", signature=bytes(64)), grpc.StatusCode.INVALID_ARGUMENT),
-        ("Send", envelope(yaml="x", signature=b"short"), grpc.StatusCode.INVALID_ARGUMENT),
-        (
-            "Send",
-            envelope(yaml="x" * ((1 << 20) + 1), signature=bytes(64)),
-            grpc.StatusCode.INVALID_ARGUMENT,
-        ),
-        (
-            "Send",
-            envelope(yaml="x" * (2 << 20), signature=bytes(64)),
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-        ),
-        ("DialBack", peer_pb2.DialBackRequest(port=5000), grpc.StatusCode.PERMISSION_DENIED),
-        ("Fetch", peer_pb2.FetchRequest(digest=DIGEST), grpc.StatusCode.PERMISSION_DENIED),
-    ],
-)
-async def test_what_a_tool_may_not_do_has_its_status(
-    method: str, request_: object, code: grpc.StatusCode
-) -> None:
-    async with running(Node(), tools_address="127.0.0.1:0") as node:
-
-        def call() -> grpc.StatusCode:
-            with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-                stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
-                with pytest.raises(grpc.RpcError) as caught:
-                    # A stream raises when it is read, a single answer at once.
-                    list(getattr(stub, method)(request_, timeout=SECONDS))
-                return caught.value.code()
-
-        assert await asyncio.to_thread(call) is code
-        assert node.received == []
-
-
-async def test_a_frame_out_of_bounds_ends_the_stream() -> None:
-    async with running(Node(), tools_address="127.0.0.1:0") as node:
-
-        def call(frame: peer_pb2.ExchangeRequest) -> grpc.StatusCode:
-            with grpc.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-                stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
-                with pytest.raises(grpc.RpcError) as caught:
-                    list(stub.Exchange(iter([frame]), timeout=SECONDS))
-                return caught.value.code()
-
-        one = peer_pb2.Envelope(yaml="x", signature=bytes(64))
-        for frame in (
-            peer_pb2.ExchangeRequest(envelopes=[one] * 257),
-            peer_pb2.ExchangeRequest(envelopes=[one], sequences=[1, 2]),
-        ):
-            assert await asyncio.to_thread(call, frame) is grpc.StatusCode.INVALID_ARGUMENT
-        assert node.received == []
-
-
-async def test_a_taken_tools_address_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        node = Node()
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        network = Network(node.identity, node.handlers(), runtime_dir=tmp_path / "run", tools_address=address)
-        with pytest.raises(PortInUse, match=f"--tools {address}: the port is in use"):
-            await network.start()
-
-
-def reversed_by(channel: grpc.aio.Channel) -> Any:
-    return channel.unary_unary("/x.Y/Z", request_serializer=bytes, response_deserializer=bytes)
-
-
-async def test_tools_and_no_peers_call_what_others_add_to_the_server() -> None:
-    async def answer(request: bytes, context: object) -> bytes:
-        return request[::-1]
-
-    def add_to_server(server: grpc.aio.Server) -> None:
-        method = grpc.unary_unary_rpc_method_handler(answer)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x.Y", {"Z": method}),))
-
-    servicers = (add_to_server,)
-    async with (
-        running(Node(), tools_address="127.0.0.1:0", servicers=servicers) as node,
-        running(Node()) as peer,
-    ):
-        await join(peer, node)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{node.network.tools_port}") as channel:
-            assert await reversed_by(channel)(b"abc", timeout=SECONDS) == b"cba"
-            # The network's own calls are there as before.
-            stub = peer_pb2_grpc.PeerServiceStub(channel)  # type: ignore[no-untyped-call]
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.Send(envelope(yaml="garbage"), timeout=SECONDS)
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        tunnel = await peer.network._host.open_tunnel(node.id, RPC_PROTOCOL)
-        async with grpc.aio.insecure_channel(f"unix:{tunnel}") as channel:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await reversed_by(channel)(b"abc", timeout=SECONDS)
-            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-async def test_tools_call_by_ipv6() -> None:
-    async with running(Node(), tools_address="[::1]:0") as node:
-        channel = grpc.aio.insecure_channel(f"[::1]:{node.network.tools_port}")
-        async with asyncio.timeout(SECONDS):
-            await channel.channel_ready()
-        await channel.close(None)
 
 
 async def test_two_nodes_know_each_other_by_ipv6() -> None:
@@ -437,11 +289,6 @@ async def test_a_name_is_dialled_at_all_its_addresses() -> None:
             await b.network.connect(f"/dns/nobody_1.invalid/tcp/{number}/p2p/{a.id}")
         await b.network.connect(f"/dns/localhost/tcp/{number}/p2p/{a.id}")
         await b.until_connected(a)
-
-
-async def test_the_tools_address_is_off_unless_given() -> None:
-    async with nodes(1) as (a,):
-        assert a.network.tools_port is None
 
 
 async def test_a_stranger_at_the_unix_socket_is_nobody() -> None:

@@ -12,7 +12,7 @@ from mlnet.errors import RemoteProtocolError
 from mlnet.identity.envelope import Envelope
 from mlnet.identity.keys import Identity
 from mlnet.net.network import Network
-from mlnet.net.types import AddToServer, Handlers, Limits, Target
+from mlnet.net.types import Handlers, Limits, Target
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 SECONDS = 20.0
@@ -103,8 +103,6 @@ async def running(
     peers: tuple[str, ...] = (),
     listen: tuple[str, ...] = LOOPBACK,
     limits: Limits | None = None,
-    tools_address: str | None = None,
-    servicers: Sequence[AddToServer] = (),
     runtime_dir: Path | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node's network; afterwards nothing is left in its runtime directory."""
@@ -116,8 +114,6 @@ async def running(
             listen=listen,
             peers=peers,
             runtime_dir=node.runtime_dir,
-            tools_address=tools_address,
-            servicers=servicers,
             limits=limits,
         )
         await node.network.start()

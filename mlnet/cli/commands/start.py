@@ -31,9 +31,23 @@ def command(
         ),
     ] = None,
     data_dir: DataDir = None,
-    tools: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Serve gRPC to local tools at this address.")
+    api: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the API at this address as well as at the unix socket. Asks for a token, and beyond "
+            "loopback for TLS.",
+        ),
     ] = None,
+    api_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate of the API's address, PEM.")
+    ] = None,
+    api_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Private key of that certificate, PEM.")
+    ] = None,
+    api_open: Annotated[
+        bool, typer.Option("--api-open", help="Ask for no token at the API's address, on loopback only.")
+    ] = False,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus at this address."),
@@ -105,11 +119,12 @@ def command(
     from mlnet.net.transport.listening import everywhere
     from mlnet.protocol.deadlines import Deadlines
     from mlnet.protocol.node import Terms
+    from mlnet.service.options import ApiOptions
 
     addresses = (*(listen or ()), *(everywhere(port) if port is not None else ()))
     options = NodeOptions(
         data_dir=data_dir or default_data_dir("node"),
-        wire=WireOptions(addresses or WireOptions().listen, tuple(peer or ()), tools),
+        wire=WireOptions(addresses or WireOptions().listen, tuple(peer or ())),
         terms=Terms(
             offered(memory >> 20 if memory else None, threads),
             tasks,
@@ -124,5 +139,7 @@ def command(
         policy=LinkPolicy(tuple(file_root or ()), allow_private_links),
         tunnel_training=tunnel_training,
     )
-    operation = operating.Operation(options, show_messages=show_messages, metrics=metrics)
+    api_options = ApiOptions(api, api_cert, api_key, api_open)
+    api_options.check()
+    operation = operating.Operation(options, show_messages=show_messages, metrics=metrics, api=api_options)
     raise typer.Exit(asyncio.run(operation.run()))

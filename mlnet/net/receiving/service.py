@@ -1,4 +1,4 @@
-"""The gRPC service, which peers call through the tunnel and tools over TCP."""
+"""The gRPC service, which peers call through the tunnel and tools at the node's API."""
 
 from __future__ import annotations
 
@@ -32,13 +32,19 @@ MAX_SENDS_OF_TOOLS = 4096
 _ANONYMOUS = Source(TOOL, "")
 
 
+def anonymous(_: str) -> Source:
+    """The source of a call by a tool."""
+    return _ANONYMOUS
+
+
 class Service(peer_pb2_grpc.PeerServiceServicer):
     """Answers the calls of peers and tools.
 
     Args:
         limits: how many calls one peer may have under way.
         inbox: where envelopes go.
-        find_source: finds the peer behind a ``context.peer()``; None when its stream has ended.
+        find_source: finds the peer behind a ``context.peer()``; None when its stream has ended. It is
+            :func:`anonymous` where tools call.
         find_blob: see :class:`mlnet.net.types.Handlers`.
         on_degree: ``(peer, connections)`` as a caller states it.
         clock: seconds.
@@ -64,11 +70,7 @@ class Service(peer_pb2_grpc.PeerServiceServicer):
         )
 
     async def _source(self, context: Any) -> Source:
-        peer = context.peer()
-        # Peers come through the unix socket only, tools over TCP only.
-        if not peer.startswith("unix"):
-            return _ANONYMOUS
-        source = self._find_source(peer)
+        source = self._find_source(context.peer())
         if source is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the connection has ended")
         return source or _ANONYMOUS

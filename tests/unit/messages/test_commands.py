@@ -55,14 +55,14 @@ def test_arguments(tmp_path: Path) -> None:
             "simulate --cluster without a value": lambda _: keys(["max-nodes"]),
             "simulate --faults of another name": lambda _: simulate(Request(Scenario(0, "rain"))),
             "--redis-ports the wrong way round": of(arguments.parse_ports, "7099-7000"),
-            "--tools without a port": lambda _: hosts.split("localhost", "--tools"),
-            "--tools with an IPv6 address without brackets": lambda _: hosts.split("::1:50051", "--tools"),
+            "--api without a port": lambda _: hosts.split("localhost", "--api"),
+            "--api with an IPv6 address without brackets": lambda _: hosts.split("::1:50051", "--api"),
             "--metrics with too large a port": lambda _: hosts.split("127.0.0.1:70000", "--metrics"),
-            "--tools with brackets around a name": lambda _: hosts.split("[localhost]:1", "--tools"),
+            "--api with brackets around a name": lambda _: hosts.split("[localhost]:1", "--api"),
             "--metrics with a name that is none": lambda _: hosts.listening("x..y:9464", "--metrics"),
             "--metrics with a name that nobody knows": unknown_name,
-            "--tools with another machine's address": lambda _: hosts.listening("192.0.2.1:50051", "--tools"),
-            "--tools with a port in use": port_in_use,
+            "--api with another machine's address": lambda _: hosts.listening("192.0.2.1:50051", "--api"),
+            "--api with a port in use": port_in_use,
         },
         tmp_path,
     )
@@ -86,7 +86,7 @@ def port_in_use(_: Path) -> object:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(PortInUse) as caught:
-            hosts.listening(f"127.0.0.1:{port}", "--tools")
+            hosts.listening(f"127.0.0.1:{port}", "--api")
     return str(caught.value).replace(str(port), "50051")
 
 

@@ -42,7 +42,7 @@ def test_host_and_port(text: str, host: str, port: int) -> None:
 )
 def test_what_is_no_host_and_port_is_refused_with_what_to_write(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        hosts.split(text, "--tools")
+        hosts.split(text, "--api")
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_all_addresses_share_a_port() -> None:
 
 def test_an_unknown_host_is_named() -> None:
     with pytest.raises(ConfigError, match=r"the host 'no-such-host\.invalid' is unknown"):
-        hosts.listening("no-such-host.invalid:0", "--tools")
+        hosts.listening("no-such-host.invalid:0", "--api")
