@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mlnet.client.connecting import connected
     from mlnet.client.result import Result
     from mlnet.client.submission import Submission
-    from mlnet.client.task_client import TaskClient, connected
+    from mlnet.client.task_client import TaskClient
     from mlnet.driver.messenger import WireOptions
     from mlnet.driver.options import ClientOptions
     from mlnet.errors import MlnetError
@@ -40,7 +41,7 @@ _HOMES = {
     "Submission": "mlnet.client.submission",
     "TaskClient": "mlnet.client.task_client",
     "WireOptions": "mlnet.driver.messenger",
-    "connected": "mlnet.client.task_client",
+    "connected": "mlnet.client.connecting",
     "load_model": "mlnet.training.model",
 }
 

@@ -7,7 +7,7 @@ import asyncio
 from mlnet.cli import traffic
 from mlnet.cli.controls import Controls, Job, entered
 from mlnet.cli.display import Display
-from mlnet.client import outputs, task_client
+from mlnet.client import connecting, outputs, request
 from mlnet.client.result import Result
 from mlnet.client.submission import Submission
 from mlnet.driver.options import ClientOptions
@@ -34,9 +34,10 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
         if report.what == "answer" and controls.submission is not None:
             _close_enrolment(controls.submission, job.enough)
 
+    asked: request.Request | None = None
     if job.resume is None:
         # Before the network is asked: no peer is needed to see that these are wrong.
-        task_client.read_definition(job.file, job.waiting_period)
+        asked = request.read(job.file, job.waiting_period)
         if job.output is not None:
             outputs.check(outputs.absolute(job.output), private=options.data_dir)
     said: set[str] = set()
@@ -47,14 +48,12 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
             display.say(text, "yellow")
 
     # Looked for while the dataset is cut, and waited for when that has gone well.
-    async with task_client.connected(options, shown, notice, resume=job.resume, waits=False) as connected:
+    async with connecting.connected(options, shown, notice, resume=job.resume, waits=False) as connected:
         controls.doing = connected.doing
-        if job.resume is None:
-            submission = await connected.submit(
-                job.file, output=job.output, waiting_period=job.waiting_period, observe=observe
-            )
+        if asked is not None:
+            submission = await connected.submit(asked, output=job.output, observe=observe)
         else:
-            submission = await connected.resume(job.resume, output=job.output, observe=observe)
+            submission = await connected.resume(job.resume or "", output=job.output, observe=observe)
             if submission.machine.bound:
                 display.decided(submission.machine.attempted.decision().ready)
         controls.submission = submission

@@ -78,6 +78,11 @@ class Result(msgspec.Struct, frozen=True):
     seconds: dict[str, float] = {}
 
     @property
+    def is_delivered(self) -> bool:
+        """Whether nothing is left to do: the user has the model, or there is none."""
+        return not (self.state == "completed" and self.code)
+
+    @property
     def error(self) -> errors.MlnetError | None:
         """The error that the state stands for; None when the task completed and its model is delivered."""
         if self.state == "completed":

@@ -17,7 +17,18 @@ STORED = "dataset.json"
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What a client needs beside the journal to take a task up again; ``peers`` to find the network with."""
+    """What a client needs beside the journal to take a task up again.
+
+    Attributes:
+        segments: as they are announced.
+        files: their names in the directory of the task.
+        inputs: features of a row.
+        outputs: columns of the labels.
+        output: directory for the model.
+        peers: to find the network with.
+        schema: of the dataset.
+        allowed: peer ids that may take part; None for those that the client's options allow.
+    """
 
     segments: tuple[Segment, ...]
     files: tuple[str, ...]
@@ -26,6 +37,7 @@ class Stored(msgspec.Struct, frozen=True):
     output: str
     peers: tuple[str, ...] = ()
     schema: data.Schema | None = None
+    allowed: tuple[str, ...] | None = None
 
 
 def write_stored(directory: Path, stored: Stored) -> None:

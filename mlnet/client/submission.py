@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shlex
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import msgspec
 from mlnet import data, store
 from mlnet.client import outputs
 from mlnet.client.result import Accuracy, ModelFile, Result
+from mlnet.client.scoring import Scorer
 from mlnet.data.modelfile import MODEL
-from mlnet.driver.blob_holders import Holder
 from mlnet.driver.book import FileBook
 from mlnet.driver.data_dir import State
 from mlnet.driver.directories import default_data_dir
@@ -25,16 +24,7 @@ from mlnet.driver.loop import DriverLoop, Executor
 from mlnet.driver.messenger import Wire
 from mlnet.driver.parties import WORKING, ClientParty, Leave
 from mlnet.driver.timers import Timers
-from mlnet.errors import (
-    DataError,
-    HashMismatch,
-    MlnetError,
-    RemoteProtocolError,
-    StorageError,
-    StoreError,
-    TrainingError,
-    TransportError,
-)
+from mlnet.errors import MlnetError, RemoteProtocolError, StorageError, StoreError, TransportError
 from mlnet.net.types import REDIS_PROTOCOL
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import End, FetchModel, FollowProgress, PublishSegments, Report
@@ -52,8 +42,6 @@ from mlnet.protocol.events import (
 )
 from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Message
-from mlnet.training.ipc import Scored
-from mlnet.training.process import Trainer
 from mlnet.util import clock, files
 from mlnet.util.wording import TASK_LENGTH
 
@@ -65,7 +53,7 @@ FOLLOW_AGAIN_SECONDS = 2.0
 Observer = Callable[[Report], None]
 
 
-def ignore(_: Report) -> None:
+def ignore(_: object) -> None:
     """An observer that does not look."""
 
 
@@ -109,7 +97,7 @@ class Submission:
         self._entered = {"gathering": clock.now()}
         self._seconds: dict[str, float] = {}
         self._phase = machine.phase
-        self._scorer: asyncio.Task[Trainer] | None = None
+        self._scorer = Scorer(wire, state.task(machine.task), machine.definition)
         self._execute = Executor(
             "a client",
             {
@@ -123,7 +111,8 @@ class Submission:
                 Leave: self._end_part,
             },
         )
-        self._loop = DriverLoop(ClientParty(machine), self._book, self._execute, clock.now)
+        self._party = ClientParty(machine)
+        self._loop = DriverLoop(self._party, self._book, self._execute, clock.now)
 
     @property
     def gathering(self) -> bool:
@@ -151,6 +140,11 @@ class Submission:
         """
         self._dispatch(Received(self.machine.announcement))
         self._raise_if_left()
+
+    @property
+    def restored(self) -> Sequence[Report]:
+        """What the machine reported to former processes, in order, after :meth:`take_up`."""
+        return self._party.restored
 
     def take_up(self, events: Iterable[tuple[int, Event]]) -> None:
         """Bring the machine to where a former process left it."""
@@ -201,11 +195,18 @@ class Submission:
             StorageError: this process cannot go on; the task can be taken up by a later one.
         """
         try:
-            end = await asyncio.shield(self._ended)
-        except MlnetError:
-            await self._wire.drain(FAREWELL_SECONDS)
-            raise
-        await self._wire.drain(FAREWELL_SECONDS)
+            result = await self.delivered()
+        finally:
+            if self._ended.done():
+                await self._wire.drain(FAREWELL_SECONDS)
+        if result.is_delivered:
+            self.forget()
+        return result
+
+    async def delivered(self) -> Result:
+        """Wait for the end, and until the model and the result lie in ``output``. All that a later process
+        needs to come to the same is kept until :meth:`forget` is called. For errors see :meth:`result`."""
+        end = await asyncio.shield(self._ended)
         await self._stop_jobs()
         self._timers.close()
         result = self._document(end)
@@ -220,11 +221,19 @@ class Submission:
             except (OSError, MlnetError) as error:
                 self._book.close_all()
                 return outputs.undelivered(result, model, error, self.resume_command)
+        return result
+
+    def forget(self) -> None:
+        """Keep the transcript of the task alone."""
         if not self._book.remove(self.task):
             where = self._state.journal(self.task)
             logger.error("the journal of a task that is over cannot be removed; remove it: %s", where)
         self._state.discard(self.task)
-        return result
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a later process can take the task up."""
+        return self._state.journal(self.task).exists()
 
     async def close(self) -> None:
         """Stop; a task that has not ended can be resumed."""
@@ -261,7 +270,7 @@ class Submission:
 
     def _suspend(self, problem: str) -> None:
         """End this process's part, and not the task; unless what a later one needs is gone."""
-        if not self._state.journal(self.task).exists():
+        if not self.resumable:
             for command in self.machine.last_word(problem):
                 self._execute(self.task, command)
             self._leave(StorageError(f"{problem}; the task is given up: its files were removed"))
@@ -286,7 +295,7 @@ class Submission:
         self._published, self._readers = frozenset(command.hashes), frozenset(command.members)
 
     def _begin_following(self, _: str, command: FollowProgress) -> None:
-        self._load_scorer()
+        self._scorer.load()
         self._start(self._follow(command))
 
     def _show(self, report: Report) -> None:
@@ -316,9 +325,7 @@ class Submission:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        if self._scorer is not None:
-            with contextlib.suppress(TrainingError, OSError):
-                await (await self._scorer).stop()
+        await self._scorer.stop()
 
     # ------------------------------------------------------------------------------------------- effects
 
@@ -341,44 +348,14 @@ class Submission:
     async def _fetch_model(self, command: FetchModel) -> None:
         event: Event
         try:
-            path = await self._fetched(command)
-            scored = await self._score(path, [self._files[digest] for digest in command.held_out])
+            path = await self._scorer.fetch(command)
+            scored = await self._scorer.score(path, [self._files[digest] for digest in command.held_out])
             event = ModelScored(scored.metrics, scored.accuracy, str(self.output / MODEL))
         except StorageError:
             raise  # the model is as good as it was: it is this machine that has no room for it
         except MlnetError as error:
             event = ModelRefused(str(error))
         self._dispatch(event)
-
-    def _load_scorer(self) -> asyncio.Task[Trainer]:
-        """Have torch loaded by the time there is a model, in a child that a hostile model can hurt."""
-        if self._scorer is None:
-            # torch leaves directories in TMPDIR; in this one they go with the task.
-            environment = os.environ | {"TMPDIR": str(self._state.task(self.task))}
-            self._scorer = asyncio.get_running_loop().create_task(Trainer.start(env=environment))
-        return self._scorer
-
-    async def _score(self, model: Path, segments: list[Path]) -> Scored:
-        scorer = await self._load_scorer()
-        return await scorer.score(model, segments, self.machine.definition)
-
-    async def _fetched(self, command: FetchModel) -> Path:
-        """The model, from the first holder that delivers what it promised."""
-        problems = []
-        for holder in command.holders:
-            try:
-                return await data.fetch(
-                    f"mlnet:{command.sha256}",
-                    digest=command.sha256,
-                    size=command.size,
-                    destination=self._state.task(self.task) / MODEL,
-                    policy=data.LinkPolicy(),
-                    fetch_blob=Holder(self._wire, holder),
-                    algorithm="sha256",
-                )
-            except (HashMismatch, DataError, TransportError) as error:
-                problems.append(str(error))
-        raise DataError("; ".join(problems) or "no member of the cluster has the model")
 
     def _document(self, end: End) -> Result:
         machine = self.machine

@@ -1,4 +1,5 @@
-"""The driver of a client, and the public way to have a model trained from Python::
+"""A client on the network, for any number of tasks; it runs on a wire that it is given, be it its own
+(:func:`mlnet.client.connecting.connected`) or a node's (:mod:`mlnet.node.server`)::
 
 async with mlnet.connected(ClientOptions(data_dir, WireOptions(peers=(address,)))) as client:
     result = await (await client.submit(Path("client-task-definition.yaml"))).result()
@@ -8,152 +9,134 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from mlnet import data
-from mlnet.client import outputs
+from mlnet.client import outputs, request
+from mlnet.client.meeting import Meeting, Notice
+from mlnet.client.request import Request
 from mlnet.client.stored import STORED, Stored, find_unfinished, read_stored, write_stored
 from mlnet.client.submission import Observer, Submission, ignore
 from mlnet.driver import journal
-from mlnet.driver.data_dir import State, opened
-from mlnet.driver.messenger import Wire, WireHandlers
+from mlnet.driver.data_dir import State
+from mlnet.driver.messenger import Wire
 from mlnet.driver.options import ClientOptions
 from mlnet.driver.peer_clocks import TOLERANCE_MS
-from mlnet.errors import ConfigError, MlnetError, PeerUnreachable
+from mlnet.errors import ConfigError, MlnetError, StorageError
 from mlnet.protocol.client.machine import Client
 from mlnet.protocol.client.rivals import Rivals
 from mlnet.protocol.client.state import OfferedDataset
 from mlnet.protocol.decisions.answering import estimate
 from mlnet.protocol.wire.messages import Message, NewMlTask
 from mlnet.task import definition as task_definition
-from mlnet.util import clock, files, yaml_writer
+from mlnet.task.definition import TaskDefinition
+from mlnet.util import clock, files
 from mlnet.util.wording import duration
 
-CONNECT_SECONDS = 15.0
-"""How long a client waits at least for the first of the peers that it was given."""
 PARAMETER_BYTES = 4
 MODEL_HEADER_BYTES = 64 << 10
-Traffic = Callable[[bool, str, Message], None]
-Notice = Callable[[str], None]
-"""Takes what the user should know of this machine or of a peer, beside any task."""
+Kept = Callable[[Submission], None]
+"""Takes a task that has its id and is kept on the disk, before anybody else is told of it. What it raises
+gives the task up."""
 
 
 class TaskClient:
     """A client on the network, for any number of tasks.
 
+    Its identity is never a member of its tasks: the wire drops what this identity has signed itself, and so a
+    node never hears the announcements that it makes as a client.
+
     Args:
         options: of the user.
         state: the client's directory.
-        traffic: takes (incoming, peer, message) for people.
+        wire: the client's, or that of the node whose client this is. Whoever made it hands its messages to
+            :meth:`receive` and starts and stops it.
+        meeting: is told of the peers that the wire meets.
         notice: takes a line of text for people.
-        waits: for the first peer, when it starts.
+        home: where models go for which no directory is named.
+        may_settle: whether the clock may jump to the system's as far as others who use it are concerned.
     """
 
     def __init__(
-        self, options: ClientOptions, state: State, traffic: Traffic, notice: Notice, *, waits: bool = True
+        self,
+        options: ClientOptions,
+        state: State,
+        wire: Wire,
+        meeting: Meeting,
+        notice: Notice,
+        *,
+        home: Path = Path(),
+        may_settle: Callable[[], bool] = lambda: True,
     ) -> None:
         self._options = options
-        self._waits = waits
         self._state = state
-        self._submissions: dict[str, Submission] = {}
-        self._peered = asyncio.Event()
-        handlers = WireHandlers(
-            self._on_message,
-            self._open_tasks,
-            self._find_blob,
-            _admit_nobody,
-            traffic,
-            self._on_peer,
-            notice,
-            self._on_unreachable,
-        )
         self._notice = notice
-        self._unreachable: dict[str, str] = {}
+        self._home = home
+        self._may_settle = may_settle
+        self._submissions: dict[str, Submission] = {}
+        self._left: set[str] = set()
         self._rivals_over: asyncio.TimerHandle | None = None
-        self._meeting_until = 0
-        self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
-        self._rivals = Rivals(self.wire.signer.peer_id)
+        self._rivals = Rivals(state.identity.peer_id)
+        self.wire = wire
+        self.meeting = meeting
 
     @property
     def peer_id(self) -> str:
         """The client's identity."""
         return self._state.identity.peer_id
 
-    async def start(self) -> None:
-        """Listen, and wait for the first peer.
+    @property
+    def busy(self) -> bool:
+        """Whether a task is under way, whose deadlines hang on the clock."""
+        return bool(self._submissions)
 
-        Raises:
-            PeerUnreachable: none of the peers given answered.
-        """
-        await self.wire.start()
-        if self._waits:
-            await self.meet()
+    def expect(self) -> None:
+        """Have messages of the tasks that a former process has left sent again, until each is taken up
+        (:meth:`resume`) or given up (:meth:`forget`), which has to be soon."""
+        self._left = set(self._state.unfinished())
 
     async def meet(self, seconds: float = 0.0) -> None:
-        """Wait for a peer, if any were given.
-
-        Args:
-            seconds: how long, and for :data:`CONNECT_SECONDS` at least.
-
-        Raises:
-            PeerUnreachable: none of them answered.
-        """
-        peers = self._options.wire.peers
-        if not peers or self.wire.network.connected_peers():
-            return
-        seconds = max(CONNECT_SECONDS, seconds)
-        self._peered.clear()
-        self._meeting_until = clock.now() + int(1000 * seconds)
-        if self._unreachable:
-            self._notice(f"waits for a peer to answer, for at most {duration(seconds)}")
-        try:
-            async with asyncio.timeout(seconds):
-                await self._peered.wait()
-        except TimeoutError:
-            reasons = "; ".join(self._unreachable.values()) or f"nothing came from {', '.join(peers)}"
-            raise PeerUnreachable(
-                f"no peer answered within {duration(seconds)} ({reasons}); is a node running there?"
-            ) from None
-        finally:
-            self._meeting_until = 0
+        """See :meth:`mlnet.client.meeting.Meeting.wait`."""
+        await self.meeting.wait(self.wire.network.connected_peers(), seconds)
 
     def doing(self) -> str:
         """What is under way before a task is announced, for people."""
-        if left := self._meeting_until and self._meeting_until - clock.now():
-            return f"waits for a peer to answer; {duration(left / 1000)} left"
+        if left := self.meeting.left:
+            return f"waits for a peer to answer; {duration(left)} left"
         return "cuts the dataset into segments"
 
-    async def stop(self) -> None:
-        """Leave the network; tasks that are under way can be resumed later."""
+    async def close(self) -> None:
+        """End this process's part in all tasks; those that are under way can be resumed later."""
         if self._rivals_over is not None:
             self._rivals_over.cancel()
         for submission in self._submissions.values():
             await submission.close()
-        await self.wire.stop()
 
     async def submit(
         self,
-        file: Path,
+        task: Path | Request,
         *,
         output: Path | None = None,
         waiting_period: str | None = None,
         created: int | None = None,
         observe: Observer = ignore,
+        kept: Kept = ignore,
+        meets: bool = True,
     ) -> Submission:
         """Announce a task, once one of the peers given answers: it is waited for as long as for nodes.
 
         Args:
-            file: the task definition; paths in it are relative to it.
+            task: what to do, or the file with its definition, to which paths in it are relative.
             output: directory for the model and the result; ``mlnet-TASK`` in the current directory by
                 default.
-            waiting_period: in place of the definition's ``cluster.waiting-period``.
+            waiting_period: in place of the definition's ``cluster.waiting-period``, for a file.
             created: ms since 1970, in place of now by the clocks of most peers, if this machine's is off.
             observe: takes reports for people.
+            kept: is told of the task when a later process could take it up.
+            meets: waits for a peer; else the task is announced to whoever is there, and to those who come.
 
         Raises:
             TaskError: the definition is wrong.
@@ -162,52 +145,52 @@ class TaskClient:
             StorageError: it cannot be written, or there is no room for the segments or the model.
             PeerUnreachable: nobody is there to hear of the task.
         """
-        text = read_definition(file, waiting_period)
-        definition = task_definition.load(text)
-        draft = task = f"draft-{secrets.token_hex(8)}"
-        folder = outputs.absolute(output or Path(f"mlnet-{draft}"))
+        asked = task if isinstance(task, Request) else request.read(task, waiting_period)
+        draft = name = f"draft-{secrets.token_hex(8)}"
+        folder = outputs.absolute(output or self._home / f"mlnet-{draft}")
         self._check_output(folder)
         try:
-            dataset = await self._prepare(draft, definition, file.parent, folder)
-            await self.meet(definition.cluster.waiting_period_ms / 1000)
-            announcement = self._sealed(text, definition, created)
-            task = announcement.task
-            folder = folder if output else outputs.absolute(Path(f"mlnet-{task[:12]}"))
-            stored = self._keep(draft, task, dataset, folder)
-            submission = self._submission(announcement, definition, stored, observe)
+            dataset = await self._prepare(draft, asked, folder)
+            if meets:
+                await self.meet(asked.definition.cluster.waiting_period_ms / 1000)
+            announcement = self._sealed(asked, created)
+            name = announcement.task
+            folder = folder if output else outputs.absolute(self._home / f"mlnet-{name[:12]}")
+            stored = self._keep(draft, name, dataset, folder, asked)
+            submission = self._submission(announcement, asked.definition, stored, observe)
+            kept(submission)
             submission.announce()
         except (MlnetError, asyncio.CancelledError):
-            self._submissions.pop(task, None)
+            self._submissions.pop(name, None)
             self._state.discard(draft)
-            self._state.discard(task)
+            self._state.discard(name)
             raise
         self._share_with_others()
         return submission
 
-    def _sealed(self, text: str, definition: task_definition.TaskDefinition, created: int | None) -> Message:
+    def _sealed(self, asked: Request, created: int | None) -> Message:
         """The announcement, which names the task: made when it is sent, since nodes look at its age."""
         created = self._network_time() if created is None else created
-        peers = estimate(len(self.wire.network.known_peers()), definition.cluster.max_nodes)
-        body = NewMlTask(text, self.wire.addresses(), created, peers)
+        peers = estimate(len(self.wire.network.known_peers()), asked.definition.cluster.max_nodes)
+        body = NewMlTask(asked.text, self.wire.addresses(), created, peers)
         return self.wire.signer.sign(body, sent=created)
 
-    async def _prepare(
-        self, draft: str, definition: task_definition.TaskDefinition, base: Path, folder: Path
-    ) -> data.Dataset:
+    async def _prepare(self, draft: str, asked: Request, folder: Path) -> data.Dataset:
         """Cut the dataset, into a directory that has the task's name later; make sure that there is room for
         the model, here and where the user wants it."""
         with files.written_to(self._state.task(draft), "free some space, or choose another --data-dir"):
             directory = self._state.prepared(draft)
-        dataset = await _split(definition, base, directory)
+        dataset = await split(asked, directory)
         for warning in dataset.warnings:
             self._notice(f"warning: {warning}")
-        size = definition.ml.model.parameter_count(dataset.inputs) * PARAMETER_BYTES + MODEL_HEADER_BYTES
+        size = asked.definition.ml.model.parameter_count(dataset.inputs) * PARAMETER_BYTES
         with files.written_to(directory, "free some space, or choose another --data-dir"):
+            size += MODEL_HEADER_BYTES
             files.require_room(directory, size, "the model takes", "choose another --data-dir")
             outputs.check(folder, private=self._state.directory, size=size)
         return dataset
 
-    def _keep(self, draft: str, task: str, dataset: data.Dataset, folder: Path) -> Stored:
+    def _keep(self, draft: str, task: str, dataset: data.Dataset, folder: Path, asked: Request) -> Stored:
         """Keep what a later process needs to take the task up."""
         stored = Stored(
             dataset.segments,
@@ -217,6 +200,7 @@ class TaskClient:
             str(folder),
             self._options.wire.peers,
             dataset.schema,
+            None if asked.allowed is None else tuple(sorted(asked.allowed)),
         )
         directory = self._state.task(task)
         with files.written_to(directory, "free some space, or choose another --data-dir"):
@@ -267,12 +251,13 @@ class TaskClient:
         definition = task_definition.load(announcement.body.definition)
         submission = self._submission(announcement, definition, stored, observe)
         submission.take_up(events)
+        self._left.discard(found)
         return submission
 
     def _submission(
         self,
         announcement: Message,
-        definition: task_definition.TaskDefinition,
+        definition: TaskDefinition,
         stored: Stored,
         observe: Observer,
     ) -> Submission:
@@ -283,7 +268,7 @@ class TaskClient:
             definition,
             self._options.deadlines,
             dataset,
-            self._options.allowed,
+            self._options.allowed if stored.allowed is None else frozenset(stored.allowed),
         )
         directory = self._state.task(announcement.task)
         files = {
@@ -295,21 +280,41 @@ class TaskClient:
         self._submissions[announcement.task] = submission
         return submission
 
-    # ------------------------------------------------------------------------------------------- from the
-    # network
+    def forget(self, task: str) -> None:
+        """A task is over: what comes of it from now on is not for this client."""
+        self._submissions.pop(task, None)
+        self._left.discard(task)
 
-    def _on_peer(self, _: str) -> None:
-        self._peered.set()
+    # ------------------------------------------------------------------------------------- from the network
 
-    def _on_unreachable(self, peer: str, why: str) -> None:
-        self._unreachable[peer] = why
-        left = self._meeting_until and max(0, self._meeting_until - clock.now())
-        bound = f" for at most {duration(left / 1000)}" if left else ""
-        self._notice(f"peer {peer} does not answer: {why}; trying on{bound}")
+    def receive(self, message: Message) -> bool:
+        """Take in a message; whether it is of a task of this client.
+
+        Raises:
+            RemoteProtocolError: its sender may not send it.
+            StorageError: it cannot be kept, or its task is not taken up yet, and so must come again.
+        """
+        submission = self._submissions.get(message.task)
+        if submission is not None:
+            submission.receive(message)
+            return True
+        if message.task in self._left:
+            raise StorageError(f"task {message.task[:12]} is not taken up again yet")
+        if self._rivals.heard(message, clock.now()):
+            self._share_with_others()
+        return False
+
+    def open_tasks(self) -> list[Message]:
+        """Announcements that a newcomer may still answer."""
+        return [s.machine.announcement for s in self._submissions.values() if s.gathering]
+
+    def find_blob(self, peer: str, digest: str) -> Path | None:
+        """A training segment, for a member of its task."""
+        return next((path for s in self._submissions.values() if (path := s.find_blob(peer, digest))), None)
 
     def _network_time(self) -> int:
         """What most clocks show: nodes go by them, and answer a client whose own is off all the same."""
-        if not self._submissions:
+        if not self._submissions and self._may_settle():
             clock.settle()
         wall = clock.wall()
         median = self.wire.clocks.median(wall, clock.elapsed())
@@ -329,77 +334,17 @@ class TaskClient:
             loop = asyncio.get_running_loop()
             self._rivals_over = loop.call_later(delay + 0.1, self._share_with_others)
 
-    def _on_message(self, message: Message, _: str) -> bool:
-        submission = self._submissions.get(message.task)
-        if submission is None:
-            if self._rivals.heard(message, clock.now()):
-                self._share_with_others()
-            return False
-        submission.receive(message)
-        return True
 
-    def _open_tasks(self) -> list[Message]:
-        return [s.machine.announcement for s in self._submissions.values() if s.gathering]
-
-    def _find_blob(self, peer: str, digest: str) -> Path | None:
-        return next((path for s in self._submissions.values() if (path := s.find_blob(peer, digest))), None)
-
-
-@asynccontextmanager
-async def connected(
-    options: ClientOptions,
-    traffic: Traffic = lambda incoming, peer, message: None,
-    notice: Notice = lambda text: None,
-    *,
-    resume: str | None = None,
-    waits: bool = True,
-) -> AsyncIterator[TaskClient]:
-    """Be a client on the network for as long as the context lasts.
-
-    Args:
-        options: of the user.
-        traffic: takes (incoming, peer, message) for people.
-        notice: takes a line of text for people.
-        resume: beginning of the id of a task that is to be taken up: its peers are dialled where none are
-            given, and not waited for, since a model that is here already can be delivered without them.
-        waits: for the first peer at once, and not only in :meth:`TaskClient.submit`.
+async def split(asked: Request, directory: Path) -> data.Dataset:
+    """The dataset in segments. Cancelled, it still waits for the thread, which writes to the directory.
 
     Raises:
-        ConfigError: the data directory, or an address to listen on, cannot be used.
-        PeerUnreachable: none of the peers given answered.
+        MlnetError: see :func:`mlnet.data.split`.
     """
-    with opened(options.data_dir) as state:
-        if resume is not None and not options.wire.peers:
-            stored = read_stored(state, find_unfinished(state, resume))
-            wire = replace(options.wire, peers=stored.peers if stored is not None else ())
-            options = replace(options, wire=wire)
-        client = TaskClient(options, state, traffic, notice, waits=waits and resume is None)
-        try:
-            await client.start()
-            yield client
-        finally:
-            await client.stop()
-
-
-def read_definition(file: Path, waiting_period: str | None = None) -> str:
-    """The text of a definition, with its waiting period replaced if one is given.
-
-    Raises:
-        TaskError: it cannot be read, or is wrong.
-    """
-    text = task_definition.read_text(file)
-    definition = task_definition.load_text(text, file)
-    if waiting_period is None:
-        return text
-    plain = task_definition.to_plain(definition)
-    plain.setdefault("cluster", {})["waiting-period"] = waiting_period
-    task_definition.from_plain(plain)
-    return yaml_writer.dump_block(plain)
-
-
-async def _split(definition: task_definition.TaskDefinition, base: Path, directory: Path) -> data.Dataset:
-    """The dataset in segments. Cancelled, it still waits for the thread, which writes to the directory."""
-    splitting = asyncio.create_task(asyncio.to_thread(data.split, definition, base, directory))
+    cutting = asyncio.to_thread(
+        data.split, asked.as_read, asked.base, directory, private_links=asked.private_links
+    )
+    splitting = asyncio.create_task(cutting)
     try:
         return await asyncio.shield(splitting)
     except asyncio.CancelledError:
@@ -411,7 +356,3 @@ def _damaged(directory: Path, what: str) -> ConfigError:
     return ConfigError(
         f"the task in {directory} cannot be resumed: {what}; remove that directory to give the task up"
     )
-
-
-def _admit_nobody(*_: str) -> None:
-    return None

@@ -55,7 +55,12 @@ class Dataset:
 
 
 def split(
-    definition: TaskDefinition, base_dir: Path, out_dir: Path, limits: DatasetLimits | None = None
+    definition: TaskDefinition,
+    base_dir: Path,
+    out_dir: Path,
+    limits: DatasetLimits | None = None,
+    *,
+    private_links: bool = True,
 ) -> Dataset:
     """Read the dataset of a definition and cut it into ten segments of shuffled rows.
 
@@ -67,6 +72,8 @@ def split(
         base_dir: directory of the definition's file, to which paths in it are relative.
         out_dir: where the segments are made; it exists.
         limits: refused beyond these.
+        private_links: whether a link may lead to an address that is not of the public Internet: the user's
+            own definition may lead to the user's own network.
 
     Raises:
         DataError: a source cannot be reached or read, or changes meanwhile; the message names it and a fix.
@@ -78,7 +85,7 @@ def split(
     limits = limits or DatasetLimits()
     dataset = definition.ml.dataset
     classifier = definition.ml.model.loss == "CrossEntropy"
-    with opened(dataset, base_dir, out_dir, limits) as sources, unchanged(sources) as seen:
+    with opened(dataset, base_dir, out_dir, limits, private_links) as sources, unchanged(sources) as seen:
         seen.sha256 = verified(dataset, sources)
         found = read(dataset, sources, limits, classifier=classifier)
         return _cut(definition, found, seen.sha256, out_dir)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mlnet.data.fetching import time_limit
@@ -55,7 +55,9 @@ class Sources:
 
 
 @contextmanager
-def opened(dataset: DatasetSpec, base_dir: Path, out_dir: Path, limits: DatasetLimits) -> Iterator[Sources]:
+def opened(
+    dataset: DatasetSpec, base_dir: Path, out_dir: Path, limits: DatasetLimits, private_links: bool
+) -> Iterator[Sources]:
     """The files that a definition names; downloads last as long as the context.
 
     Raises:
@@ -64,10 +66,11 @@ def opened(dataset: DatasetSpec, base_dir: Path, out_dir: Path, limits: DatasetL
     """
     source = dataset.source
     with ExitStack() as stack:
-        features = _local(source.features, base_dir, out_dir, limits, stack)
+        place = _Place(base_dir, out_dir, limits, private_links)
+        features = _local(source.features, place, stack)
         labels = features
         if source.labels is not None and source.labels != source.features:
-            labels = _local(source.labels, base_dir, out_dir, limits, stack)
+            labels = _local(source.labels, place, stack)
         yield _listed(dataset, features, labels, limits)
 
 
@@ -126,7 +129,17 @@ def holds_labels(path: Path) -> bool:
     return any(form.is_one(path) and form.holds_labels(path) for form in ARRAYS.values())
 
 
-def _local(source: str, base_dir: Path, out_dir: Path, limits: DatasetLimits, stack: ExitStack) -> Path:
+class _Place(NamedTuple):
+    """Where sources are looked for, where downloads go, and what they may do."""
+
+    base_dir: Path
+    out_dir: Path
+    limits: DatasetLimits
+    private_links: bool
+
+
+def _local(source: str, place: _Place, stack: ExitStack) -> Path:
+    base_dir, out_dir, limits, private_links = place
     scheme = urlsplit(source).scheme if "://" in source else ""
     if scheme in ("http", "https"):
         file = stack.enter_context(
@@ -138,13 +151,12 @@ def _local(source: str, base_dir: Path, out_dir: Path, limits: DatasetLimits, st
             with files.written_to(out_dir, FIX):
                 file.write(chunk)
 
-        # The user's own definition names this link, so it may lead to the user's own network.
         download(
             source,
             write,
             max_bytes=limits.source_bytes,
             seconds=time_limit(limits.source_bytes),
-            allow_private=True,
+            allow_private=private_links,
             interrupter=Interrupter(),
         )
         with files.written_to(out_dir, FIX):

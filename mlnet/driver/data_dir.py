@@ -45,6 +45,13 @@ class State:
         """
         return self._runtime.path
 
+    def part(self, name: str) -> State:
+        """The directory of another role that the same party plays, below this one. What was prepared there
+        for tasks that were never announced is removed."""
+        part = State(self.directory / name, self.identity, self._runtime)
+        _drop_unbegun(part.tasks)
+        return part
+
     def task(self, task: str) -> Path:
         """The directory of a task."""
         return self.tasks / task

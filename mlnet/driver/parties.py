@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mlnet.protocol.client.machine import Client
-from mlnet.protocol.commands import Command, End
+from mlnet.protocol.commands import Command, End, Report
 from mlnet.protocol.events import Event, Received, Restarted
 from mlnet.protocol.node import Node, Step
 from mlnet.protocol.phases import ClientPhase
@@ -60,10 +60,14 @@ class ClientParty:
 
     Args:
         client: the machine.
+
+    Attributes:
+        restored: what the machine reported to former processes, which may not have come to show all of it.
     """
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.restored: list[Report] = []
 
     def step(self, task: str, event: Event, now: int, clocks: Iterable[int] = ()) -> list[Step]:
         """Take in an event; none counts once the task has ended."""
@@ -81,6 +85,7 @@ class ClientParty:
         commands: list[Command] = []
         for at, event in events:
             commands = self.client.step(event, at)
+            self.restored.extend(command for command in commands if isinstance(command, Report))
         return [Step(task, None, now, commands)] if self.client.ended else []
 
     def keeps(self, step: Step) -> bool:

@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mlnet import store
+from mlnet.client.meeting import Meeting
+from mlnet.client.task_client import TaskClient
 from mlnet.driver import journal
 from mlnet.driver.book import FileBook
 from mlnet.driver.data_dir import State, opened
 from mlnet.driver.loop import DriverLoop, Executor
 from mlnet.driver.messenger import Wire, WireHandlers
-from mlnet.driver.options import NodeOptions
+from mlnet.driver.options import ClientOptions, NodeOptions
 from mlnet.driver.parties import NodeParty
 from mlnet.driver.timers import Timers
 from mlnet.errors import ConfigError
@@ -43,7 +45,14 @@ Notice = Callable[[str], None]
 
 
 class NodeServer:
-    """A running node.
+    """A running node. It is also the client of its operator's tasks, with the same identity on the same wire,
+    and never a member of them.
+
+    Attributes:
+        node: its state machine.
+        client: of its operator's tasks.
+        client_state: the directory of that client, below the node's.
+        wire: of both.
 
     Args:
         options: the operator's.
@@ -60,16 +69,29 @@ class NodeServer:
         self._state = state
         self._observe = observe
         self._ledger = Ledger(state.ledger)
+        meeting = Meeting(options.wire.peers, notice)
         handlers = WireHandlers(
             self._on_message,
             self._open_tasks,
             self._find_blob,
             self._admit,
             traffic,
+            on_peer=meeting.on_peer,
             on_notice=notice,
-            on_unreachable=lambda peer, why: notice(f"peer {peer} does not answer: {why}; trying on"),
+            on_unreachable=meeting.on_unreachable,
         )
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
+        self.client_state = state.part("client")
+        self.client = TaskClient(
+            ClientOptions(self.client_state.directory, options.wire, options.deadlines),
+            self.client_state,
+            self.wire,
+            meeting,
+            notice,
+            home=self.client_state.directory / "models",
+            may_settle=lambda: not (self.node.members or self.node.pending),
+        )
+        self.client.expect()
         self.node = Node(self.wire.signer, options.terms, options.deadlines, state.begun(MAX_ENDED))
         self._timers = Timers(lambda task, name: self._dispatch(task, TimerFired(name)))
         self._runs: dict[str, NodeTask] = {}
@@ -136,6 +158,7 @@ class NodeServer:
         await asyncio.gather(*(run.release() for run in self._runs.values()))
         await self.wire.drain(FAREWELL_SECONDS)
         await asyncio.gather(*self._endings, return_exceptions=True)
+        await self.client.close()
         self._timers.close()
         self._book.close_all()
         await self.wire.stop()
@@ -145,15 +168,20 @@ class NodeServer:
     def _on_message(self, message: Message, _: str) -> bool:
         if not message.task:
             return False
+        if self.client.receive(message):
+            return True
         known = message.task in self.node.members or message.task in self.node.pending
         self._dispatch(message.task, Received(message))
         return not known and (message.task in self.node.members or message.task in self.node.pending)
 
     def _open_tasks(self) -> Sequence[Message]:
-        return self.node.open_tasks(clock.now())
+        return [*self.client.open_tasks(), *self.node.open_tasks(clock.now())]
 
     def _find_blob(self, peer: str, digest: str) -> Path | None:
-        return next((path for run in self._runs.values() if (path := run.find_blob(peer, digest))), None)
+        found = self.client.find_blob(peer, digest)
+        return found or next(
+            (path for run in self._runs.values() if (path := run.find_blob(peer, digest))), None
+        )
 
     def _admit(self, peer: str, protocol: str, preamble: str) -> Target | None:
         task, _, purpose = preamble.partition(" ")
@@ -166,7 +194,7 @@ class NodeServer:
 
     def _dispatch(self, task: str, event: Event) -> None:
         # No task, so no deadline: the clock may jump to the system's (clock.settle).
-        if not self.node.members and not self.node.pending:
+        if not self.node.members and not self.node.pending and not self.client.busy:
             clock.settle()
         self._loop.dispatch(task, event)
 

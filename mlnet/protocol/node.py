@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from functools import lru_cache, partial
 from typing import NamedTuple
 
 import msgspec
@@ -41,7 +40,6 @@ ANSWER = "answer"
 """Timer of a task that is not answered yet."""
 CLOSING = frozenset({"CANCEL_TASK", "TASK_FAILED", "CLUSTER_MEMBERS"})
 """Types by which a client ends the waiting for those who have not answered."""
-_load = lru_cache(maxsize=64)(partial(task_definition.load, diagnose=False))
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -166,7 +164,9 @@ class Node:
             if task not in self.members:
                 if not isinstance(event, Received):
                     return []
-                self.members[task] = self._member(event.message, _load(_text(event.message)))
+                self.members[task] = self._member(
+                    event.message, task_definition.load_heard(_text(event.message))
+                )
             commands = self.members[task].step(event, at)
         if task not in self.members:
             return []
@@ -230,7 +230,7 @@ class Node:
             stopping = "this node is being stopped and takes no further task"
             return self._decline(message, TaskFailedBody(stopping, "NodeLost"), now)
         try:
-            definition = _load(body.definition)
+            definition = task_definition.load_heard(body.definition)
         except TaskError as error:
             raise RemoteProtocolError(
                 f"the definition of task {message.task[:TASK_LENGTH]} is not valid: {error}"

@@ -8,6 +8,7 @@ structs and their meaning are in :mod:`mlnet.task.schema`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "from_plain",
     "load",
     "load_file",
+    "load_heard",
     "load_text",
     "read_bytes",
     "read_text",
@@ -65,6 +67,17 @@ def load(text: str, *, diagnose: bool = True) -> TaskDefinition:
         problem = error.problem if error.path else f"not accepted as YAML: {error.problem}"
         first = TaskProblem(error.path, problem, "", error.line, error.column)
         raise TaskError.of([first]) from None
+
+
+@lru_cache(maxsize=64)
+def load_heard(text: str) -> TaskDefinition:
+    """Read and check a definition of somebody else's, whom nothing more than the first error is told. It
+    comes more than once: a node that is a client, too, takes each announcement in twice.
+
+    Raises:
+        TaskError: see :func:`load`.
+    """
+    return load(text, diagnose=False)
 
 
 def load_file(path: Path) -> TaskDefinition:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support.cluster import EXAMPLE, Mission, Watch, mission
 
+from mlnet.client import request
 from mlnet.client.result import Result
-from mlnet.client.task_client import read_definition
 from mlnet.driver.messenger import Wire
 from mlnet.node.ledger import Ledger
 from mlnet.protocol.signer import IdentitySigner
@@ -116,7 +116,7 @@ async def test_a_vote_of_several_cycles_that_a_tie_ends() -> None:
     async with mission(4) as net:
         file = net.definition(max_committee_size=2, min_committee_size=2)
         async with net.client() as client:
-            text = read_definition(file)
+            text = request.read(file).text
             created = next(
                 moment
                 for moment in range(clock.now(), clock.now() + 10_000)

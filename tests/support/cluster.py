@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlnet.client.task_client import TaskClient, connected
+from mlnet.client.connecting import connected
+from mlnet.client.task_client import TaskClient
 from mlnet.driver.messenger import WireOptions
 from mlnet.driver.options import ClientOptions
 from mlnet.identity.keys import Identity

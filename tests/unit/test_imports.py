@@ -35,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "protocol": {"identity", "kernels", "task", "util"},
     "training": {"data", "kernels", "store", "task", "util"},
     "driver": {"data", "identity", "net", "protocol", "task", "util"},
-    "node": {"data", "driver", "identity", "net", "protocol", "store", "task", "training", "util"},
+    "node": {"client", "data", "driver", "identity", "net", "protocol", "store", "task", "training", "util"},
     "client": {"data", "driver", "identity", "net", "protocol", "store", "task", "training", "util"},
     "service": {
         *("client", "data", "driver", "identity", "net", "node", "protocol", "status", "task", "util", "v1"),

@@ -40,7 +40,7 @@ class Rivals:
         if isinstance(body, NewMlTask):
             if sender != self._me and sender not in self._open and len(self._open) < MAX_RIVALS:
                 try:
-                    definition = task_definition.load(body.definition)
+                    definition = task_definition.load_heard(body.definition)
                 except TaskError:
                     return False
                 self._open[sender] = (message.task, now + definition.cluster.waiting_period_ms)

@@ -24,7 +24,7 @@ from support.broken_disk import FAULTS, MODEL, Disk, Fault, Hub, InstantRun, Loc
 from support.definitions import EXAMPLE
 
 import mlnet.node.server
-from mlnet.client import task_client
+from mlnet.client import connecting
 from mlnet.client.result import Result
 from mlnet.client.submission import Submission
 from mlnet.driver import journal
@@ -107,7 +107,7 @@ async def carry_out(
     """One task, announced or taken up; the waiting ends when all nodes have said something."""
     heard: list[Report] = []
     options = ClientOptions(base / "client")
-    async with task_client.connected(options, resume=resume) as party:
+    async with connecting.connected(options, resume=resume) as party:
 
         def observe(report: Report) -> None:
             heard.append(report)

@@ -15,7 +15,7 @@ import pytest
 from support.message_cases import Case, check
 from support.protocol_world import World
 
-from mlnet.client import submission, task_client
+from mlnet.client import meeting, submission
 from mlnet.client.submission import Submission
 from mlnet.client.task_client import TaskClient
 from mlnet.driver import book, journal, loop, messenger
@@ -260,15 +260,8 @@ def test_neighbours(tmp_path: Path) -> None:
     async def met(_: Path) -> None:
         """Nothing came within the time, and nothing is known of why."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(task_client, "CONNECT_SECONDS", 0.01)
-            network = Has(connected_peers=list)
-            asking = Has(
-                _options=Has(wire=Has(peers=(ADDRESS,))),
-                wire=Has(network=network),
-                _peered=asyncio.Event(),
-                _unreachable={},
-            )
-            await TaskClient.meet(cast(Any, asking))
+            patch.setattr(meeting, "CONNECT_SECONDS", 0.01)
+            await meeting.Meeting((ADDRESS,), lambda text: None).wait(())
 
     def silent(_: Path) -> object:
         said: list[str] = []

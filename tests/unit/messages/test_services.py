@@ -14,8 +14,7 @@ import pytest
 from support.definitions import Draft
 from support.message_cases import Case, check
 
-from mlnet.client import stored, task_client
-from mlnet.client.task_client import TaskClient
+from mlnet.client import connecting, meeting, stored
 from mlnet.driver import data_dir, journal
 from mlnet.driver.messenger import WireOptions
 from mlnet.driver.options import ClientOptions
@@ -145,19 +144,19 @@ def met(*why: str) -> Case:
         lines: list[str] = []
         options = ClientOptions(directory, WireOptions(peers=(f"/ip4/192.0.2.7/tcp/4001/p2p/{PEER}",)))
         with data_dir.opened(directory) as state, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(task_client, "CONNECT_SECONDS", 0.01)
-            client = TaskClient(options, state, lambda *_: None, lines.append)
+            patch.setattr(meeting, "CONNECT_SECONDS", 0.01)
+            client = connecting.on_its_own(options, state, lambda *_: None, lines.append)
             lines.append(client.doing())
             for reason in why[:1]:
-                client._on_unreachable(PEER, reason)
-            meeting = asyncio.ensure_future(client.meet())
+                client.meeting.on_unreachable(PEER, reason)
+            waiting = asyncio.ensure_future(client.meet())
             await asyncio.sleep(0)
-            client._meeting_until = clock.now() + 89_999
+            client.meeting._until = clock.now() + 89_999
             lines.append(client.doing())
             for reason in why[1:]:
-                client._on_unreachable(PEER, reason)
+                client.meeting.on_unreachable(PEER, reason)
             with pytest.raises(PeerUnreachable) as error:
-                await meeting
+                await waiting
         return "\n".join((*lines, str(error.value)))
 
     return awaited(waited)

@@ -21,7 +21,7 @@ from support.message_cases import Case, check
 from mlnet.cli import app, console, demo, doctor, start, submit
 from mlnet.cli.controls import Controls, Job
 from mlnet.cli.display import Display
-from mlnet.client import task_client
+from mlnet.client import connecting
 from mlnet.errors import ConfigError, MlnetError
 from mlnet.net.transport.reach import REACHED, SEEN
 from mlnet.protocol.commands import Report
@@ -164,7 +164,7 @@ def test_tasks_under_way(tmp_path: Path) -> None:
             yield Has(submit=announce, doing=lambda: "cuts the dataset into segments")
 
         with PATCHES.context() as patch, Display(stream, width=110) as display:
-            patch.setattr(task_client, "connected", connected)
+            patch.setattr(connecting, "connected", connected)
             asyncio.run(submit.submit(cast(Any, None), Job(EXAMPLE), display, hand))
         return "\n".join([stream.getvalue(), *(f"(the client {what})" for what in doing)])
 
