@@ -327,16 +327,20 @@ class PhaseEntered(_message.Message):
     def __init__(self, phase: _Optional[str] = ..., waiting: _Optional[str] = ...) -> None: ...
 
 class NodeAnswered(_message.Message):
-    __slots__ = ("peer", "open", "host", "refusal")
+    __slots__ = ("peer", "open", "host", "refusal", "closed", "vote")
     PEER_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
     peer: str
     open: bool
     host: str
     refusal: str
-    def __init__(self, peer: _Optional[str] = ..., open: _Optional[bool] = ..., host: _Optional[str] = ..., refusal: _Optional[str] = ...) -> None: ...
+    closed: str
+    vote: int
+    def __init__(self, peer: _Optional[str] = ..., open: _Optional[bool] = ..., host: _Optional[str] = ..., refusal: _Optional[str] = ..., closed: _Optional[str] = ..., vote: _Optional[int] = ...) -> None: ...
 
 class MembersChosen(_message.Message):
     __slots__ = ("attempt", "members", "without", "reason")
@@ -410,12 +414,16 @@ class ClusterBound(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[str]] = ..., committee: _Optional[_Iterable[str]] = ..., decision: _Optional[str] = ...) -> None: ...
 
 class OrderVoted(_message.Message):
-    __slots__ = ("order", "held_out")
+    __slots__ = ("order", "held_out", "counted", "uncounted")
     ORDER_FIELD_NUMBER: _ClassVar[int]
     HELD_OUT_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    UNCOUNTED_FIELD_NUMBER: _ClassVar[int]
     order: _containers.RepeatedScalarFieldContainer[str]
     held_out: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, order: _Optional[_Iterable[str]] = ..., held_out: _Optional[_Iterable[str]] = ...) -> None: ...
+    counted: _containers.RepeatedScalarFieldContainer[str]
+    uncounted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, order: _Optional[_Iterable[str]] = ..., held_out: _Optional[_Iterable[str]] = ..., counted: _Optional[_Iterable[str]] = ..., uncounted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MemberChanged(_message.Message):
     __slots__ = ("peer", "change", "reason")

@@ -92,9 +92,9 @@ class TasksServiceServicer:
     def Submit(self, request, context):
         """Cuts the dataset and announces the task to the network. The call returns once the task has an id and is kept, so
         that it survives a restart; `Watch` shows what follows. Cancelled before that, it has had no effect, unless it has
-        a token: then it goes on, and the same call returns the task. INVALID_ARGUMENT for a wrong definition or output, FAILED_PRECONDITION for a dataset that
-        cannot be used, ALREADY_EXISTS for a token that was used with other content, RESOURCE_EXHAUSTED when the node
-        already carries as many tasks as it may.
+        a token: then it goes on, and the same call returns the task. INVALID_ARGUMENT for a wrong definition or output,
+        FAILED_PRECONDITION for a dataset that cannot be used, ALREADY_EXISTS for a token that was used with other content,
+        RESOURCE_EXHAUSTED when the node already carries as many tasks as it may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +123,8 @@ class TasksServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Gives a task up; the nodes are told. Has no effect on a task that has ended.
+        """Gives a task up; the nodes are told. Has no effect on a task that has ended. FAILED_PRECONDITION when it is too
+        late: the model is trained, and about to be here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
