@@ -124,6 +124,7 @@ class TaskClient:
         created: int | None = None,
         observe: Observer = ignore,
         kept: Kept = ignore,
+        warn: Notice | None = None,
         meets: bool = True,
     ) -> Submission:
         """Announce a task, once one of the peers given answers: it is waited for as long as for nodes.
@@ -135,6 +136,7 @@ class TaskClient:
             waiting_period: in place of the definition's ``cluster.waiting-period``, for a file.
             created: ms since 1970, in place of now by the clocks of most peers, if this machine's is off.
             observe: takes reports for people.
+            warn: takes what might not be meant in the dataset; by default the client's notices do.
             kept: is told of the task when a later process could take it up.
             meets: waits for a peer; else the task is announced to whoever is there, and to those who come.
 
@@ -150,7 +152,7 @@ class TaskClient:
         folder = outputs.absolute(output or self._home / f"mlnet-{draft}")
         self._check_output(folder)
         try:
-            dataset = await self._prepare(draft, asked, folder)
+            dataset = await self._prepare(draft, asked, folder, warn)
             if meets:
                 await self.meet(asked.definition.cluster.waiting_period_ms / 1000)
             announcement = self._sealed(asked, created)
@@ -175,14 +177,14 @@ class TaskClient:
         body = NewMlTask(asked.text, self.wire.addresses(), created, peers)
         return self.wire.signer.sign(body, sent=created)
 
-    async def _prepare(self, draft: str, asked: Request, folder: Path) -> data.Dataset:
+    async def _prepare(self, draft: str, asked: Request, folder: Path, warn: Notice | None) -> data.Dataset:
         """Cut the dataset, into a directory that has the task's name later; make sure that there is room for
         the model, here and where the user wants it."""
         with files.written_to(self._state.task(draft), "free some space, or choose another --data-dir"):
             directory = self._state.prepared(draft)
         dataset = await split(asked, directory)
         for warning in dataset.warnings:
-            self._notice(f"warning: {warning}")
+            warn(warning) if warn is not None else self._notice(f"warning: {warning}")
         size = asked.definition.ml.model.parameter_count(dataset.inputs) * PARAMETER_BYTES
         with files.written_to(directory, "free some space, or choose another --data-dir"):
             size += MODEL_HEADER_BYTES

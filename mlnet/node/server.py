@@ -53,6 +53,7 @@ class NodeServer:
         client: of its operator's tasks.
         client_state: the directory of that client, below the node's.
         wire: of both.
+        listeners: take what the operator should know apart from any task.
 
     Args:
         options: the operator's.
@@ -68,8 +69,9 @@ class NodeServer:
         self._options = options
         self._state = state
         self._observe = observe
+        self.listeners: list[Notice] = [notice]
         self._ledger = Ledger(state.ledger)
-        meeting = Meeting(options.wire.peers, notice)
+        meeting = Meeting(options.wire.peers, self._tell)
         handlers = WireHandlers(
             self._on_message,
             self._open_tasks,
@@ -77,7 +79,7 @@ class NodeServer:
             self._admit,
             traffic,
             on_peer=meeting.on_peer,
-            on_notice=notice,
+            on_notice=self._tell,
             on_unreachable=meeting.on_unreachable,
         )
         self.wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
@@ -87,7 +89,7 @@ class NodeServer:
             self.client_state,
             self.wire,
             meeting,
-            notice,
+            self._tell,
             home=self.client_state.directory / "models",
             may_settle=lambda: not (self.node.members or self.node.pending),
         )
@@ -289,6 +291,12 @@ class NodeServer:
         """Show a report to people. A log on a full disk or a closed terminal must not end a task."""
         with contextlib.suppress(OSError, ValueError):
             self._observe(task, report)
+
+    def _tell(self, text: str) -> None:
+        """Tell whoever listens what concerns this machine or a peer."""
+        for listener in list(self.listeners):
+            with contextlib.suppress(OSError, ValueError):
+                listener(text)
 
     def _later(self, job: Coroutine[None, None, None]) -> None:
         ending = asyncio.get_running_loop().create_task(job)

@@ -1,0 +1,78 @@
+"""Tasks in pages. A token names the last task of a page: what is submitted meanwhile moves nothing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import msgspec
+
+from mlnet.service.tasks.hosted import HostedTask
+from mlnet.service.tasks.refused import invalid
+from mlnet.v1 import tasks_pb2 as pb
+
+PAGE = 50
+MAX_PAGE = 1000
+
+
+class _Token(msgspec.Struct, array_like=True, frozen=True):
+    """Where the next page begins: after this task; and what was asked for."""
+
+    created: int
+    task: str
+    asked: bytes
+
+
+def page(tasks: Sequence[HostedTask], request: pb.ListRequest) -> pb.ListResponse:
+    """One page.
+
+    Args:
+        tasks: all, by :attr:`~mlnet.service.tasks.records.Record.key`.
+        request: what is asked for.
+
+    Raises:
+        Refused: the page token is none, or belongs to another question.
+    """
+    size = min(request.page_size or PAGE, MAX_PAGE)
+    asked = _asked(request)
+    end = len(tasks)
+    if request.page_token:
+        token = _read(request.page_token)
+        if token.asked != asked:
+            raise invalid("page_token: belongs to another question; the other fields must be as they were")
+        end = bisect_left(tasks, (token.created, token.task), key=lambda task: task.record.key)
+    since = request.created_after.ToMilliseconds() if request.HasField("created_after") else None
+    response = pb.ListResponse()
+    last = (0, "")
+    for task in reversed(tasks[:end]):
+        if since is not None and task.record.created < since:
+            break
+        if request.states and task.state not in request.states:
+            continue
+        if len(response.tasks) == size:
+            response.next_page_token = _written(_Token(*last, asked))
+            break
+        response.tasks.append(task.brief())
+        last = task.record.key
+    return response
+
+
+def _asked(request: pb.ListRequest) -> bytes:
+    bare = pb.ListRequest(states=sorted(set(request.states)), page_size=request.page_size)
+    if request.HasField("created_after"):
+        bare.created_after.CopyFrom(request.created_after)
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()[:8]
+
+
+def _written(token: _Token) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode()
+
+
+def _read(text: str) -> _Token:
+    try:
+        return msgspec.msgpack.decode(base64.urlsafe_b64decode(text.encode()), type=_Token)
+    except (binascii.Error, msgspec.MsgspecError, ValueError) as error:
+        raise invalid("page_token: is none of this node's; begin again without one") from error
