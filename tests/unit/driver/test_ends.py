@@ -26,6 +26,7 @@ from support.definitions import EXAMPLE
 import mlnet.node.server
 from mlnet.client import connecting
 from mlnet.client.result import Result
+from mlnet.client.scoring import Scorer
 from mlnet.client.submission import Submission
 from mlnet.driver import journal
 from mlnet.driver.options import ClientOptions, NodeOptions
@@ -56,7 +57,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(mlnet.node.server, "NodeTask", InstantRun)
     monkeypatch.setattr("mlnet.store.find_binary", lambda option: Path("/bin/true"))
     monkeypatch.setattr("mlnet.store.check_version", lambda binary: None)
-    monkeypatch.setattr(Submission, "_load_scorer", lambda self: None)
+    monkeypatch.setattr(Scorer, "load", lambda self: None)
 
     async def score(*_: Any) -> Scored:
         return Scored(loss=0.5, rows=4, metrics={"loss": 0.5}, accuracy=0.9)
@@ -64,7 +65,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     async def follow(*_: Any) -> None:
         return None
 
-    monkeypatch.setattr(Submission, "_score", score)
+    monkeypatch.setattr(Scorer, "score", score)
     monkeypatch.setattr(Submission, "_follow", follow)
     return hub
 
