@@ -17,7 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from support.definitions import EXAMPLE
 
+import mlnet.node.server
+from mlnet.client.scoring import Scorer
+from mlnet.client.submission import Submission
 from mlnet.errors import DataError
 from mlnet.identity.envelope import Envelope
 from mlnet.net.types import Handlers
@@ -32,6 +36,8 @@ from mlnet.protocol.events import (
     TrainingProgressed,
 )
 from mlnet.protocol.wire import codec
+from mlnet.training.ipc import Scored
+from mlnet.util import yaml12, yaml_writer
 
 CALLS = ("open", "write", "fsync", "replace", "link", "mkdir", "ftruncate", "truncate", "unlink")
 MODEL = save({"weight": np.arange(4, dtype=np.float32)}, {"mlnet": "the model that all have trained"})
@@ -263,3 +269,35 @@ class InstantRun:
 
     def find_blob(self, peer: str, digest: str) -> Path | None:
         return self._model
+
+
+def in_one_process(patch: pytest.MonkeyPatch) -> Hub:
+    """Nodes and clients meet in memory, and what needs Redis or torch is there at once."""
+    hub = Hub()
+
+    async def score(*_: Any) -> Scored:
+        return Scored(loss=0.5, rows=4, metrics={"loss": 0.5}, accuracy=0.9)
+
+    async def follow(*_: Any) -> None:
+        return None
+
+    patch.setattr(LocalNetwork, "hub", hub, raising=False)
+    patch.setattr("mlnet.driver.messenger.Network", LocalNetwork)
+    patch.setattr(mlnet.node.server, "NodeTask", InstantRun)
+    patch.setattr("mlnet.store.find_binary", lambda option: Path("/bin/true"))
+    patch.setattr("mlnet.store.check_version", lambda binary: None)
+    patch.setattr(Scorer, "load", lambda self: None)
+    patch.setattr(Scorer, "score", score)
+    patch.setattr(Submission, "_follow", follow)
+    return hub
+
+
+def small_task(directory: Path, *, max_nodes: int) -> Path:
+    """The file of a task with 20 rows beside it; it waits an hour for nodes, or until there are so many."""
+    plain: Any = yaml12.load(EXAMPLE.read_text())
+    del plain["ml"]["dataset"]["sha256"]
+    plain["ml"]["dataset"]["source"]["features"] = "d.npz"
+    plain["cluster"] = {"waiting-period": "1h", "min-nodes": 2, "max-nodes": max_nodes}
+    np.savez(directory / "d.npz", features=np.ones((20, 64), np.float32), labels=np.arange(20) % 10)
+    (directory / "task.yaml").write_text(yaml_writer.dump_block(plain))
+    return directory / "task.yaml"

@@ -16,18 +16,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from support.broken_disk import FAULTS, MODEL, Disk, Fault, Hub, InstantRun, LocalNetwork, breaking, tensors
-from support.definitions import EXAMPLE
+from support.broken_disk import (
+    FAULTS,
+    MODEL,
+    Disk,
+    Fault,
+    Hub,
+    InstantRun,
+    LocalNetwork,
+    breaking,
+    in_one_process,
+    small_task,
+    tensors,
+)
 
 import mlnet.node.server
 from mlnet.client import connecting
 from mlnet.client.result import Result
-from mlnet.client.scoring import Scorer
-from mlnet.client.submission import Submission
 from mlnet.driver import journal
 from mlnet.driver.options import ClientOptions, NodeOptions
 from mlnet.driver.transcript import read
@@ -37,8 +44,6 @@ from mlnet.protocol.commands import Report
 from mlnet.protocol.node import Terms
 from mlnet.protocol.signer import IdentitySigner
 from mlnet.protocol.wire.messages import Resources
-from mlnet.training.ipc import Scored
-from mlnet.util import yaml12, yaml_writer
 
 SECONDS = 2.0
 """For a whole task without torch or Redis; nobody waits for a party whose disk is broken."""
@@ -51,34 +56,12 @@ EVERY = bool(os.environ.get("MLNET_ALL_FAULTS"))
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
-    hub = Hub()
-    monkeypatch.setattr(LocalNetwork, "hub", hub, raising=False)
-    monkeypatch.setattr("mlnet.driver.messenger.Network", LocalNetwork)
-    monkeypatch.setattr(mlnet.node.server, "NodeTask", InstantRun)
-    monkeypatch.setattr("mlnet.store.find_binary", lambda option: Path("/bin/true"))
-    monkeypatch.setattr("mlnet.store.check_version", lambda binary: None)
-    monkeypatch.setattr(Scorer, "load", lambda self: None)
-
-    async def score(*_: Any) -> Scored:
-        return Scored(loss=0.5, rows=4, metrics={"loss": 0.5}, accuracy=0.9)
-
-    async def follow(*_: Any) -> None:
-        return None
-
-    monkeypatch.setattr(Scorer, "score", score)
-    monkeypatch.setattr(Submission, "_follow", follow)
-    return hub
+    return in_one_process(monkeypatch)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    plain: Any = yaml12.load(EXAMPLE.read_text())
-    del plain["ml"]["dataset"]["sha256"]
-    plain["ml"]["dataset"]["source"]["features"] = "d.npz"
-    plain["cluster"] = {"waiting-period": "1h", "min-nodes": 2, "max-nodes": 8}
-    np.savez(tmp_path / "d.npz", features=np.ones((20, 64), np.float32), labels=np.arange(20) % 10)
-    (tmp_path / "task.yaml").write_text(yaml_writer.dump_block(plain))
-    return tmp_path / "task.yaml"
+    return small_task(tmp_path, max_nodes=8)
 
 
 @pytest.fixture(autouse=True)

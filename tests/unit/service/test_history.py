@@ -94,7 +94,9 @@ def test_the_bytes_of_the_events_are_bounded_too(tmp_path: Path) -> None:
     history.close()
 
 
-def test_a_disk_that_is_full_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     history = write(tmp_path / "events", [Entry(b"one", 1, 1)])
 
     def full(*_: object) -> int:
