@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from mlnet.task import definition as task_definition
-from mlnet.task.schema import Source, TaskDefinition
+from mlnet.task.schema import SourceSpec, TaskDefinition
 from mlnet.util import yaml_writer
 
 
@@ -28,7 +28,7 @@ class Request:
     text: str
     definition: TaskDefinition
     base: Path
-    source: Source | None = None
+    source: SourceSpec | None = None
     allowed: frozenset[str] | None = None
     private_links: bool = True
 

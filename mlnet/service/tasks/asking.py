@@ -14,12 +14,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlnet.client.request import Request, written
-from mlnet.errors import DataError
+from mlnet.errors import DataError, Overloaded
 from mlnet.identity import keys
-from mlnet.service.tasks.refused import exhausted, invalid
+from mlnet.service.tasks.refused import invalid
 from mlnet.task import definition as task_definition
 from mlnet.task.definition import TaskDefinition
-from mlnet.task.schema import Source
+from mlnet.task.schema import SourceSpec
 from mlnet.v1 import tasks_pb2 as pb
 
 MAX_ALLOWED = 1024
@@ -94,10 +94,10 @@ class Reader:
 
         Raises:
             TaskError: it is wrong.
-            Refused: too many wait already.
+            ServiceError: too many wait already.
         """
         if self._waiting >= MAX_WAITING:
-            raise exhausted(f"{self._waiting} definitions wait to be read already", retry_after=1.0)
+            raise Overloaded(f"{self._waiting} definitions wait to be read already", retry_after=1.0)
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, task_definition.load, text)
@@ -110,7 +110,7 @@ class Reader:
         Raises:
             TaskError: the definition is wrong.
             DataError: the dataset is where none may be read.
-            Refused: the request makes no sense, or too many wait already.
+            ServiceError: the request makes no sense, or too many wait already.
         """
         allowed = _allowed(request.allowed_nodes)
         output = self._output(request.output)
@@ -123,23 +123,23 @@ class Reader:
         name = (dataset.name if dataset is not None else "") or _name(source)
         return Asked(made, name, output, request.idempotency_token, content(request))
 
-    def source(self, definition: TaskDefinition, dataset: pb.DatasetSource | None) -> Source:
+    def source(self, definition: TaskDefinition, dataset: pb.DatasetSource | None) -> SourceSpec:
         """Where the dataset of a definition is read. Looks at the disk; call it in a thread.
 
         Raises:
             DataError: nobody may read it there, or it is not there.
-            Refused: the request makes no sense.
+            ServiceError: the request makes no sense.
         """
         kind = None if dataset is None else dataset.WhichOneof("source")
         if dataset is None or kind is None:
             own = definition.ml.dataset.source
-            return Source(self._place(own.features), None if own.labels is None else self._place(own.labels))
+            return SourceSpec(self._place(own.features), None if own.labels is None else self._place(own.labels))
         if kind == "link":
             if urlsplit(dataset.link).scheme not in ("http", "https"):
                 raise invalid(f"dataset.link: {dataset.link[:100]!r} is not an http or https link")
-            return Source(dataset.link)
+            return SourceSpec(dataset.link)
         if kind == "path":
-            return Source(self._place(dataset.path))
+            return SourceSpec(self._place(dataset.path))
         if not SHA256.fullmatch(dataset.blob_sha256):
             raise invalid("dataset.blob_sha256: write the 64 lower-case hexadecimal digits of a SHA-256")
         blob = self._rules.find_blob(dataset.blob_sha256)
@@ -147,7 +147,7 @@ class Reader:
             raise DataError(
                 f"there is no blob {dataset.blob_sha256[:12]} here; put it first (BlobsService.Put)"
             )
-        return Source(str(blob))
+        return SourceSpec(str(blob))
 
     def _place(self, named: str) -> str:
         """A link as it is, or a path below one that the operator allows."""
@@ -218,7 +218,7 @@ def _listed(roots: Sequence[Path]) -> str:
     return ", ".join(map(str, roots)) or "there is none"
 
 
-def _name(source: Source) -> str:
+def _name(source: SourceSpec) -> str:
     name = os.path.basename(urlsplit(source.features).path.rstrip("/"))  # noqa: PTH119 - of a link, too
     return "" if SHA256.fullmatch(name) else name
 

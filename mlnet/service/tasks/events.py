@@ -28,7 +28,7 @@ REACHED: Mapping[str, pb.TaskState] = {
     "bound": pb.TASK_STATE_TRAINING,
     "trained": pb.TASK_STATE_FINISHING,
 }
-"""By report: the phase is told only when the machine stays in one, and it may pass through several at once."""
+"""By report: a phase is told only when the machine stays in it, and it may pass through several at once."""
 ENDS: Mapping[str, pb.TaskState] = {
     "completed": pb.TASK_STATE_COMPLETED,
     "failed": pb.TASK_STATE_FAILED,

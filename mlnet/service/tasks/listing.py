@@ -34,7 +34,7 @@ def page(tasks: Sequence[HostedTask], request: pb.ListRequest) -> pb.ListRespons
         request: what is asked for.
 
     Raises:
-        Refused: the page token is none, or belongs to another question.
+        ServiceError: the page token is none, or belongs to another question.
     """
     size = min(request.page_size or PAGE, MAX_PAGE)
     asked = _asked(request)

@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from mlnet.client import outputs
 from mlnet.client.result import Result
 from mlnet.client.submission import Submission
 from mlnet.client.task_client import TaskClient
 from mlnet.driver.data_dir import State
-from mlnet.errors import MlnetError, StorageError
+from mlnet.errors import MlnetError, NotFound, Overloaded, ServiceError, StorageError
 from mlnet.protocol.commands import Report
 from mlnet.service.tasks.asking import Asked
 from mlnet.service.tasks.hosted import HostedTask
 from mlnet.service.tasks.records import Record, Records
-from mlnet.service.tasks.refused import Refused, exhausted, invalid, not_found, precondition
+from mlnet.service.tasks.refused import invalid, precondition
 from mlnet.util import clock, files
 
 logger = logging.getLogger(__name__)
@@ -116,7 +114,7 @@ class Registry:
         """The task whose id begins so.
 
         Raises:
-            Refused: there is none, or more than one, or that is no beginning of an id.
+            ServiceError: there is none, or more than one, or that is no beginning of an id.
         """
         if (found := self._tasks.get(task)) is not None:
             return found
@@ -124,7 +122,7 @@ class Registry:
             raise invalid(f"task: write at least {SHORTEST_ID} digits of its id, 0 to 9 and a to f")
         matching = [hosted for name, hosted in self._tasks.items() if name.startswith(task)]
         if not matching:
-            raise not_found(f"this node has no task whose id begins with {task[:64]}")
+            raise NotFound(f"this node has no task whose id begins with {task[:64]}")
         if len(matching) > 1:
             raise invalid(f"task: {len(matching)} tasks begin with {task}; write more of the id")
         return matching[0]
@@ -140,7 +138,7 @@ class Registry:
         """The task that was submitted with a token before.
 
         Raises:
-            Refused: it was, with other content.
+            ServiceError: it was, with other content.
         """
         if not token or (hosted := self._tokens.get(token)) is None:
             return None
@@ -152,15 +150,16 @@ class Registry:
         """Refuse a task too many."""
         carried = len(self.running) + self._preparing
         if carried >= self.bounds.running:
-            raise exhausted(
-                f"this node carries {carried} tasks, as many as it may; wait until one has ended", 30.0
+            raise Overloaded(
+                f"this node carries {carried} tasks, as many as it may; wait until one has ended",
+                retry_after=30.0,
             )
 
     async def submit(self, asked: Asked) -> HostedTask:
         """Begin a task; with a token it goes on when the caller is gone, and is begun once.
 
         Raises:
-            Refused: the token was used with other content, or there are too many tasks.
+            ServiceError: the token was used with other content, or there are too many tasks.
             MlnetError: see :meth:`mlnet.client.task_client.TaskClient.submit`.
         """
         if (hosted := self.known(asked.token, asked.content)) is not None:
@@ -295,12 +294,12 @@ class Registry:
         """Give a task up; nothing happens to one that has ended.
 
         Raises:
-            Refused: it is too late, or too early.
+            ServiceError: it is too late, or too early.
         """
         if hosted.ended:
             return
         if hosted.submission is None:
-            raise Refused(grpc.StatusCode.UNAVAILABLE, hosted.waiting(), retry_after=RETRY_SECONDS)
+            raise ServiceError(hosted.waiting(), status="UNAVAILABLE", retry_after=RETRY_SECONDS)
         hosted.submission.cancel(reason)
         if not hosted.submission.machine.ended:
             raise precondition(
@@ -397,8 +396,8 @@ def _size(result: Result) -> int:
         return 0
 
 
-def _taken(by: str) -> Refused:
-    return Refused(
-        grpc.StatusCode.ALREADY_EXISTS,
+def _taken(by: str) -> ServiceError:
+    return ServiceError(
         f"idempotency_token: was used for task {by} with other content; choose another one",
+        status="ALREADY_EXISTS",
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from mlnet.client.result import ModelFile
-from mlnet.errors import HashMismatch
-from mlnet.service.tasks.refused import not_found, out_of_range, precondition
+from mlnet.errors import HashMismatch, NotFound
+from mlnet.service.tasks.refused import out_of_range, precondition
 from mlnet.util import files
 from mlnet.v1 import tasks_pb2 as pb
 
@@ -26,7 +26,7 @@ async def model(file: ModelFile, size: int, offset: int) -> AsyncIterator[pb.Dow
         offset: the first byte that is wanted.
 
     Raises:
-        Refused: it is not there any more, or has no such byte.
+        ServiceError: it is not there any more, or has no such byte.
         HashMismatch: it is no longer what it was.
     """
     if offset > size:
@@ -75,12 +75,12 @@ async def transcript(path: Path) -> AsyncIterator[pb.TranscriptResponse]:
     """The whole lines of a transcript.
 
     Raises:
-        Refused: it is not there any more.
+        ServiceError: it is not there any more.
     """
     try:
         stream = await asyncio.to_thread(path.open, "rb")
     except OSError as error:
-        raise not_found(f"the transcript cannot be read at {path}: {files.why(error)}") from error
+        raise NotFound(f"the transcript cannot be read at {path}: {files.why(error)}") from error
     with stream:
         while lines := await asyncio.to_thread(_lines, stream):
             yield pb.TranscriptResponse(lines=lines)

@@ -13,14 +13,15 @@ import grpc
 from mlnet.client import checking
 from mlnet.client.request import Request
 from mlnet.client.task_client import split
-from mlnet.errors import DataError, TaskError, TaskProblem
+from mlnet.errors import DataError, Overloaded, TaskError
 from mlnet.protocol.wire.messages import MAX_REASON
 from mlnet.service.tasks import asking, events, listing, sending
 from mlnet.service.tasks.asking import Reader, Rules
 from mlnet.service.tasks.feed import Feed
 from mlnet.service.tasks.hosted import HostedTask
-from mlnet.service.tasks.refused import exhausted, out_of_range, precondition
+from mlnet.service.tasks.refused import out_of_range, precondition
 from mlnet.service.tasks.registry import Registry
+from mlnet.status.details import problem_of
 from mlnet.task import definition as task_definition
 from mlnet.task.definition import TaskDefinition
 from mlnet.util import files
@@ -75,7 +76,7 @@ class TasksService(tasks_pb2_grpc.TasksServiceServicer):
             if request.read_dataset:
                 facts += await self._read(definition, request, response)
         except TaskError as error:
-            return pb.ValidateResponse(problems=map(_problem, error.errors))
+            return pb.ValidateResponse(problems=map(problem_of, error.errors))
         except DataError as error:
             return pb.ValidateResponse(problems=[pb.Problem(path="ml.dataset", problem=str(error))])
         response.summary.extend(checking.lines(facts))
@@ -86,7 +87,7 @@ class TasksService(tasks_pb2_grpc.TasksServiceServicer):
     ) -> list[checking.Fact]:
         """Read the dataset of a definition, in a directory that is gone afterwards."""
         if self._reads >= MAX_READS:
-            raise exhausted(f"{self._reads} datasets wait to be read already", retry_after=5.0)
+            raise Overloaded(f"{self._reads} datasets wait to be read already", retry_after=5.0)
         self._reads += 1
         try:
             async with self._reading:
@@ -141,7 +142,7 @@ class TasksService(tasks_pb2_grpc.TasksServiceServicer):
         """Write the events of a task, as serialised bytes."""
         hosted = self._registry.find(request.task)
         if self._watchers >= MAX_WATCHERS:
-            raise exhausted(f"{self._watchers} watches are open already", retry_after=5.0)
+            raise Overloaded(f"{self._watchers} watches are open already", retry_after=5.0)
         feed = hosted.watched()
         self._watchers += 1
         try:
@@ -158,7 +159,7 @@ class TasksService(tasks_pb2_grpc.TasksServiceServicer):
         if record.result.model is None:
             raise precondition(f"the task has no model: {record.result.reason or record.result.state}")
         if self._downloads >= MAX_DOWNLOADS:
-            raise exhausted(f"{self._downloads} downloads are under way already", retry_after=5.0)
+            raise Overloaded(f"{self._downloads} downloads are under way already", retry_after=5.0)
         self._downloads += 1
         try:
             async for piece in sending.model(record.result.model, record.model_size, request.offset):
@@ -179,7 +180,7 @@ async def _show(hosted: HostedTask, feed: Feed, request: pb.WatchRequest, contex
     """Write events until the caller has what he wants, or the task is over.
 
     Raises:
-        Refused: what he wants is not kept any more, or is not there yet.
+        ServiceError: what he wants is not kept any more, or is not there yet.
     """
     history, cursor, left = feed.history, max(1, request.from_revision), request.max_events
     until = request.until_state or max(events.TERMINAL)
@@ -224,9 +225,3 @@ class _Bare:
         generic = grpc.method_handlers_generic_handler(service, handlers)
         self._server.add_generic_rpc_handlers((generic,))
         self._server.add_registered_method_handlers(service, handlers)
-
-
-def _problem(problem: TaskProblem) -> pb.Problem:
-    return pb.Problem(
-        path=problem.path, problem=problem.problem, fix=problem.fix, line=problem.line, column=problem.column
-    )
