@@ -159,6 +159,7 @@ def test_segments_are_handed_out_once_more_than_half_of_the_committee_has_the_cl
     assert tuple(roots) == client.order[:8]
     assert PublishSegments(client.order[:8], client.members) in commands
     assert client.held_out == client.order[8:]
+    assert Report("order", {"order": client.order, "held_out": client.order[8:]}) in commands
 
 
 def test_orders_of_the_first_round_do_not_count_in_the_second() -> None:

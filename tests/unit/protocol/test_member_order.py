@@ -18,10 +18,7 @@ from support.protocol_world import (
     words,
 )
 
-from mlnet.protocol.commands import (
-    End,
-    StartTraining,
-)
+from mlnet.protocol.commands import End, Report, StartTraining
 from mlnet.protocol.decisions import segment_order
 from mlnet.protocol.events import (
     Received,
@@ -93,6 +90,7 @@ def test_the_ballots_that_the_client_names_give_the_order_and_are_paid() -> None
     (word,) = words(commands)
     assert word.to == (node.client,)
     assert word.message.body == HashVotes(node.bound, "order", order, round=2)
+    assert Report("order", {"order": order}) in commands
     assert (node.phase, node.order, node.paid) == (MemberPhase.LINKS, order, (node.me,))
 
 
