@@ -21,7 +21,6 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
@@ -32,16 +31,16 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from mlnet.errors import PeerUnreachable
 from mlnet.net import addresses as addressing
 from mlnet.net import metric
 from mlnet.net.metric import Metric
 from mlnet.net.muxer.base import Ending, Session, Stream
 from mlnet.net.muxer.select import Muxing, open_muxing
 from mlnet.net.muxer.yamux import YamuxSession
-from mlnet.net.transport import dialling, libp2p_patches, listening, ping_identify, refusals
+from mlnet.net.transport import libp2p_patches, listening, ping_identify
 from mlnet.net.transport.admission import Admission
 from mlnet.net.transport.connections import Connection, Connections, Turned
+from mlnet.net.transport.host_dialer import MEET_SECONDS, HostDialer
 from mlnet.net.transport.inbound_streams import Inbound
 from mlnet.net.transport.multistream import bound_negotiation
 from mlnet.net.transport.outbound_streams import Outbound
@@ -49,7 +48,6 @@ from mlnet.net.transport.reach import Reach
 from mlnet.net.transport.trio_thread import TrioThread
 from mlnet.net.transport.unix_tunnel import RuntimeDir
 from mlnet.net.types import Limits, Source, Target
-from mlnet.util import hosts
 
 logger = logging.getLogger(__name__)
 GARBAGE_POINTS = 6.0
@@ -58,9 +56,6 @@ a fault on the way; with 5 or less, a second one would not ban a peer (Limits.ga
 SHUTDOWN_SECONDS = 2.0
 """Time for all connections to say goodbye and to write what is queued, which takes a session half a second.
 """
-MEET_SECONDS = 5.0
-"""Time for the other end of a connection with ourselves to appear in this process; until then the end may
-belong to another process with our identity."""
 
 
 class HostEvents(Protocol):
@@ -122,12 +117,16 @@ class Host:
         )
         self._admission = Admission(limits, time.monotonic)
         self._endings: Counter[Ending] = Counter()
-        self._swarm: Swarm | None = None
+        self._dialer = HostDialer(
+            self._id,
+            self._connections,
+            limits,
+            lambda: self.listen_addresses,
+            self._keep,
+            lambda ip: self._thread.notify(events.on_twin, ip),
+        )
         self._muxing: Muxing | None = None
         self._nursery: trio.Nursery | None = None
-        # One dial to our own identity at a time: _met_self says for which one the other end appeared.
-        self._dialling_self = trio.Lock()
-        self._met_self: trio.Event | None = None
         self.listen_addresses: list[str] = []
         self.reach = Reach()
 
@@ -169,7 +168,7 @@ class Host:
         Raises:
             PeerUnreachable: no address answered with that identity.
         """
-        await self._thread.call(self._dial, peer, addresses)
+        await self._thread.call(self._dialer.dial, peer, addresses)
 
     async def disconnect(self, peer: str, ban_seconds: float = 0.0) -> None:
         """Close a peer's connections, and refuse new ones for a while."""
@@ -245,7 +244,7 @@ class Host:
 
     async def _serve(self, swarm: Swarm, listen: Sequence[str], started: Callable[[], None]) -> None:
         async with background_trio_service(swarm):
-            self._swarm = swarm
+            self._dialer.start(swarm)
             await swarm.listen(*map(Multiaddr, listen))
             self.listen_addresses = [
                 str(address) for listener in swarm.listeners.values() for address in listener.get_addrs()
@@ -292,9 +291,7 @@ class Host:
             await self._watch(connection)
         elif session.peer_id != self._id:
             return
-        elif self._met_self is not None:
-            self._met_self.set()
-        else:
+        elif not self._dialer.meet_self():
             self._thread.notify(self._events.on_twin, session.remote_ip)
             # Keep the connection until the twin's handshake has ended: only then does the twin learn of us.
             with trio.move_on_after(MEET_SECONDS):
@@ -323,6 +320,15 @@ class Host:
         self._admission.blame(connection.ip, GARBAGE_POINTS)
         self._thread.notify(self._events.on_garbage, connection.peer, GARBAGE_POINTS)
 
+    def _keep(self, session: Session) -> Turned | None:
+        """Add a connection that we have dialled, and watch it; why not, if it is turned away."""
+        connection = self._add_connection(session)
+        if isinstance(connection, Turned):
+            return connection
+        if self._nursery is not None:
+            self._nursery.start_soon(self._watch, connection)
+        return None
+
     def _add_connection(self, session: Session) -> Connection | Turned:
         ip = session.remote_ip
         connection = self._connections.add(session, ip)
@@ -335,81 +341,6 @@ class Host:
                 self._nursery.start_soon(surplus.session.close)
             self._thread.notify(self._events.on_connection, connection.peer, ip, True)
         return connection
-
-    async def _dial(self, peer: str, addresses: Sequence[str]) -> None:
-        # The peer may have dialled us since the caller looked, on the other thread.
-        if self._connections.session(peer) is not None:
-            return
-        if self.is_banned(peer):
-            raise PeerUnreachable(f"peer {peer} is banned for a while because it violated the protocol")
-        reasons = await dialling.race(
-            addresses, peer, self._limits.dial_seconds, lambda address: self._dial_one(peer, address)
-        )
-        # Asked again rather than taken from the dials: the peer may have dialled us meanwhile.
-        if self._connections.session(peer) is None:
-            reason = "; ".join(reasons) or (
-                "it closed the connection at once" if addresses else "no address is known"
-            )
-            raise PeerUnreachable(f"peer {peer} cannot be reached ({reason})", reason)
-
-    async def _dial_one(self, peer: str, address: str) -> str | None:
-        if peer == str(self._id):
-            return await self._dial_self(address)
-        session = await self._open(peer, address)
-        if isinstance(session, str):
-            return session
-        connection = self._add_connection(session)
-        if isinstance(connection, Turned):
-            await session.close()
-            return connection.value
-        if self._nursery is not None:
-            self._nursery.start_soon(self._watch, connection)
-        return None
-
-    async def _dial_self(self, address: str) -> str:
-        """Dial an address where our own identity is expected. This process answered if the other end of the
-        connection appears here as well; otherwise a process with a copy of the key did."""
-        async with self._dialling_self:
-            met = self._met_self = trio.Event()
-            try:
-                session = await self._open(str(self._id), address)
-                if isinstance(session, str):
-                    return session
-                with trio.move_on_after(MEET_SECONDS):
-                    await met.wait()
-            finally:
-                self._met_self = None
-        if not met.is_set():
-            self._thread.notify(self._events.on_twin, session.remote_ip)
-        await session.close()
-        if met.is_set():
-            return "it is this node itself"
-        return "another process answers there with the identity of this node"
-
-    async def _open(self, peer: str, address: str) -> Session | str:
-        """A connection with a peer at an address, or why there is none."""
-        if self._swarm is None:
-            return "the host has stopped"
-        if self._is_own(address):
-            return "that is this node itself"
-        try:
-            with trio.fail_after(self._limits.dial_seconds):
-                return await libp2p_patches.dial(self._swarm, ID.from_base58(peer), Multiaddr(address))
-        except trio.TooSlowError:
-            return refusals.silent(self._limits.dial_seconds)
-        except (BaseLibp2pError, OSError) as error:
-            return refusals.why(error)
-
-    def _is_own(self, address: str) -> bool:
-        """Whether only this node can answer there, such as at a loopback address with our port."""
-        place = addressing.parse(address)
-        for ours in map(addressing.parse, self.listen_addresses):
-            if (ours.family, ours.port) == (place.family, place.port):
-                if ours.host == place.host:
-                    return True
-                if ours.host in hosts.ANY and place.host in addressing.own_ips():
-                    return True
-        return False
 
     async def _disconnect(self, peer: str) -> None:
         async with trio.open_nursery() as nursery:

@@ -17,7 +17,7 @@ import trio
 from support.message_cases import Case, check
 
 from mlnet.net.muxer import aead, select
-from mlnet.net.transport import host, inbound_streams, resolving, unix_tunnel
+from mlnet.net.transport import host_dialer, inbound_streams, resolving, unix_tunnel
 
 PATCHES = pytest.MonkeyPatch
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
@@ -54,7 +54,7 @@ def test_network(tmp_path: Path) -> None:
 
     def itself(_: Path) -> object:
         own = Has(_swarm=object(), _is_own=lambda address: True)
-        return trio.run(host.Host._open, cast(Any, own), PEER, "/ip4/127.0.0.1/tcp/4001")
+        return trio.run(host_dialer.HostDialer._open, cast(Any, own), PEER, "/ip4/127.0.0.1/tcp/4001")
 
     def deaf(directory: Path) -> object:
         """The gRPC server's socket is gone when a peer calls."""
