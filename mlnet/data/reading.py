@@ -177,7 +177,7 @@ def _read_csv(dataset: DatasetSpec, sources: Sources, limits: DatasetLimits, *, 
 
 
 def _counts(row: FloatArray, places: Sequence[int]) -> bool:
-    """Whether a row is 0, 1, 2, ..., with or without what stands in columns that are no features."""
+    """Whether a row is 0, 1, 2, ..., with or without the columns that are not features."""
     return row.tolist() in (list(range(len(row))), list(places))
 
 

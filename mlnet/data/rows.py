@@ -23,7 +23,7 @@ from mlnet.data.table import DatasetLimits, FloatArray, as_features, check_shape
 from mlnet.errors import DataError
 
 OPTIONS = "--"
-"""How the settings of a table are spelt where there is no definition."""
+"""How messages name the settings of a table when there is no definition: as options of the command."""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def _label_column(dataset: Section) -> str | int | None:
 
 
 def _names(dataset: Section, key: str, most: int) -> tuple[str | int, ...] | None:
-    """A list of texts and whole numbers, each once; None where there is none."""
+    """A list of texts and whole numbers without repetitions; None if the key is missing."""
     if key not in dataset:
         return None
     alone = dataset.value(key)

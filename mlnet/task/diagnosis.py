@@ -115,7 +115,7 @@ def diagnose(text: str) -> Diagnosis:
 
 
 def _read_past(working: str, findings: list[Finding]) -> tuple[Survey | None, str]:
-    """Parse, past what is no YAML; the findings grow by it."""
+    """Parse a text, reading past syntax errors, which are added to the findings."""
     shifted = not all(finding.aligned for finding in findings)
     for _ in range(_ROUNDS):
         try:

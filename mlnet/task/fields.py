@@ -44,7 +44,7 @@ def describe(value: object) -> str:
 
 
 def duration_ms(text: str) -> int | None:
-    """Milliseconds of ``1h30m``, ``15m``, ``90s``, ``500ms``; None if it is no duration."""
+    """Milliseconds of ``1h30m``, ``15m``, ``90s``, ``500ms``; None for anything else."""
     found = _DURATION.fullmatch(text)
     if not text or not found:
         return None
@@ -52,7 +52,7 @@ def duration_ms(text: str) -> int | None:
 
 
 def size_bytes(text: str) -> int | None:
-    """Bytes of ``512MiB`` or ``2 GB``; None if it is no size."""
+    """Bytes of ``512MiB`` or ``2 GB``; None for anything else."""
     found = _BYTES.fullmatch(text)
     return int(found[1]) * _UNITS[found[2]] if found else None
 

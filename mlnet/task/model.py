@@ -23,7 +23,7 @@ _UNITS: dict[str, type[Unit]] = {name_of(unit): unit for unit in UNITS}
 
 
 def read_model(ml: Section) -> tuple[ModelSpec, Loss | None]:
-    """The section ``ml.model``, and its loss; None if that is none of the known."""
+    """The section ``ml.model``, and its loss; None for an unknown loss."""
     section = ml.section("model", MODEL_KEYS)
     kind = section.value("type", mend=section.missing("type", "MLP"))
     if "type" in section and kind != "MLP":

@@ -45,7 +45,7 @@ def read(plain: object, *, most: int = MAX_PROBLEMS) -> TaskDefinition:
 
 
 def examine(plain: object, problems: Problems) -> TaskDefinition | None:
-    """Note every problem of a definition; what it returns means something only if there is none."""
+    """Note every problem of a definition. The result has a meaning only if there are no problems."""
     try:
         root = Section(problems, plain, "", ROOT_KEYS)
         _version(root)

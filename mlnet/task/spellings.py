@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from decimal import Decimal, InvalidOperation
 
 _MAX_TEXT = 64
-"""A longer text is no misspelling; comparing it would only cost time."""
+"""Characters of the longest text that is compared with the known words: none of them is nearly as long."""
 
 _KEYS = {
     "act": "activation",

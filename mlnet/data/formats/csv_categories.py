@@ -21,7 +21,8 @@ from mlnet.data.table import FloatArray
 from mlnet.errors import DataError
 
 _FEW = 64
-"""Of so many texts in a column nobody thinks as a free text, if each stands in several rows."""
+"""A column with at most this many different texts, each in several rows, is one of categories, not of free
+text."""
 _ROWS_EACH = 4
 """Rows for each category, on average, before a column certainly has categories."""
 _SHOWN = 8

@@ -102,7 +102,7 @@ def require_known_delimiter(sample: Sample) -> None:
 
 
 def commented(line: str, keys: str) -> str:
-    """What else to do about a line that is no row, if it looks like a comment; to follow the rest."""
+    """A second fix for a line that is not a row but looks like a comment; appended to the message."""
     found = _COMMENT.match(line)
     return (
         f"; if it is a comment, write {keys}comment: {found[1]!r}" if found and keys.startswith("ml") else ""

@@ -1,4 +1,4 @@
-"""The first lines of a table, from which it is told how it stands in its file; comments taken out."""
+"""The first lines of a table without comments: delimiter, header and types of columns are told by them."""
 
 from __future__ import annotations
 

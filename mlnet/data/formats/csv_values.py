@@ -14,7 +14,7 @@ _MISSING = frozenset(
 
 
 def is_missing(value: str) -> bool:
-    """Whether a value stands for none."""
+    """Whether a value says that the value is missing."""
     return value.strip().lower() in _MISSING
 
 

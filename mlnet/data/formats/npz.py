@@ -93,7 +93,7 @@ def holds_labels(path: Path) -> bool:
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:
-    """Refuse a file that is no archive, by what it is."""
+    """Refuse a file that is not an archive, and say what it is instead."""
     if start.startswith(b"PK"):
         return
     if start.startswith(_NPY_MAGIC):
