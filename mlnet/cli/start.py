@@ -21,6 +21,7 @@ from mlnet.protocol.wire.messages import Message
 from mlnet.service.options import ApiOptions
 from mlnet.service.server import ApiServers
 from mlnet.service.serving import serving
+from mlnet.service.tasks.asking import Rules
 from mlnet.util.hosts import is_loopback
 
 JOIN = f"{console.NAME} start --peer "
@@ -37,6 +38,7 @@ class Operation:
         show_messages: write every message to standard error.
         metrics: ``HOST:PORT`` at which Prometheus finds metrics; None for nowhere.
         api: where its own programs reach it, beside its unix socket.
+        rules: what those may name on this machine.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class Operation:
         show_messages: bool,
         metrics: str | None = None,
         api: ApiOptions | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self._options = options
         self._api = api or ApiOptions()
+        self._rules = rules
         self._metrics = metrics
         self._traffic = traffic.observer(_write_error) if show_messages else traffic.ignore
         self._server: node.NodeServer | None = None
@@ -73,7 +77,7 @@ class Operation:
                     node.running(
                         self._options, self._observe, self._on_message, self._notice
                     ) as self._server,
-                    serving(self._server, self._api) as api,
+                    serving(self._server, self._api, self._rules) as api,
                 ):
                     self._log = NodeLog(self._server.peer_id, _write_error)
                     _write(_reached_by(api))

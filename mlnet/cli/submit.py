@@ -34,7 +34,7 @@ async def submit(options: ClientOptions, job: Job, display: Display, controls: C
         if report.what == "answer" and controls.submission is not None:
             _close_enrolment(controls.submission, job.enough)
 
-    asked: request.Request | None = None
+    asked: request.TaskRequest | None = None
     if job.resume is None:
         # Before the network is asked: no peer is needed to see that these are wrong.
         asked = request.read(job.file, job.waiting_period)

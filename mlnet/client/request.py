@@ -13,7 +13,7 @@ from mlnet.util import yaml_writer
 
 
 @dataclass(frozen=True)
-class Request:
+class TaskRequest:
     """A task that can be announced.
 
     Attributes:
@@ -42,7 +42,7 @@ class Request:
         return msgspec.structs.replace(self.definition, ml=msgspec.structs.replace(ml, dataset=dataset))
 
 
-def read(file: Path, waiting_period: str | None = None) -> Request:
+def read(file: Path, waiting_period: str | None = None) -> TaskRequest:
     """What a file asks for.
 
     Args:
@@ -56,14 +56,16 @@ def read(file: Path, waiting_period: str | None = None) -> Request:
     return written(text, task_definition.load_text(text, file), file.parent, waiting_period)
 
 
-def written(text: str, definition: TaskDefinition, base: Path, waiting_period: str | None = None) -> Request:
+def written(
+    text: str, definition: TaskDefinition, base: Path, waiting_period: str | None = None
+) -> TaskRequest:
     """What a text asks for that was read already; see :func:`read`.
 
     Raises:
         TaskError: the waiting period is wrong.
     """
     if waiting_period is None:
-        return Request(text, definition, base)
+        return TaskRequest(text, definition, base)
     plain = task_definition.to_plain(definition)
     plain.setdefault("cluster", {})["waiting-period"] = waiting_period
-    return Request(yaml_writer.dump_block(plain), task_definition.from_plain(plain), base)
+    return TaskRequest(yaml_writer.dump_block(plain), task_definition.from_plain(plain), base)

@@ -17,7 +17,7 @@ import msgspec
 from mlnet import data
 from mlnet.client import outputs, request
 from mlnet.client.meeting import Meeting, Notice
-from mlnet.client.request import Request
+from mlnet.client.request import TaskRequest
 from mlnet.client.stored import STORED, Stored, find_unfinished, read_stored, write_stored
 from mlnet.client.submission import Observer, Submission, ignore
 from mlnet.driver import journal
@@ -117,7 +117,7 @@ class TaskClient:
 
     async def submit(
         self,
-        task: Path | Request,
+        task: Path | TaskRequest,
         *,
         output: Path | None = None,
         waiting_period: str | None = None,
@@ -147,7 +147,7 @@ class TaskClient:
             StorageError: it cannot be written, or there is no room for the segments or the model.
             PeerUnreachable: nobody is there to hear of the task.
         """
-        asked = task if isinstance(task, Request) else request.read(task, waiting_period)
+        asked = task if isinstance(task, TaskRequest) else request.read(task, waiting_period)
         draft = name = f"draft-{secrets.token_hex(8)}"
         folder = outputs.absolute(output or self._home / f"mlnet-{draft}")
         self._check_output(folder)
@@ -170,14 +170,16 @@ class TaskClient:
         self._share_with_others()
         return submission
 
-    def _sealed(self, asked: Request, created: int | None) -> Message:
+    def _sealed(self, asked: TaskRequest, created: int | None) -> Message:
         """The announcement, which names the task: made when it is sent, since nodes look at its age."""
         created = self._network_time() if created is None else created
         peers = estimate(len(self.wire.network.known_peers()), asked.definition.cluster.max_nodes)
         body = NewMlTask(asked.text, self.wire.addresses(), created, peers)
         return self.wire.signer.sign(body, sent=created)
 
-    async def _prepare(self, draft: str, asked: Request, folder: Path, warn: Notice | None) -> data.Dataset:
+    async def _prepare(
+        self, draft: str, asked: TaskRequest, folder: Path, warn: Notice | None
+    ) -> data.Dataset:
         """Cut the dataset, into a directory that has the task's name later; make sure that there is room for
         the model, here and where the user wants it."""
         with files.written_to(self._state.task(draft), "free some space, or choose another --data-dir"):
@@ -192,7 +194,7 @@ class TaskClient:
             outputs.check(folder, private=self._state.directory, size=size)
         return dataset
 
-    def _keep(self, draft: str, task: str, dataset: data.Dataset, folder: Path, asked: Request) -> Stored:
+    def _keep(self, draft: str, task: str, dataset: data.Dataset, folder: Path, asked: TaskRequest) -> Stored:
         """Keep what a later process needs to take the task up."""
         stored = Stored(
             dataset.segments,
@@ -337,7 +339,7 @@ class TaskClient:
             self._rivals_over = loop.call_later(delay + 0.1, self._share_with_others)
 
 
-async def split(asked: Request, directory: Path) -> data.Dataset:
+async def split(asked: TaskRequest, directory: Path) -> data.Dataset:
     """The dataset in segments. Cancelled, it still waits for the thread, which writes to the directory.
 
     Raises:

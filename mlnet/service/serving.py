@@ -10,28 +10,35 @@ from mlnet.service.node_service import NodeService
 from mlnet.service.options import ApiOptions
 from mlnet.service.peer_service import ToolPeerService
 from mlnet.service.server import ApiServers, Servicer
+from mlnet.service.tasks.asking import Rules
+from mlnet.service.tasks.hosting import hosting
 
 
 @asynccontextmanager
-async def serving(node: NodeServer, options: ApiOptions) -> AsyncIterator[ApiServers]:
+async def serving(
+    node: NodeServer, options: ApiOptions, rules: Rules | None = None
+) -> AsyncIterator[ApiServers]:
     """Serve the API of a node for as long as the context lasts.
 
     Args:
         node: which runs.
         options: of its operator.
+        rules: what callers may name on this machine.
 
     Raises:
         PortInUse: the TCP port is taken.
         ConfigError: an option is wrong, or the socket cannot be made.
-        StorageError: the token cannot be written.
+        StorageError: the token cannot be written, or what is kept of former tasks cannot be read.
     """
-    servicers: Sequence[Servicer] = (
-        NodeService(node, tuple, lambda: servers.bounds),
-        ToolPeerService(node.wire.network),
-    )
-    servers = ApiServers(node.state.directory, node.state.runtime, options, servicers)
-    await servers.start()
-    try:
-        yield servers
-    finally:
-        await servers.stop()
+    async with hosting(node, rules) as tasks:
+        servicers: Sequence[Servicer] = (
+            NodeService(node, tasks.running, lambda: servers.bounds),
+            tasks,
+            ToolPeerService(node.wire.network),
+        )
+        servers = ApiServers(node.state.directory, node.state.runtime, options, servicers)
+        await servers.start()
+        try:
+            yield servers
+        finally:
+            await servers.stop()

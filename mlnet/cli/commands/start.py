@@ -89,6 +89,18 @@ def command(
         list[Path] | None,
         typer.Option(metavar="DIR", help="Directory that file:// links may read; repeatable. Default: none."),
     ] = None,
+    dataset_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Directory from which this node's own tasks may read datasets; repeatable."
+        ),
+    ] = None,
+    output_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Directory to which this node's own tasks may write models; repeatable."
+        ),
+    ] = None,
     allow_private_links: Annotated[
         bool, typer.Option("--allow-private-links", help="Allow http links to private addresses.")
     ] = False,
@@ -120,6 +132,7 @@ def command(
     from mlnet.protocol.deadlines import Deadlines
     from mlnet.protocol.node import Terms
     from mlnet.service.options import ApiOptions
+    from mlnet.service.tasks.asking import Rules
 
     addresses = (*(listen or ()), *(everywhere(port) if port is not None else ()))
     options = NodeOptions(
@@ -141,5 +154,12 @@ def command(
     )
     api_options = ApiOptions(api, api_cert, api_key, api_open)
     api_options.check()
-    operation = operating.Operation(options, show_messages=show_messages, metrics=metrics, api=api_options)
+    rules = Rules(
+        tuple(path.absolute() for path in dataset_root or ()),
+        tuple(path.absolute() for path in output_root or ()),
+        allow_private_links,
+    )
+    operation = operating.Operation(
+        options, show_messages=show_messages, metrics=metrics, api=api_options, rules=rules
+    )
     raise typer.Exit(asyncio.run(operation.run()))

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mlnet.client.request import Request, written
+from mlnet.client.request import TaskRequest, written
 from mlnet.errors import DataError, Overloaded
 from mlnet.identity import keys
 from mlnet.service.tasks.refused import invalid
@@ -66,7 +66,7 @@ class Asked:
         content: SHA-256 of what is asked for, without the token, hexadecimal.
     """
 
-    request: Request
+    request: TaskRequest
     name: str
     output: Path | None
     token: str
@@ -133,7 +133,9 @@ class Reader:
         kind = None if dataset is None else dataset.WhichOneof("source")
         if dataset is None or kind is None:
             own = definition.ml.dataset.source
-            return SourceSpec(self._place(own.features), None if own.labels is None else self._place(own.labels))
+            return SourceSpec(
+                self._place(own.features), None if own.labels is None else self._place(own.labels)
+            )
         if kind == "link":
             if urlsplit(dataset.link).scheme not in ("http", "https"):
                 raise invalid(f"dataset.link: {dataset.link[:100]!r} is not an http or https link")

@@ -17,7 +17,7 @@ from mlnet.protocol.commands import Report
 from mlnet.service.tasks import events
 from mlnet.service.tasks.feed import Feed
 from mlnet.service.tasks.history import Entry, History
-from mlnet.service.tasks.records import Record, Records, unreadable
+from mlnet.service.tasks.records import TaskRecord, Records, unreadable
 from mlnet.service.tasks.thinning import Thinning
 from mlnet.util import clock, files
 from mlnet.v1 import tasks_pb2 as pb
@@ -42,7 +42,7 @@ class HostedTask:
         stalled: why this process cannot go on with the task for now; empty when it can.
     """
 
-    def __init__(self, record: Record, records: Records) -> None:
+    def __init__(self, record: TaskRecord, records: Records) -> None:
         self.record = record
         self.submission: Submission | None = None
         self.stalled = ""

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 
 from mlnet.node.server import NodeServer
 from mlnet.service.tasks.asking import Rules
-from mlnet.service.tasks.registry import Bounds, Registry
+from mlnet.service.tasks.registry import TaskBounds, Registry
 from mlnet.service.tasks.servicer import TasksService
 
 
 @asynccontextmanager
 async def hosting(
-    node: NodeServer, rules: Rules | None = None, bounds: Bounds | None = None
+    node: NodeServer, rules: Rules | None = None, bounds: TaskBounds | None = None
 ) -> AsyncIterator[TasksService]:
     """Carry the tasks of a node as client for as long as the context lasts: those that a former process has
     left, and those to come.

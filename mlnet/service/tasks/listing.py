@@ -30,7 +30,7 @@ def page(tasks: Sequence[HostedTask], request: pb.ListRequest) -> pb.ListRespons
     """One page.
 
     Args:
-        tasks: all, by :attr:`~mlnet.service.tasks.records.Record.key`.
+        tasks: all, by :attr:`~mlnet.service.tasks.records.TaskRecord.key`.
         request: what is asked for.
 
     Raises:

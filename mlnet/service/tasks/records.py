@@ -22,7 +22,7 @@ EVENTS = "events"
 FIX = "free some space, or choose another --data-dir"
 
 
-class Record(msgspec.Struct, frozen=True):
+class TaskRecord(msgspec.Struct, frozen=True):
     """One task.
 
     Attributes:
@@ -75,18 +75,18 @@ class Records:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def load(self) -> Iterator[Record]:
+    def load(self) -> Iterator[TaskRecord]:
         """All records, in any order. What a crash has left of one that was never written is removed."""
         for path in self._directory.iterdir() if self._directory.is_dir() else ():
             try:
-                yield local_json.decode((path / RECORD).read_bytes(), Record)
+                yield local_json.decode((path / RECORD).read_bytes(), TaskRecord)
             except FileNotFoundError:
                 if len(path.name) == TASK_ID_LENGTH:
                     shutil.rmtree(path, ignore_errors=True)
             except (OSError, msgspec.MsgspecError) as error:
                 logger.error("%s is left out: it cannot be read: %s", path / RECORD, error)
 
-    def begin(self, record: Record, definition: str) -> None:
+    def begin(self, record: TaskRecord, definition: str) -> None:
         """Keep a new task.
 
         Raises:
@@ -99,7 +99,7 @@ class Records:
             files.replace(path / RECORD, local_json.encode(record))
             files.sync_directory(self._directory)
 
-    def write(self, record: Record) -> None:
+    def write(self, record: TaskRecord) -> None:
         """Replace a record.
 
         Raises:

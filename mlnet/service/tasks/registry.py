@@ -20,7 +20,7 @@ from mlnet.errors import MlnetError, NotFound, Overloaded, ServiceError, Storage
 from mlnet.protocol.commands import Report
 from mlnet.service.tasks.asking import Asked
 from mlnet.service.tasks.hosted import HostedTask
-from mlnet.service.tasks.records import Record, Records
+from mlnet.service.tasks.records import TaskRecord, Records
 from mlnet.service.tasks.refused import invalid, precondition
 from mlnet.util import clock, files
 
@@ -33,7 +33,7 @@ _DIGITS = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
-class Bounds:
+class TaskBounds:
     """How much a node carries as client.
 
     Attributes:
@@ -53,11 +53,11 @@ class Registry:
     Args:
         client: of the node.
         state: the directory of that client.
-        bounds: see :class:`Bounds`.
+        bounds: see :class:`TaskBounds`.
     """
 
-    def __init__(self, client: TaskClient, state: State, bounds: Bounds | None = None) -> None:
-        self.bounds = bounds or Bounds()
+    def __init__(self, client: TaskClient, state: State, bounds: TaskBounds | None = None) -> None:
+        self.bounds = bounds or TaskBounds()
         self.state = state
         self._client = client
         self._records = Records(state.directory / "kept")
@@ -190,7 +190,7 @@ class Registry:
             made[0].observe(report)
 
         def kept(submission: Submission) -> None:
-            record = Record(
+            record = TaskRecord(
                 submission.task,
                 clock.wall(),
                 asked.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
@@ -72,7 +73,7 @@ def _read(stream: IO[bytes], path: Path) -> bytes:
 
 
 async def transcript(path: Path) -> AsyncIterator[pb.TranscriptResponse]:
-    """The whole lines of a transcript.
+    """The whole lines of a transcript, in pieces that need not end with a line.
 
     Raises:
         ServiceError: it is not there any more.
@@ -82,19 +83,22 @@ async def transcript(path: Path) -> AsyncIterator[pb.TranscriptResponse]:
     except OSError as error:
         raise NotFound(f"the transcript cannot be read at {path}: {files.why(error)}") from error
     with stream:
-        while lines := await asyncio.to_thread(_lines, stream):
+        left = await asyncio.to_thread(_whole, stream)
+        while left and (lines := await asyncio.to_thread(stream.read, min(left, CHUNK_BYTES))):
+            left -= len(lines)
             yield pb.TranscriptResponse(lines=lines)
 
 
-def _lines(stream: IO[bytes]) -> bytes:
-    """Whole lines, one at least; nothing at the end, and before a line that is being written."""
-    found = bytearray()
-    start = stream.tell()
-    while line := stream.readline():
-        if not line.endswith(b"\n"):
+def _whole(stream: IO[bytes]) -> int:
+    """Bytes up to the end of the last whole line: one after it is being written."""
+    end = stream.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - CHUNK_BYTES)
+        stream.seek(start)
+        found = stream.read(end - start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
             break
-        if found and len(found) + len(line) > CHUNK_BYTES:
-            break
-        found += line
-    stream.seek(start + len(found))
-    return bytes(found)
+        end = start
+    stream.seek(0)
+    return end

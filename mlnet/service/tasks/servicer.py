@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from mlnet.client import checking
-from mlnet.client.request import Request
+from mlnet.client.request import TaskRequest
 from mlnet.client.task_client import split
 from mlnet.errors import DataError, Overloaded, TaskError
 from mlnet.protocol.wire.messages import MAX_REASON
@@ -47,6 +47,8 @@ class TasksService(tasks_pb2_grpc.TasksServiceServicer):
         rules: what callers may name on this machine.
     """
 
+    service: str = pb.DESCRIPTOR.services_by_name["TasksService"].full_name
+
     def __init__(self, registry: Registry, rules: Rules | None = None) -> None:
         self._registry = registry
         self._rules = rules or Rules()
@@ -60,6 +62,10 @@ class TasksService(tasks_pb2_grpc.TasksServiceServicer):
         """Have a ``grpc.aio.Server`` answer the calls. Events leave as they lie in the history, once
         serialised for all who watch."""
         tasks_pb2_grpc.add_TasksServiceServicer_to_server(self, _Bare(server))  # type: ignore[no-untyped-call]
+
+    def running(self) -> list[pb.Task]:
+        """The tasks that have not ended, without ``result``."""
+        return [hosted.brief() for hosted in self._registry.running]
 
     def close(self) -> None:
         """Read no more definitions."""
@@ -93,7 +99,7 @@ class TasksService(tasks_pb2_grpc.TasksServiceServicer):
             async with self._reading:
                 dataset = request.dataset if request.HasField("dataset") else None
                 source = await asyncio.to_thread(self._reader.source, definition, dataset)
-                asked = Request(
+                asked = TaskRequest(
                     request.definition,
                     definition,
                     Path("/"),

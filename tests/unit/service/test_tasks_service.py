@@ -23,7 +23,7 @@ from mlnet.protocol.wire.messages import Resources
 from mlnet.service.tasks import history, servicer
 from mlnet.service.tasks.asking import Rules
 from mlnet.service.tasks.hosting import hosting
-from mlnet.service.tasks.registry import Bounds
+from mlnet.service.tasks.registry import TaskBounds
 from mlnet.service.tasks.servicer import TasksService
 from mlnet.v1 import tasks_pb2 as pb
 
@@ -85,7 +85,7 @@ class Caller:
 
 @asynccontextmanager
 async def node(
-    base: Path, name: str = "me", *, rules: Rules | None = None, bounds: Bounds | None = None
+    base: Path, name: str = "me", *, rules: Rules | None = None, bounds: TaskBounds | None = None
 ) -> AsyncIterator[Node]:
     """A node that serves callers."""
     options = NodeOptions(base / name, terms=Terms(Resources(8192, 4)))
@@ -398,7 +398,7 @@ async def test_calls_with_one_token_at_once_are_one_task(tmp_path: Path) -> None
 
 async def test_a_node_carries_so_many_tasks_and_no_more(tmp_path: Path) -> None:
     file = small_task(tmp_path, max_nodes=2)
-    async with node(tmp_path, bounds=Bounds(running=1)) as me:
+    async with node(tmp_path, bounds=TaskBounds(running=1)) as me:
         task = await me.submit(file, idempotency_token="t")
         many = await refused(me.submit(file))
         assert (many.status, many.retry_after) == ("RESOURCE_EXHAUSTED", 30.0)
@@ -407,13 +407,13 @@ async def test_a_node_carries_so_many_tasks_and_no_more(tmp_path: Path) -> None:
 
 async def test_the_oldest_that_have_ended_are_dropped_with_the_models_that_are_ours(tmp_path: Path) -> None:
     file = small_task(tmp_path, max_nodes=2)
-    async with members(tmp_path, 2), node(tmp_path, bounds=Bounds(kept=2)) as me:
+    async with members(tmp_path, 2), node(tmp_path, bounds=TaskBounds(kept=2)) as me:
         theirs = await me.submit(file, output=str(tmp_path / "theirs"))
         await me.watch(theirs.id)
         ours = await me.submit(file)
         await me.watch(ours.id)
         model = Path(ours.output, "model.safetensors")
-        assert tensors(model.read_bytes()) == tensors(MODEL)
+        assert tensors(model.read_bytes()) == tensors(MODEL)  # noqa: ASYNC240
         for _ in range(2):
             last = await me.submit(file)
             await me.watch(last.id)
