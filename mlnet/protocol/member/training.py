@@ -182,8 +182,9 @@ def await_client(member: MemberState) -> Wait | Literal[MemberPhase.ENDED]:
     """The client's countersignature settles the split; the model is served until then."""
     final = member.evidence.get("REWARDS", member.attempt, "", member.client)
     signed = _signed(member)
-    if final is None or not isinstance(final.body, Rewards):
+    if final is None:
         return Wait("REWARDS", (member.client,))
+    assert isinstance(final.body, Rewards)
     if not rewards.settled(final.body.split, signed, member.committee):
         missing = tuple(peer for peer in member.committee if peer not in signed)
         return Wait("REWARDS of more than half of the committee", missing)
