@@ -21,10 +21,10 @@ import msgspec
 from mlnet import errors
 from mlnet.cli import console
 from mlnet.cli.controls import Controls, Job
-from mlnet.cli.display import Display
 from mlnet.client.result import Result
 from mlnet.driver.directories import default_data_dir
 from mlnet.errors import ConfigError, MlnetError, TaskError
+from mlnet.sdk.display import Display
 from mlnet.task import definition as task_definition
 from mlnet.util import hosts, sockets, subprocesses
 from mlnet.util.wording import count, short

@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 from mlnet.cli import console
 from mlnet.cli.controls import Controls, Interrupted, Job, controlled
-from mlnet.cli.display import Display
 from mlnet.client.result import Result
 from mlnet.errors import MlnetError, TaskCancelled
+from mlnet.sdk.display import Display
 from mlnet.util import local_json
 from mlnet.util.wording import clean
 

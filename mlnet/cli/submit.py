@@ -6,12 +6,12 @@ import asyncio
 
 from mlnet.cli import traffic
 from mlnet.cli.controls import Controls, Job, entered
-from mlnet.cli.display import Display
 from mlnet.client import connecting, outputs, request
 from mlnet.client.result import Result
 from mlnet.client.submission import Submission
 from mlnet.driver.options import ClientOptions
 from mlnet.protocol.commands import Report
+from mlnet.sdk.display import Display
 from mlnet.util.wording import TASK_LENGTH
 
 

@@ -23,7 +23,7 @@ def command(
     """Run a whole network on this machine, have it train one model, and stop it."""
     from mlnet.cli import ending
     from mlnet.cli.demo import demonstrate
-    from mlnet.cli.display import Display
+    from mlnet.sdk.display import Display
 
     async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
         job = ending.Job(definition_file(file), output, waiting_period, show_messages=show_messages)

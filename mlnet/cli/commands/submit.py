@@ -51,7 +51,7 @@ def command(
             param_hint="--peer",
         )
     from mlnet.cli import ending
-    from mlnet.cli.display import Display
+    from mlnet.sdk.display import Display
 
     async def carried_out(display: Display, controls: ending.Controls) -> ending.Result:
         from mlnet.cli.submit import submit

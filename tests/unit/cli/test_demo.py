@@ -9,9 +9,9 @@ import pytest
 
 from mlnet.cli.controls import Controls, Job
 from mlnet.cli.demo import _failure, _with_start, demonstrate
-from mlnet.cli.display import Display
 from mlnet.client.result import ModelFile, Result
 from mlnet.errors import ConfigError, MlnetError, NoRedisBinary, TaskError
+from mlnet.sdk.display import Display
 
 
 @pytest.mark.parametrize(

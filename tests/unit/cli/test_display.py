@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import pytest
 from support.protocol_world import World
 
-from mlnet.cli.display import Display
 from mlnet.client.result import Accuracy, ModelFile, Result
 from mlnet.protocol.commands import Report
+from mlnet.sdk.display import Display
 from mlnet.util.wording import short
 
 

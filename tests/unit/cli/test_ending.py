@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from mlnet.cli.controls import Controls, Interrupted
-from mlnet.cli.display import Display
 from mlnet.cli.ending import carry_out
 from mlnet.client.result import Accuracy, ModelFile, Result
 from mlnet.errors import MlnetError, PeerUnreachable, TaskError
+from mlnet.sdk.display import Display
 
 DONE = Result(
     task="ab" * 32,

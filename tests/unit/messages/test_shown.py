@@ -20,11 +20,11 @@ from support.message_cases import Case, check
 
 from mlnet.cli import app, console, demo, doctor, start, submit
 from mlnet.cli.controls import Controls, Job
-from mlnet.cli.display import Display
 from mlnet.client import connecting
 from mlnet.errors import ConfigError, MlnetError
 from mlnet.net.transport.reach import REACHED, SEEN
 from mlnet.protocol.commands import Report
+from mlnet.sdk.display import Display
 from mlnet.util import subprocesses
 
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"

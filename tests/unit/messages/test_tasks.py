@@ -12,7 +12,6 @@ from typing import Any
 from support.message_cases import Case, check
 from support.protocol_world import World, ends, masked
 
-from mlnet.cli.display import Display
 from mlnet.cli.node_log import NodeLog
 from mlnet.client.result import Accuracy, ModelFile, Result
 from mlnet.protocol.client.machine import Client
@@ -28,6 +27,7 @@ from mlnet.protocol.events import (
 )
 from mlnet.protocol.member.machine import Member
 from mlnet.protocol.wire.messages import Message
+from mlnet.sdk.display import Display
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, tzinfo=datetime.UTC)
 HOUR = 3600.0

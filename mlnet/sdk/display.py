@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import TracebackType
 from typing import IO, Any, Protocol
 
@@ -17,10 +18,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from mlnet.cli import sections
 from mlnet.client.result import Result
 from mlnet.protocol.commands import Report
 from mlnet.protocol.wire.messages import ClusterReady
+from mlnet.sdk import sections
 from mlnet.util.wording import clean, duration, printable, share
 
 PLAIN_WIDTH = 110
@@ -131,7 +132,12 @@ class Display:
             emoji=False,
             markup=False,
         )
-        drawn = terminal and not self._console.is_dumb_terminal if live is None else live
+        if live is not None:
+            drawn = live
+        elif self._console.is_jupyter:
+            drawn = find_spec("ipywidgets") is not None  # without it rich warns with every refresh
+        else:
+            drawn = terminal and not self._console.is_dumb_terminal
         self._spinner = Spinner("line" if self._console.options.ascii_only else "dots")
         self._headings: set[str] = set()
         self._training = TrainingFigures()
