@@ -5,21 +5,34 @@ The commands are in :mod:`mlnet.cli.commands`.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mlnet import __version__
 from mlnet.cli import console, streams
 from mlnet.cli.commands import NAMES
+from mlnet.cli.commands.completion import COMPLETE
 from mlnet.errors import MlnetError, every_kind
 
 ABOUT = "A peer-to-peer network that trains models: run a node, or have a model trained."
 
+
+class InOrder(TyperGroup):
+    """The commands in the order of :data:`NAMES`, those that have commands of their own among them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return [name for name in NAMES if name in self.commands]
+
+
 app = typer.Typer(
+    cls=InOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,6 +59,10 @@ def _first_sentence(kind: type[MlnetError]) -> str:
 def main() -> NoReturn:
     """Run the command that the arguments name, and end the process."""
     streams.prepare()
+    if COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     # PYTHONWARNINGS=error is for those who test a library, and would end us with a remark of one that we use.
     warnings.resetwarnings()
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -93,6 +110,9 @@ def root(
 def add_command(name: str) -> None:
     """Add the command of a module of :mod:`mlnet.cli.commands` to the program."""
     module = import_module(f"mlnet.cli.commands.{name}")
+    if hasattr(module, "group"):
+        app.add_typer(module.group, name=name, short_help=module.SHORT_HELP)
+        return
     app.command(name, short_help=module.SHORT_HELP)(module.command)
 
 

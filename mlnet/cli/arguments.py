@@ -25,6 +25,16 @@ def parse_size(text: str) -> int:
     return size
 
 
+def parse_duration(text: str) -> float:
+    """Seconds of ``90s``."""
+    from mlnet.task.fields import duration_ms
+
+    milliseconds = duration_ms(text)
+    if milliseconds is None:
+        raise typer.BadParameter(f"{text!r} is not a duration; write it like 90s, 15m or 2h")
+    return milliseconds / 1000
+
+
 def parse_amount(text: str) -> int:
     """Micro-units of ``12.5``."""
     from mlnet.task.fields import amount_micro

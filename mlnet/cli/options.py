@@ -51,3 +51,20 @@ Redis = Annotated[
 RedisPorts = Annotated[
     str | None, typer.Option(metavar="LOW-HIGH", help="Ports for Redis servers. Default: any free port.")
 ]
+Node = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MLNET_NODE",
+        metavar="SOCKET|HOST:PORT",
+        help="The node to ask. Default: the one that runs here with the default data directory.",
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="MLNET_TOKEN", metavar="TOKEN", help="For HOST:PORT: the content of its api.token."),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="For HOST:PORT: certificates to trust, PEM. Default: the system's."),
+]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each event.")]

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from mlnet.errors import ConfigError, DataError, TaskError
 from mlnet.task import definition as task_definition
 from mlnet.task.fields import duration_ms
-from mlnet.task.schema import Source
+from mlnet.task.schema import SourceSpec
 from mlnet.v1 import tasks_pb2
 
 Definition = str | os.PathLike[str]
@@ -72,7 +72,7 @@ def read(definition: Definition, data: Definition | Sequence[Definition] | None 
         named = [data] if isinstance(data, str | os.PathLike) else list(data)
         if not 1 <= len(named) <= 2:
             raise ConfigError("name one dataset, or two: its features and its labels")
-        source, base = Source(*[str(os.fspath(one)) for one in named]), Path.cwd()
+        source, base = SourceSpec(*[str(os.fspath(one)) for one in named]), Path.cwd()
     return Asked(
         text, _place(source.features, base), None if source.labels is None else _place(source.labels, base)
     )

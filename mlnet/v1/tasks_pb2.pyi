@@ -145,16 +145,18 @@ class Progress(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., epochs: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., accuracy: _Optional[float] = ..., rank: _Optional[int] = ...) -> None: ...
 
 class DatasetSource(_message.Message):
-    __slots__ = ("path", "blob_sha256", "link", "name")
+    __slots__ = ("path", "blob_sha256", "link", "name", "labels")
     PATH_FIELD_NUMBER: _ClassVar[int]
     BLOB_SHA256_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     path: str
     blob_sha256: str
     link: str
     name: str
-    def __init__(self, path: _Optional[str] = ..., blob_sha256: _Optional[str] = ..., link: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    labels: DatasetSource
+    def __init__(self, path: _Optional[str] = ..., blob_sha256: _Optional[str] = ..., link: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Union[DatasetSource, _Mapping]] = ...) -> None: ...
 
 class ValidateRequest(_message.Message):
     __slots__ = ("definition", "dataset", "read_dataset")

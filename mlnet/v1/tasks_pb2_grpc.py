@@ -93,7 +93,8 @@ class TasksServiceServicer:
         """Cuts the dataset and announces the task to the network. The call returns once the task has an id and is kept, so
         that it survives a restart; `Watch` shows what follows. Cancelled before that, it has had no effect, unless it has
         a token: then it goes on, and the same call returns the task. INVALID_ARGUMENT for a wrong definition or output,
-        FAILED_PRECONDITION for a dataset that cannot be used, ALREADY_EXISTS for a token that was used with other content,
+        FAILED_PRECONDITION for a dataset that cannot be used, PERMISSION_DENIED for one in a directory
+        that the node's operator does not allow (then put it: BlobsService), ALREADY_EXISTS for a token that was used with other content,
         RESOURCE_EXHAUSTED when the node already carries as many tasks as it may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,6 +40,10 @@ LAYERS: dict[str, set[str]] = {
     "service": {
         *("client", "data", "driver", "identity", "net", "node", "protocol", "status", "task", "util", "v1"),
     },
+    "sdk": {
+        *("client", "data", "driver", "net", "protocol", "service", "status", "task", "training", "util"),
+        "v1",
+    },
     "simulation": {"driver", "identity", "kernels", "protocol", "task", "util"},
     "cli": {
         *(
@@ -51,6 +55,7 @@ LAYERS: dict[str, set[str]] = {
             "net",
             "node",
             "protocol",
+            "sdk",
             "service",
             "simulation",
             "status",
@@ -82,11 +87,11 @@ ROOT = {"__init__", "__main__", "errors"}
 
 # Who may import what is not of mlnet; everybody may import what is not named here.
 OWNERS = {
-    "grpc": {"net", "service", "status", "v1"},
+    "grpc": {"net", "sdk", "service", "status", "v1"},
     "grpc_health": {"service"},
     "grpc_reflection": {"service"},
     "grpc_status": {"service", "status"},
-    "google": {"net", "service", "status", "v1"},
+    "google": {"net", "sdk", "service", "status", "v1"},
     "libp2p": {"net"},
     "multiaddr": {"net"},
     "trio": {"net"},

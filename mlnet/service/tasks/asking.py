@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlnet.client.request import TaskRequest, written
-from mlnet.errors import DataError, Overloaded
+from mlnet.errors import DataError, Overloaded, ServiceError
 from mlnet.identity import keys
 from mlnet.service.tasks.refused import invalid
 from mlnet.task import definition as task_definition
@@ -109,8 +109,8 @@ class Reader:
 
         Raises:
             TaskError: the definition is wrong.
-            DataError: the dataset is where none may be read.
-            ServiceError: the request makes no sense, or too many wait already.
+            DataError: the dataset is not there.
+            ServiceError: it is where none may be read, the request makes no sense, or too many wait already.
         """
         allowed = _allowed(request.allowed_nodes)
         output = self._output(request.output)
@@ -127,29 +127,40 @@ class Reader:
         """Where the dataset of a definition is read. Looks at the disk; call it in a thread.
 
         Raises:
-            DataError: nobody may read it there, or it is not there.
-            ServiceError: the request makes no sense.
+            DataError: it is not there.
+            ServiceError: nobody may read it there, or the request makes no sense.
         """
-        kind = None if dataset is None else dataset.WhichOneof("source")
-        if dataset is None or kind is None:
+        if dataset is None or dataset.WhichOneof("source") is None:
             own = definition.ml.dataset.source
             return SourceSpec(
                 self._place(own.features), None if own.labels is None else self._place(own.labels)
             )
+        features = self._file(dataset, "dataset")
+        if not dataset.HasField("labels"):
+            return SourceSpec(features)
+        if dataset.labels.HasField("labels"):
+            raise invalid("dataset.labels.labels: labels have no labels of their own")
+        return SourceSpec(features, self._file(dataset.labels, "dataset.labels"))
+
+    def _file(self, named: pb.DatasetSource, field: str) -> str:
+        """The file, directory or link of features or labels. For errors see :meth:`source`."""
+        kind = named.WhichOneof("source")
+        if kind is None:
+            raise invalid(f"{field}: name a path, a blob or a link")
         if kind == "link":
-            if urlsplit(dataset.link).scheme not in ("http", "https"):
-                raise invalid(f"dataset.link: {dataset.link[:100]!r} is not an http or https link")
-            return SourceSpec(dataset.link)
+            if urlsplit(named.link).scheme not in ("http", "https"):
+                raise invalid(f"{field}.link: {named.link[:100]!r} is not an http or https link")
+            return named.link
         if kind == "path":
-            return SourceSpec(self._place(dataset.path))
-        if not SHA256.fullmatch(dataset.blob_sha256):
-            raise invalid("dataset.blob_sha256: write the 64 lower-case hexadecimal digits of a SHA-256")
-        blob = self._rules.find_blob(dataset.blob_sha256)
+            return self._place(named.path)
+        if not SHA256.fullmatch(named.blob_sha256):
+            raise invalid(f"{field}.blob_sha256: write the 64 lower-case hexadecimal digits of a SHA-256")
+        blob = self._rules.find_blob(named.blob_sha256)
         if blob is None:
             raise DataError(
-                f"there is no blob {dataset.blob_sha256[:12]} here; put it first (BlobsService.Put)"
+                f"there is no blob {named.blob_sha256[:12]} here; put it first (BlobsService.Put)"
             )
-        return SourceSpec(str(blob))
+        return str(blob)
 
     def _place(self, named: str) -> str:
         """A link as it is, or a path below one that the operator allows."""
@@ -209,10 +220,11 @@ def _is_below(path: Path, roots: Sequence[Path]) -> bool:
     return any(real.is_relative_to(root.resolve()) for root in roots)
 
 
-def _forbidden(path: Path, roots: Sequence[Path]) -> DataError:
-    return DataError(
+def _forbidden(path: Path, roots: Sequence[Path]) -> ServiceError:
+    return ServiceError(
         f"dataset {path} does not lie below a directory from which this node reads datasets"
-        f" ({_listed(roots)}); upload it (BlobsService.Put), or start the node with --dataset-root DIR"
+        f" ({_listed(roots)}); upload it (BlobsService.Put), or start the node with --dataset-root DIR",
+        status="PERMISSION_DENIED",
     )
 
 
