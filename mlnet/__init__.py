@@ -1,7 +1,7 @@
 """A peer-to-peer network that trains models: its public names, each loaded when it is first used.
 
-Programs begin with :func:`mlnet.connected`. The command line is :mod:`mlnet.cli.app`, a node is
-:mod:`mlnet.node.server`.
+Programs begin with :class:`mlnet.Client` or :class:`mlnet.AsyncClient`. The command line is
+:mod:`mlnet.cli.app`, a node is :mod:`mlnet.node.server`.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlnet.client.connecting import connected
-    from mlnet.client.result import Result
-    from mlnet.client.submission import Submission
-    from mlnet.client.task_client import TaskClient
-    from mlnet.driver.messenger import WireOptions
-    from mlnet.driver.options import ClientOptions
     from mlnet.errors import MlnetError
+    from mlnet.sdk.async_client import AsyncClient, AsyncTask
+    from mlnet.sdk.client import Client, Task
+    from mlnet.sdk.records import TaskState
+    from mlnet.sdk.result import AsyncResult, Result
     from mlnet.training.model import Model, load_model
 
 __version__ = "0.2.0.dev0"
 __all__ = [
-    "ClientOptions",
+    "AsyncClient",
+    "AsyncResult",
+    "AsyncTask",
+    "Client",
     "MlnetError",
     "Model",
     "Result",
-    "Submission",
-    "TaskClient",
-    "WireOptions",
-    "connected",
+    "Task",
+    "TaskState",
     "load_model",
 ]
 
-# The imports above, for when the program runs: torch and libp2p are too heavy for whoever does not need them.
+# The imports above, for when the program runs: torch and grpc are too heavy for whoever does not need them.
 _HOMES = {
-    "ClientOptions": "mlnet.driver.options",
+    "AsyncClient": "mlnet.sdk.async_client",
+    "AsyncResult": "mlnet.sdk.result",
+    "AsyncTask": "mlnet.sdk.async_client",
+    "Client": "mlnet.sdk.client",
     "MlnetError": "mlnet.errors",
     "Model": "mlnet.training.model",
-    "Result": "mlnet.client.result",
-    "Submission": "mlnet.client.submission",
-    "TaskClient": "mlnet.client.task_client",
-    "WireOptions": "mlnet.driver.messenger",
-    "connected": "mlnet.client.connecting",
+    "Result": "mlnet.sdk.result",
+    "Task": "mlnet.sdk.client",
+    "TaskState": "mlnet.sdk.records",
     "load_model": "mlnet.training.model",
 }
 

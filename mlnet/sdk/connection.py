@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from mlnet.errors import MlnetError, PeerUnreachable, TransportError
+from mlnet.errors import MlnetError, PeerUnreachable, ServiceError, TransportError
 from mlnet.sdk.target import Line, Target
 from mlnet.status.details import error_of
 from mlnet.v1 import blobs_pb2_grpc, node_pb2_grpc, tasks_pb2_grpc
@@ -134,6 +134,12 @@ class Connection:
         code = failure.code() if isinstance(failure, grpc.aio.AioRpcError) else None
         if code is grpc.StatusCode.UNAVAILABLE and type(error) is TransportError:
             return self.unreachable(str(error))
+        if code is grpc.StatusCode.UNIMPLEMENTED and type(error) is ServiceError:
+            return ServiceError(
+                f"node {self.target} does not offer this call: it is of another version, or this is a client"
+                " without a node",
+                status=code.name,
+            )
         return error
 
     def unreachable(self, why: str = "") -> PeerUnreachable:

@@ -155,9 +155,9 @@ class Result(Outcome):
         Raises:
             MlnetError: the task has none, or it cannot be fetched.
         """
+        self.require_model()
         from mlnet.training.model import load_model
 
-        self.require_model()
         path = cached(self.details.model_sha256)
         return load_model(path if path.exists() else self._fetch(self.task, path))
 
@@ -175,11 +175,11 @@ class AsyncResult(Outcome):
 
     async def model(self) -> Model:
         """The model as a torch module; see :meth:`Result.model`."""
+        self.require_model()
         import asyncio
 
         from mlnet.training.model import load_model
 
-        self.require_model()
         path = cached(self.details.model_sha256)
         return await asyncio.to_thread(
             load_model, path if path.exists() else await self._fetch(self.task, path)
