@@ -16,7 +16,7 @@ from mlnet.sdk.display import Display
 from mlnet.util import local_json
 from mlnet.util.wording import clean
 
-__all__ = ["Command", "Controls", "Job", "Result", "carry_out", "document"]
+__all__ = ["Command", "Controls", "Job", "Result", "carry_out", "document", "exit_code", "print_result"]
 
 Command: TypeAlias = Callable[[Display, Controls], Awaitable[Result]]
 
@@ -43,13 +43,13 @@ def carry_out(command: Command, *, json: bool) -> int:
         result, interrupted, code = document(error), True, console.INTERRUPTED
         console.say(str(error))
     else:
-        code = _code(result, interrupted)
+        code = exit_code(result, interrupted=interrupted)
     if json:
-        _print(result)
+        print_result(result)
     return code
 
 
-def _print(result: Result) -> None:
+def print_result(result: Result) -> None:
     """Write the document to standard output; the exit code tells of the task, not of that."""
     try:
         sys.stdout.buffer.write(local_json.encode(result, indent=2) + b"\n")
@@ -64,7 +64,8 @@ async def _controlled(command: Command, display: Display) -> tuple[Result, bool]
         return await command(display, controls), controls.interrupted
 
 
-def _code(result: Result, interrupted: bool) -> int:
+def exit_code(result: Result, *, interrupted: bool) -> int:
+    """The exit code for a result, whose error is said."""
     error = result.error
     if error is None:
         return 0

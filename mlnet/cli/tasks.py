@@ -161,7 +161,8 @@ def download(address: Address, task: str, output: Path | None, *, json: bool) ->
     async def fetched(client: AsyncClient) -> AsyncResult:
         result = AsyncResult(await client.get(task), client.download)
         result.require_model()
-        await deliver(client, result, output)
+        with progress(f"model of {result.task[:TASK_LENGTH]}") as moved:
+            await deliver(client, result, output, moved)
         return result
 
     result = ask(address, fetched)
@@ -172,15 +173,14 @@ def download(address: Address, task: str, output: Path | None, *, json: bool) ->
         show(f"model {printable(str(place))}, SHA-256 {result.details.model_sha256}")
 
 
-async def deliver(client: AsyncClient, result: AsyncResult, output: Path | None) -> Path:
+async def deliver(client: AsyncClient, result: AsyncResult, output: Path | None, moved: Moved) -> Path:
     """Put the model and result.json of a task where the user wants them; the model's path.
 
     Raises:
         StorageError: it cannot be written.
     """
     place = _place(result, output)
-    with progress(f"model of {result.task[:TASK_LENGTH]}") as moved:
-        await client.download(result.task, place, moved=moved)
+    await client.download(result.task, place, moved=moved)
     with files.written_to(place.parent, outputs.FIX):
         result.document(place).write(place.parent / outputs.RESULT)
     return place

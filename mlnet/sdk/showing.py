@@ -11,6 +11,8 @@ from mlnet.sdk.display import Display
 from mlnet.sdk.events import Bookmark, Event, Notice, PhaseEntered
 from mlnet.sdk.records import TaskInfo
 from mlnet.sdk.result import Outcome
+from mlnet.sdk.transfers import Moved
+from mlnet.util import files
 from mlnet.util.wording import TASK_LENGTH, clean
 
 
@@ -24,10 +26,21 @@ class Shown:
     def __init__(self, display: Display) -> None:
         self._display = display
         self._waiting = ""
+        self._doing = ""
 
     def now(self) -> str:
         """What the task waits for."""
+        if self._doing:
+            return self._doing
         return f"waits for {clean(self._waiting)}" if self._waiting else "cuts the dataset into segments"
+
+    def moved(self, what: str) -> Moved:
+        """Takes how far a file is that goes to the node or comes from it."""
+
+        def move(there: int, size: int) -> None:
+            self._doing = f"{what}: {files.mib(there)} of {files.mib(size)}" if there < size else ""
+
+        return move
 
     def notice(self, text: str) -> None:
         """A line of this program's own."""

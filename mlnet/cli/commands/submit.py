@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mlnet.cli.arguments import definition_file, parse_peer_id
 from mlnet.cli.options import (
+    Ca,
     DataDir,
     Definition,
     Json,
+    Node,
     Output,
     Patience,
     Peer,
     ShowMessages,
     Strings,
+    Token,
     WaitingPeriod,
 )
 
@@ -29,6 +33,7 @@ def command(
     waiting_period: WaitingPeriod = None,
     allow_node: Annotated[
         Strings,
+        Token,
         typer.Option(
             parser=parse_peer_id,
             metavar="PEER",
@@ -43,13 +48,28 @@ def command(
     patience: Patience = 1.0,
     json: Json = False,
     show_messages: ShowMessages = False,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="Print the id of the task, and leave it to the node that runs here."),
+    ] = False,
+    node: Node = None,
+    token: Token = None,
+    ca: Ca = None,
 ) -> None:
-    """Have a model trained by the network, and show how. Enter ends the wait for nodes; Ctrl-C cancels."""
+    """Have a model trained by the network, and show how.
+
+    Without --peer the node that runs here (or --node) carries the task: Ctrl-C asks whether to detach or to
+    cancel. With --peer this command joins the network itself: Enter ends the wait for nodes, Ctrl-C cancels.
+    """
     if not peer and resume is None:
-        raise typer.BadParameter(
-            "give the address of a node, as its `mlnet-node start` prints it",
-            param_hint="--peer",
+        alone = {"--data-dir": data_dir, "--show-messages": show_messages, "--patience": patience != 1.0}
+        _refuse(
+            [name for name, given in alone.items() if given], "is for a client without a node; add --peer"
         )
+        raise typer.Exit(
+            _hand_over((node, token, ca), file, output, waiting_period, allow_node, detach=detach, json=json)
+        )
+    _refuse(["--detach"] if detach else [], "is for the node that runs here; leave out --peer and --resume")
     from mlnet.cli import ending
     from mlnet.sdk.display import Display
 
@@ -70,3 +90,36 @@ def command(
         return await submit(options, job, display, controls)
 
     raise typer.Exit(ending.carry_out(carried_out, json=json))
+
+
+def _refuse(options: list[str], why: str) -> None:
+    if options:
+        raise typer.BadParameter(why, param_hint=options[0])
+
+
+def _hand_over(
+    named: tuple[str | None, str | None, Path | None],
+    file: Path | None,
+    output: Path | None,
+    waiting_period: str | None,
+    allowed: list[str] | None,
+    *,
+    detach: bool,
+    json: bool,
+) -> int:
+    """Have the node that runs here carry a task; the exit code."""
+    from mlnet.sdk.target import find
+
+    socket = find(named[0], token=named[1]).socket
+    if socket is not None and not socket.exists():
+        raise typer.BadParameter(
+            f"no node runs here ({socket} does not exist); give the address of one, as its `mlnet-node start`"
+            " prints it, or start one",
+            param_hint="--peer",
+        )
+    from mlnet.cli import handover
+    from mlnet.cli.remote import Address
+
+    job = handover.Job(definition_file(file), output, waiting_period, tuple(allowed or ()))
+    carry_out = handover.detach if detach else handover.carry_out
+    return carry_out(Address(*named), job, json=json)
