@@ -1,4 +1,4 @@
-"""The API without a node: this process is a client on the network, and serves it to itself at a private socket.
+"""The API without a node: this process is a client on the network, and serves it to itself at a socket.
 
 So there is one way for all that a client does, whoever carries the task.
 """
