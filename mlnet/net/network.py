@@ -36,6 +36,7 @@ from mlnet.net.transport.unix_tunnel import RuntimeDir
 from mlnet.net.types import (
     MAX_ENVELOPE_BYTES,
     MAX_PREAMBLE_BYTES,
+    RPC_PROTOCOL,
     DialBack,
     Handlers,
     Limits,
@@ -343,6 +344,15 @@ class Network:
         if len(preamble.encode()) > MAX_PREAMBLE_BYTES:
             raise LocalProtocolError(f"a preamble has at most {MAX_PREAMBLE_BYTES} bytes")
         return await self._host.open_tunnel(peer, protocol, preamble, listener)
+
+    async def forward_rpc(self, peer: str, listener: socket.socket) -> Path:
+        """Have each connection to a socket that listens lead to the gRPC service of a peer, as if from this
+        one; see :meth:`forward`.
+
+        Raises:
+            TransportError: the network has stopped.
+        """
+        return await self._host.open_tunnel(peer, RPC_PROTOCOL, None, listener)
 
     async def unforward(self, path: Path) -> None:
         """Close a socket of :meth:`forward` and the streams that were opened through it."""

@@ -128,7 +128,7 @@ class Call:
         if self._caller is not None:
             self._slots.give_back(self._caller)
             if self._slots is self._bounds.streams:
-                self._open.discard(asyncio.current_task())  # type: ignore[arg-type]
+                self._open.discard(asyncio.current_task())
         if error is None:
             return False
         if isinstance(error, MlnetError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
 
 from mlnet.net.metric import Metrics
 from mlnet.net.types import Limits
 from mlnet.node.server import NodeServer
+from mlnet.service.blob_store import MAX_BLOBS, BlobStore
 from mlnet.service.bounds import Bounds
 from mlnet.v1 import node_pb2 as pb
 
@@ -53,7 +55,7 @@ BOUNDS = (
 )
 
 
-async def limits(node: NodeServer, bounds: Bounds) -> list[pb.Limit]:
+async def limits(node: NodeServer, bounds: Bounds, store: BlobStore) -> list[pb.Limit]:
     """All bounds, by name.
 
     Raises:
@@ -70,6 +72,9 @@ async def limits(node: NodeServer, bounds: Bounds) -> list[pb.Limit]:
     for name, slots in (("api_calls", bounds.calls), ("api_streams", bounds.streams)):
         made.append(pb.Limit(name=name, most=slots.most, used=slots.used))
         made.append(pb.Limit(name=f"{name}_per_caller", most=slots.most_by_caller))
+    used = await asyncio.to_thread(lambda: store.used)
+    made.append(pb.Limit(name="blob_bytes", most=store.most, used=used, unit="bytes"))
+    made.append(pb.Limit(name="blobs", most=MAX_BLOBS))
     return sorted(made, key=lambda limit: limit.name)
 
 

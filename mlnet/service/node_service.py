@@ -10,21 +10,21 @@ import grpc
 from google.protobuf import duration_pb2, timestamp_pb2
 
 import mlnet
-from mlnet.errors import ConfigError, NotFound, ServiceError
+from mlnet.errors import ConfigError
 from mlnet.identity import keys
 from mlnet.net.rates import REMEMBERED_PEERS
 from mlnet.net.transport.reach import REACHED
 from mlnet.node.server import NodeServer
+from mlnet.service.blob_store import BlobStore
 from mlnet.service.bounds import Bounds
 from mlnet.service.limits import limits
+from mlnet.service.peer_names import choose
 from mlnet.util import clock
 from mlnet.v1 import node_pb2 as pb
 from mlnet.v1 import node_pb2_grpc, tasks_pb2
 
 MAX_PINGS = 100
 """In one call."""
-SHORTEST_ID = 4
-"""Characters of a part of a peer id that is looked for."""
 
 
 class NodeService(node_pb2_grpc.NodeServiceServicer):
@@ -34,14 +34,19 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         node: which it tells of.
         tasks: of which the node is the client and that have not ended.
         bounds: of the API.
+        store: of the files that callers hand in.
     """
 
     service: str = pb.DESCRIPTOR.services_by_name["NodeService"].full_name
 
     def __init__(
-        self, node: NodeServer, tasks: Callable[[], Iterable[tasks_pb2.Task]], bounds: Callable[[], Bounds]
+        self,
+        node: NodeServer,
+        tasks: Callable[[], Iterable[tasks_pb2.Task]],
+        bounds: Callable[[], Bounds],
+        store: BlobStore,
     ) -> None:
-        self._node, self._tasks, self._bounds = node, tasks, bounds
+        self._node, self._tasks, self._bounds, self._store = node, tasks, bounds, store
         self._network = node.wire.network
         self._started = clock.wall()
         self._round_trips: dict[str, int] = {}
@@ -117,26 +122,10 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         try:
             keys.parse_peer_id(named)
         except ValueError:
-            return self._find(named)
+            return choose(named, {*self._network.connected_peers(), *self._network.known_peers()})
         if named == self._node.peer_id:
             raise ConfigError("that is this node itself")
         return named
-
-    def _find(self, part: str) -> str:
-        if len(part) < SHORTEST_ID:
-            raise ConfigError(
-                f"{part!r} is no peer; name {SHORTEST_ID} characters of its id, or its multiaddr"
-            )
-        known = {*self._network.connected_peers(), *self._network.known_peers()}
-        found = sorted(peer for peer in known if peer.startswith(part) or peer.endswith(part))
-        if not found:
-            raise NotFound(f"this node knows no peer {part!r}; name its multiaddr, which ends in /p2p/ID")
-        if len(found) > 1:
-            raise ServiceError(
-                f"{part!r} may be {len(found)} peers, such as {found[0]} and {found[1]}; name more of the id",
-                status="INVALID_ARGUMENT",
-            )
-        return found[0]
 
     def _remember(self, peer: str, trip: int) -> None:
         self._round_trips.pop(peer, None)
@@ -168,7 +157,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
 
     async def Limits(self, request: pb.LimitsRequest, context: Any) -> pb.LimitsResponse:  # noqa: N802
         """The bounds that it keeps."""
-        return pb.LimitsResponse(limits=await limits(self._node, self._bounds()))
+        return pb.LimitsResponse(limits=await limits(self._node, self._bounds(), self._store))
 
 
 def moment(ms: int) -> timestamp_pb2.Timestamp:

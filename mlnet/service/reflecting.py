@@ -26,7 +26,8 @@ def add_to(server: grpc.aio.Server, services: Sequence[str]) -> None:
     """
     _describe()
     names = (*services, SERVICE, reflection.SERVICE_NAME)
-    servicer: Any = reflection.aio.ReflectionServicer(names)
+    library: Any = reflection  # its stubs know no aio
+    servicer = library.aio.ReflectionServicer(names)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     method: Any = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

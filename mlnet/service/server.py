@@ -79,7 +79,8 @@ class ApiServers:
         self._directory, self._options, self._servicers = directory, options, servicers
         self._place = Place(directory, runtime)
         self._servers: list[grpc.aio.Server] = []
-        self._health = health.aio.HealthServicer()
+        library: Any = health  # its stubs know no aio
+        self._health = library.aio.HealthServicer()
         self.bounds = Bounds()
         self._port: int | None = None
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from mlnet.node.server import NodeServer
+from mlnet.service.blob_store import BlobStore
+from mlnet.service.blobs_service import BlobsService
 from mlnet.service.node_service import NodeService
 from mlnet.service.options import ApiOptions
 from mlnet.service.peer_service import ToolPeerService
 from mlnet.service.server import ApiServers, Servicer
 from mlnet.service.tasks.asking import Rules
 from mlnet.service.tasks.hosting import hosting
+
+BLOBS = "blobs"
+"""In the node's data directory."""
 
 
 @asynccontextmanager
@@ -30,15 +37,22 @@ async def serving(
         ConfigError: an option is wrong, or the socket cannot be made.
         StorageError: the token cannot be written, or what is kept of former tasks cannot be read.
     """
-    async with hosting(node, rules) as tasks:
+    # As much as one task may take: such a file becomes the dataset of one.
+    store = BlobStore(node.state.directory / BLOBS, node.options.disk)
+    blobs = BlobsService(store)
+    asked = replace(rules or Rules(), find_blob=store.find)
+    async with hosting(node, asked) as tasks:
         servicers: Sequence[Servicer] = (
-            NodeService(node, tasks.running, lambda: servers.bounds),
+            NodeService(node, tasks.running, lambda: servers.bounds, store),
             tasks,
+            blobs,
             ToolPeerService(node.wire.network),
         )
         servers = ApiServers(node.state.directory, node.state.runtime, options, servicers)
         await servers.start()
+        sweeping = asyncio.ensure_future(blobs.sweep())
         try:
             yield servers
         finally:
+            sweeping.cancel()
             await servers.stop()

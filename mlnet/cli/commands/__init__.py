@@ -14,6 +14,7 @@ NAMES = (
     "status",
     "peers",
     "ping",
+    "forward",
     "demo",
     "validate",
     "predict",
