@@ -106,6 +106,11 @@ async def find(named: str, data_dir: Path) -> str:
     """
     if named.startswith("/"):
         return named
+    if not (data_dir / NAME).exists():
+        raise ConfigError(
+            f"{named} is no multiaddr, and no node runs in {data_dir} that could say where that peer is; "
+            "name its multiaddr, which ends in /p2p/ID"
+        )
     target = unix_target(data_dir / NAME)
     async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
         stub = node_pb2_grpc.NodeServiceStub(channel)  # type: ignore[no-untyped-call]
@@ -114,8 +119,7 @@ async def find(named: str, data_dir: Path) -> str:
         except grpc.RpcError as failure:
             why = error_of(failure)
             raise ConfigError(
-                f"{named} is no multiaddr, and no node in {data_dir} can say where that peer is ({why}); name "
-                "its multiaddr, which ends in /p2p/ID"
+                f"the node in {data_dir} cannot say where {named} is: {why}; name the peer's multiaddr"
             ) from failure
     known = {peer.id: peer.addresses for peer in peers if peer.addresses}
     return str(known[choose(named, known)][0])

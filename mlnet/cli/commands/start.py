@@ -13,7 +13,26 @@ from mlnet.cli.options import DataDir, Patience, Redis, RedisPorts, ShowMessages
 SHORT_HELP = "Run a node."
 
 
+def _read(context: typer.Context, config: Path | None) -> Path | None:
+    """Take the file's values for the options that the command line leaves out."""
+    if config is not None:
+        from mlnet.cli.config_file import values
+
+        context.default_map = {**(context.default_map or {}), **values(config, command)}
+    return config
+
+
 def command(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            is_eager=True,
+            callback=_read,
+            help="TOML file with any of these options by its long name, such as port = 4001. Options of the "
+            "command line win.",
+        ),
+    ] = None,
     listen: Annotated[
         Strings,
         typer.Option(
