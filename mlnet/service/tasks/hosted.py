@@ -17,7 +17,7 @@ from mlnet.protocol.commands import Report
 from mlnet.service.tasks import events
 from mlnet.service.tasks.feed import Feed
 from mlnet.service.tasks.history import Entry, History
-from mlnet.service.tasks.records import TaskRecord, Records, unreadable
+from mlnet.service.tasks.records import Records, TaskRecord, unreadable
 from mlnet.service.tasks.thinning import Thinning
 from mlnet.util import clock, files
 from mlnet.v1 import tasks_pb2 as pb

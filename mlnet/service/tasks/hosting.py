@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from mlnet.node.server import NodeServer
 from mlnet.service.tasks.asking import Rules
-from mlnet.service.tasks.registry import TaskBounds, Registry
+from mlnet.service.tasks.registry import Registry, TaskBounds
 from mlnet.service.tasks.servicer import TasksService
 
 

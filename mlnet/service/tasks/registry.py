@@ -20,7 +20,7 @@ from mlnet.errors import MlnetError, NotFound, Overloaded, ServiceError, Storage
 from mlnet.protocol.commands import Report
 from mlnet.service.tasks.asking import Asked
 from mlnet.service.tasks.hosted import HostedTask
-from mlnet.service.tasks.records import TaskRecord, Records
+from mlnet.service.tasks.records import Records, TaskRecord
 from mlnet.service.tasks.refused import invalid, precondition
 from mlnet.util import clock, files
 
