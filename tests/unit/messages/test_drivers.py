@@ -16,6 +16,7 @@ from support.message_cases import Case, check
 from support.protocol_world import World
 
 from mlnet.client import meeting, submission
+from mlnet.client.scoring import Scorer
 from mlnet.client.submission import Submission
 from mlnet.client.task_client import TaskClient
 from mlnet.driver import book, journal, loop, messenger
@@ -136,7 +137,7 @@ def test_a_client_whose_disk_is_full(tmp_path: Path) -> None:
         made._end(TASK, End("failed", "training failed: out of memory", "TrainingError"))
 
     async def nobody(_: Path) -> object:
-        return await Submission._fetched(cast(Submission, None), FetchModel(TASK, 1, (), ()))
+        return await Scorer.fetch(cast(Scorer, None), FetchModel(TASK, 1, (), ()))
 
     check(
         "full-disks",

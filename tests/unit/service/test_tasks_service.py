@@ -505,7 +505,7 @@ async def test_what_else_a_caller_may_ask_for(tmp_path: Path) -> None:
         peer = me.server.peer_id
         task = await me.submit(file, waiting_period=Duration(seconds=90), allowed_nodes=[peer])
         submission = me.server.client._submissions[task.id]
-        assert submission.machine.allowed == {peer}
+        assert submission.machine.allowed == frozenset({peer})
         assert submission.machine.definition.cluster.waiting_period == "90s"
         for wrong in (
             {"allowed_nodes": ["somebody"]},
@@ -519,7 +519,7 @@ async def test_what_else_a_caller_may_ask_for(tmp_path: Path) -> None:
             await me.submit(file, output=str(tmp_path))
     async with node(tmp_path) as again:
         await until(lambda: again.server.client.busy)
-        assert again.server.client._submissions[task.id].machine.allowed == {peer}
+        assert again.server.client._submissions[task.id].machine.allowed == frozenset({peer})
 
 
 async def test_what_a_definition_amounts_to(tmp_path: Path) -> None:
