@@ -110,7 +110,7 @@ class _TaskFiles:
 
 
 @dataclass
-class Record:
+class MemoryRecord:
     """What a book in memory holds of one task.
 
     Attributes:
@@ -136,7 +136,7 @@ class MemoryBook:
 
     def __init__(self, me: str) -> None:
         self._me = me
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, MemoryRecord] = {}
         self.transcripts: dict[str, list[Message]] | None = None
         self.failure: OSError | None = None
 
@@ -144,7 +144,7 @@ class MemoryBook:
         """See :meth:`mlnet.driver.loop.Book.write`."""
         if self.failure is not None:
             raise self.failure
-        record = self.records.setdefault(task, Record())
+        record = self.records.setdefault(task, MemoryRecord())
         record.events.append((now, event))
         if speaks(commands):
             record.durable = len(record.events)

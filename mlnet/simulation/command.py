@@ -24,7 +24,7 @@ WIDTH = 120
 
 
 @dataclass(frozen=True)
-class Request:
+class SimulationRequest:
     """What the user wants to see.
 
     Attributes:
@@ -42,7 +42,7 @@ class Request:
     json: bool = False
 
 
-def simulate(request: Request) -> int:
+def simulate(request: SimulationRequest) -> int:
     """Carry a request out; the exit code.
 
     Raises:
@@ -88,7 +88,7 @@ def simulate(request: Request) -> int:
     return VIOLATED if violations else 0
 
 
-def _show(request: Request) -> int:
+def _show(request: SimulationRequest) -> int:
     outcome = Run(request.scenario, keep=None).go(request.until)
     sys.stdout.write(f"{outcome.dialogue}\ntrace {outcome.trace} after {outcome.steps} steps\n")
     if outcome.violation:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from mlnet.driver.book import MemoryBook, Record
+from mlnet.driver.book import MemoryBook, MemoryRecord
 from mlnet.driver.loop import DriverLoop
 from mlnet.driver.peer_clocks import PeerClocks
 from mlnet.protocol.client.machine import Client
@@ -116,7 +116,7 @@ class SimulatedParty:
         return isinstance(self.machine, Node)
 
     @property
-    def disk(self) -> dict[str, Record]:
+    def disk(self) -> dict[str, MemoryRecord]:
         """The party's journals by task."""
         return self.book.records
 

@@ -235,8 +235,11 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 def test_a_class_has_its_name_for_itself() -> None:
     """Only the phases of client and member are called alike; the module says whose a phase is."""
     homes: dict[str, set[str]] = {}
-    for module, path in modules():
-        for node in ast.walk(ast.parse(path.read_text())) if module[0] != "v1" else ():
+    # v1 is generated; a library for programs elsewhere and a web page name things for those who see no more.
+    apart = {"v1", "sdk", "dashboard"}
+    written = [(module, path) for module, path in modules() if module[0] not in apart]
+    for module, path in written:
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, set()).add("/".join(module))
     for name in ("forming", "training"):

@@ -42,9 +42,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Run the state machines of nodes and clients under faults, and check what must always hold."""
-    from mlnet.simulation.command import Request, keys
+    from mlnet.simulation.command import SimulationRequest, keys
     from mlnet.simulation.command import simulate as run
     from mlnet.simulation.scenario import Scenario
 
     scenario = Scenario(seed, faults, nodes, tasks, keys(cluster) if cluster else None, known)
-    raise typer.Exit(run(Request(scenario, seeds, until, processes, json)))
+    raise typer.Exit(run(SimulationRequest(scenario, seeds, until, processes, json)))

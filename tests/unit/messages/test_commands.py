@@ -15,7 +15,7 @@ from support.message_cases import Case, check, compare
 from mlnet.cli import app, arguments, console
 from mlnet.errors import MlnetError, PortInUse, StoreError
 from mlnet.identity.keys import Identity
-from mlnet.simulation.command import Request, keys, simulate
+from mlnet.simulation.command import SimulationRequest, keys, simulate
 from mlnet.simulation.scenario import Scenario
 from mlnet.util import hosts
 
@@ -53,7 +53,7 @@ def test_arguments(tmp_path: Path) -> None:
             "--allow-client with a letter that base58 lacks": of(arguments.parse_peer_id, PEER[:-1] + "0"),
             "--allow-client of another kind of key": of(arguments.parse_peer_id, "Q" + PEER[1:]),
             "simulate --cluster without a value": lambda _: keys(["max-nodes"]),
-            "simulate --faults of another name": lambda _: simulate(Request(Scenario(0, "rain"))),
+            "simulate --faults of another name": lambda _: simulate(SimulationRequest(Scenario(0, "rain"))),
             "--redis-ports the wrong way round": of(arguments.parse_ports, "7099-7000"),
             "--api without a port": lambda _: hosts.split("localhost", "--api"),
             "--api with an IPv6 address without brackets": lambda _: hosts.split("::1:50051", "--api"),
