@@ -1,35 +1,40 @@
-"""Watch a task from its announcement to its end: python examples/watch.py PEER [FILE].
+"""Submit a task and look at each event: python examples/watch.py [FILE].
 
-Each report of the client's state machine becomes one JSON line on standard output: a phase and what it waits
-for, an answer, the committee, the decision, the progress of training, the rewards.
+Each event becomes a line on standard output. When the node is restarted meanwhile, the events go on where they were.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from pathlib import Path
 
 import mlnet
-from mlnet.protocol.commands import Report
+from mlnet.sdk import events
 
 
-def show(report: Report) -> None:
-    """Print one report. It is called on the event loop, so it must not block for long."""
-    print(json.dumps({"what": report.what, **report.data}, default=str), flush=True)
+def describe(event: events.Event) -> str:
+    """One line for people."""
+    match event:
+        case events.PhaseEntered(phase=phase, waiting=waiting):
+            return f"{phase}: waits for {waiting}"
+        case events.NodeAnswered(peer=peer, refusal=refusal):
+            return f"{peer} {f'does not take part: {refusal}' if refusal else 'takes part'}"
+        case events.TrainingProgressed(progress=progress):
+            return f"step {progress.step} of {progress.steps}, loss {progress.loss}"
+        case events.TaskEnded(state=state, reason=reason):
+            return f"{state} {reason}"
+        case _:
+            return type(event).__name__
 
 
-async def main(peer: str, file: str = "client-task-definition.yaml") -> int:
+async def main(file: str = "client-task-definition.yaml") -> int:
     """Submit a task and print its course; the exit code of the error that it ended with, or 0."""
-    options = mlnet.ClientOptions(Path("client"), mlnet.WireOptions(peers=(peer,)))
-    async with mlnet.connected(options, notice=lambda text: print(text, file=sys.stderr)) as client:
-        submission = await client.submit(Path(file), observe=show)
-        result = await submission.result()
-    if result.error is None:
-        return 0
-    print(f"{result.state}: {result.reason}", file=sys.stderr)
-    return result.error.exit_code
+    async with mlnet.AsyncClient() as client:
+        task = await client.submit(file)
+        async for event in task.watch():
+            print(event.revision, describe(event), flush=True)
+        result = await task.result()
+    return 0 if result.error is None else result.error.exit_code
 
 
 sys.exit(asyncio.run(main(*sys.argv[1:])))

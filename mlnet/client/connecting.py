@@ -57,7 +57,9 @@ async def connected(
             await client.wire.stop()
 
 
-def on_its_own(options: ClientOptions, state: State, traffic: Traffic, notice: Notice) -> TaskClient:
+def on_its_own(
+    options: ClientOptions, state: State, traffic: Traffic, notice: Notice, *, home: Path = Path()
+) -> TaskClient:
     """A client and the wire that nobody else uses, which is not started yet.
 
     Args:
@@ -65,6 +67,7 @@ def on_its_own(options: ClientOptions, state: State, traffic: Traffic, notice: N
         state: the client's directory.
         traffic: takes (incoming, peer, message) for people.
         notice: takes a line of text for people.
+        home: where models go for which no directory is named.
     """
     meeting = Meeting(options.wire.peers, notice)
 
@@ -85,5 +88,5 @@ def on_its_own(options: ClientOptions, state: State, traffic: Traffic, notice: N
         meeting.on_unreachable,
     )
     wire = Wire(state.identity, handlers, state.runtime / "n", options.wire)
-    client = TaskClient(options, state, wire, meeting, notice)
+    client = TaskClient(options, state, wire, meeting, notice, home=home)
     return client

@@ -65,7 +65,8 @@ class Embedded:
         """
         async with AsyncExitStack() as stack:
             state = stack.enter_context(opened(self._options.data_dir))
-            client = connecting.on_its_own(self._options, state, _unseen, self._notice)
+            models = state.directory / "models"
+            client = connecting.on_its_own(self._options, state, _unseen, self._notice, home=models)
             await client.wire.start()
             stack.push_async_callback(_leave, client)
             await client.meet()

@@ -176,7 +176,7 @@ def test_every_make_target_exists(document: Path) -> None:
     assert sorted(named - targets) == []
 
 
-@pytest.mark.parametrize(("position", "example"), [(0, "submit.py"), (1, "send.py")])
+@pytest.mark.parametrize(("position", "example"), [(0, "submit.py"), (1, "stub.py")])
 def test_the_code_of_the_readme_is_that_of_an_example(position: int, example: str) -> None:
     text = (EXAMPLES / example).read_text()
     assert text.partition('"""\n\n')[2] == blocks(README, "python")[position]
