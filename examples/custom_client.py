@@ -1,7 +1,7 @@
 """A client without a node, with limits of its own: python examples/custom_client.py --help.
 
-It joins the network itself, takes only the nodes that it trusts, has half of the usual patience with silent ones,
-and cancels a task that has no model in time.
+It joins the network itself, takes only the nodes that it trusts, has half of the usual patience with silent
+ones, and cancels a task that has no model in time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Submit a task with the plain gRPC stub, and watch it: python examples/stub.py SOCKET FILE.
 
-SOCKET is api.sock in the data directory of a node, FILE a task definition. The node reads its dataset, below a
-directory that `start --dataset-root` allows.
+SOCKET is api.sock in the data directory of a node, FILE a task definition. The node reads its dataset, below
+a directory that `start --dataset-root` allows.
 """
 
 import sys

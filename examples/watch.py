@@ -1,6 +1,6 @@
 """Submit a task and look at each event: python examples/watch.py [FILE].
 
-Each event becomes a line on standard output. When the node is restarted meanwhile, the events go on where they were.
+Each event becomes a line on standard output. When the node is restarted meanwhile, the events go on.
 """
 
 from __future__ import annotations
