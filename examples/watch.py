@@ -12,14 +12,14 @@ import mlnet
 from mlnet.sdk import events
 
 
-def describe(event: events.Event) -> str:
+def describe(event: events.TaskEvent) -> str:
     """One line for people."""
     match event:
         case events.PhaseEntered(phase=phase, waiting=waiting):
             return f"{phase}: waits for {waiting}"
         case events.NodeAnswered(peer=peer, refusal=refusal):
             return f"{peer} {f'does not take part: {refusal}' if refusal else 'takes part'}"
-        case events.TrainingProgressed(progress=progress):
+        case events.TrainingAdvanced(progress=progress):
             return f"step {progress.step} of {progress.steps}, loss {progress.loss}"
         case events.TaskEnded(state=state, reason=reason):
             return f"{state} {reason}"

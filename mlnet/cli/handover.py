@@ -34,8 +34,8 @@ LINE_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class NodeJob:
-    """What the user wants a node to do.
+class Handover:
+    """What the user wants done.
 
     Attributes:
         file: the task definition.
@@ -124,7 +124,7 @@ class Hand:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
 
-def detach(address: Address, job: NodeJob, *, json: bool) -> int:
+def detach(address: Address, job: Handover, *, json: bool) -> int:
     """Hand a task over and print its id; the exit code."""
 
     async def begun() -> AsyncTask:
@@ -139,7 +139,7 @@ def detach(address: Address, job: NodeJob, *, json: bool) -> int:
     return 0
 
 
-def carry_out(address: Address, job: NodeJob, *, json: bool) -> int:
+def carry_out(address: Address, job: Handover, *, json: bool) -> int:
     """Hand a task over, show its course, and fetch its model; the exit code."""
     display = Display()
     try:
@@ -161,7 +161,7 @@ def carry_out(address: Address, job: NodeJob, *, json: bool) -> int:
     return ending.exit_code(result, interrupted=hand.cancelled)
 
 
-async def _followed(address: Address, job: NodeJob, display: Display) -> tuple[Result | None, Hand]:
+async def _followed(address: Address, job: Handover, display: Display) -> tuple[Result | None, Hand]:
     """The result of a task, or None when the user left; and the user's hand."""
     view = Shown(display)
     hand = Hand(view.notice)
@@ -178,7 +178,7 @@ async def _followed(address: Address, job: NodeJob, display: Display) -> tuple[R
             return None, hand
 
 
-async def _carried(client: AsyncClient, job: NodeJob, view: Shown, hand: Hand) -> Result:
+async def _carried(client: AsyncClient, job: Handover, view: Shown, hand: Hand) -> Result:
     hand.task = task = await _submit(client, job, view.moved("the dataset goes to the node"))
     view.began(task.info)
     if hand.cancelled:
@@ -203,7 +203,7 @@ async def _delivered(client: AsyncClient, result: AsyncResult, output: Path | No
         raise
 
 
-async def _submit(client: AsyncClient, job: NodeJob, moved: Moved) -> AsyncTask:
+async def _submit(client: AsyncClient, job: Handover, moved: Moved) -> AsyncTask:
     return await client.submit(
         job.file, waiting_period=job.waiting_period, allowed_nodes=job.allowed, moved=moved
     )

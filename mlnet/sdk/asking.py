@@ -23,7 +23,7 @@ Definition = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Asked:
+class LocalDefinition:
     """A task that a user wants carried out.
 
     Attributes:
@@ -50,7 +50,7 @@ class Asked:
         return _joined(_named(self.features, put), _named(self.labels, put))
 
 
-def read(definition: Definition, data: Definition | Sequence[Definition] | None = None) -> Asked:
+def read(definition: Definition, data: Definition | Sequence[Definition] | None = None) -> LocalDefinition:
     """What a user asks for.
 
     Args:
@@ -73,7 +73,7 @@ def read(definition: Definition, data: Definition | Sequence[Definition] | None 
         if not 1 <= len(named) <= 2:
             raise ConfigError("name one dataset, or two: its features and its labels")
         source, base = SourceSpec(*[str(os.fspath(one)) for one in named]), Path.cwd()
-    return Asked(
+    return LocalDefinition(
         text, _place(source.features, base), None if source.labels is None else _place(source.labels, base)
     )
 
@@ -90,7 +90,7 @@ def waiting_period(text: str) -> float:
     return milliseconds / 1000
 
 
-def uploadable(asked: Asked) -> tuple[Path, ...]:
+def uploadable(asked: LocalDefinition) -> tuple[Path, ...]:
     """The files of a dataset, each of which can be put.
 
     Raises:

@@ -23,14 +23,14 @@ from google.protobuf.duration_pb2 import Duration
 
 from mlnet.errors import PeerUnreachable, ServiceError
 from mlnet.sdk import asking, transfers
-from mlnet.sdk.connection import Connection
-from mlnet.sdk.events import Bookmark, Event
+from mlnet.sdk.connection import NodeConnection
+from mlnet.sdk.events import Bookmark, TaskEvent
 from mlnet.sdk.plain import to, to_plain
-from mlnet.sdk.records import NodeStatus, PeerInfo, PingResult, TaskInfo, TaskState, Validation
+from mlnet.sdk.records import NodeStatus, PeerInfo, PingResult, TaskInfo, TaskState, ValidationReport
 from mlnet.sdk.result import AsyncResult
 from mlnet.sdk.target import Target, find
 from mlnet.sdk.transfers import Moved
-from mlnet.sdk.watching import Watch
+from mlnet.sdk.watching import TaskWatch
 from mlnet.v1 import node_pb2, tasks_pb2
 
 logger = logging.getLogger("mlnet")
@@ -43,7 +43,7 @@ PING_SECONDS = 15.0
 """For one ping, with the time to dial."""
 PAGE = 200
 Notice = Callable[[str], object]
-OnEvent = Callable[[Event], object]
+OnEvent = Callable[[TaskEvent], object]
 
 
 def log(text: str) -> None:
@@ -82,7 +82,9 @@ class AsyncTask:
         self.info = await self._client.get(self.id)
         return self.info
 
-    def watch(self, from_revision: int = 1, *, until: TaskState | None = None) -> AsyncGenerator[Event, None]:
+    def watch(
+        self, from_revision: int = 1, *, until: TaskState | None = None
+    ) -> AsyncGenerator[TaskEvent, None]:
         """Its events; see :meth:`AsyncClient.watch`."""
         return self._client.watch(self.id, from_revision, until=until)
 
@@ -125,7 +127,7 @@ class AsyncClient:
         patience: float = PATIENCE,
         notice: Notice = log,
     ) -> None:
-        self._connection = Connection(find(address, socket=socket, token=token, ca=ca))
+        self._connection = NodeConnection(find(address, socket=socket, token=token, ca=ca))
         self._patience, self._notice = patience, notice
         self._inner: AbstractAsyncContextManager[Path] | None = None
 
@@ -156,13 +158,13 @@ class AsyncClient:
 
         client = cls.__new__(cls)
         client._patience, client._notice = PATIENCE, notice
-        client._connection = Connection(Target(socket=Path("embedded")))
+        client._connection = NodeConnection(Target(socket=Path("embedded")))
         client._inner = Embedded(peers, data_dir, deadline_factor, listen, notice)
         return client
 
     async def __aenter__(self) -> AsyncClient:
         if self._inner is not None:
-            self._connection = Connection(Target(socket=await self._inner.__aenter__()))
+            self._connection = NodeConnection(Target(socket=await self._inner.__aenter__()))
         return self
 
     async def __aexit__(
@@ -211,7 +213,7 @@ class AsyncClient:
         )
         async with aclosing(self._watch(task.id, 1, None)) as events:
             async for event in events:
-                if on_event is not None and isinstance(event, Event):
+                if on_event is not None and isinstance(event, TaskEvent):
                     on_event(event)
         return await task.result()
 
@@ -263,7 +265,7 @@ class AsyncClient:
         return AsyncTask(self, to(TaskInfo, to_plain(answer.task)), answer.warnings)
 
     async def _submit(
-        self, asked: asking.Asked, request: tasks_pb2.SubmitRequest, moved: Moved
+        self, asked: asking.LocalDefinition, request: tasks_pb2.SubmitRequest, moved: Moved
     ) -> tasks_pb2.SubmitResponse:
         """Submit with the dataset where it is, or uploaded where the node may not read it there."""
         elsewhere = bool(self._connection.target.address)
@@ -334,7 +336,7 @@ class AsyncClient:
 
     async def watch(
         self, task: str, from_revision: int = 1, *, until: TaskState | None = None
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[TaskEvent, None]:
         """The events of a task, from the first one to its end. After a broken connection they go on where
         they were: none is missing, none comes twice.
 
@@ -349,12 +351,12 @@ class AsyncClient:
         """
         async with aclosing(self._watch(task, from_revision, until)) as events:
             async for event in events:
-                if isinstance(event, Event):
+                if isinstance(event, TaskEvent):
                     yield event
 
     async def follow(
         self, task: str, from_revision: int = 1, *, until: TaskState | None = None
-    ) -> AsyncGenerator[Event | Bookmark, None]:
+    ) -> AsyncGenerator[TaskEvent | Bookmark, None]:
         """The same with a :class:`~mlnet.sdk.events.Bookmark` after each ten seconds without an event."""
         async with aclosing(self._watch(task, from_revision, until)) as events:
             async for event in events:
@@ -362,8 +364,8 @@ class AsyncClient:
 
     def _watch(
         self, task: str, from_revision: int, until: TaskState | None
-    ) -> AsyncGenerator[Event | Bookmark, None]:
-        watch = Watch(self._connection, task, from_revision, until, self._patience, self._notice)
+    ) -> AsyncGenerator[TaskEvent | Bookmark, None]:
+        watch = TaskWatch(self._connection, task, from_revision, until, self._patience, self._notice)
         return watch.events()
 
     async def cancel(self, task: str, reason: str = "") -> TaskInfo:
@@ -425,7 +427,7 @@ class AsyncClient:
         *,
         data: asking.Definition | Sequence[asking.Definition] | None = None,
         read_dataset: bool = False,
-    ) -> Validation:
+    ) -> ValidationReport:
         """Have the node check a definition.
 
         Args:
@@ -441,7 +443,7 @@ class AsyncClient:
             definition=asked.text, dataset=asked.by_path(), read_dataset=read_dataset
         )
         answer = await self._connection.call(self._connection.tasks.Validate, request, seconds=SUBMIT_SECONDS)
-        return to(Validation, to_plain(answer))
+        return to(ValidationReport, to_plain(answer))
 
     # --------------------------------------------------------------------------------------------- the node
 

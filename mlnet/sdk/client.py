@@ -16,9 +16,9 @@ from types import TracebackType
 
 from mlnet.sdk import asking
 from mlnet.sdk.async_client import PATIENCE, AsyncClient, AsyncTask, Notice, OnEvent, log, unmoved
-from mlnet.sdk.events import Bookmark, Event
+from mlnet.sdk.events import Bookmark, TaskEvent
 from mlnet.sdk.loop_thread import LoopThread, shared
-from mlnet.sdk.records import NodeStatus, PeerInfo, PingResult, TaskInfo, TaskState, Validation
+from mlnet.sdk.records import NodeStatus, PeerInfo, PingResult, TaskInfo, TaskState, ValidationReport
 from mlnet.sdk.result import Result
 from mlnet.sdk.transfers import Moved
 
@@ -50,7 +50,7 @@ class Task:
         self.info = self._client.get(self.id)
         return self.info
 
-    def watch(self, from_revision: int = 1, *, until: TaskState | None = None) -> Iterator[Event]:
+    def watch(self, from_revision: int = 1, *, until: TaskState | None = None) -> Iterator[TaskEvent]:
         """Its events; see :meth:`Client.watch`."""
         return self._client.watch(self.id, from_revision, until=until)
 
@@ -178,7 +178,7 @@ class Client:
                 for event in self.follow(task.id):
                     if display is not None:
                         display.event(event)
-                    elif on_event is not None and isinstance(event, Event):
+                    elif on_event is not None and isinstance(event, TaskEvent):
                         on_event(event)
                 result = task.result()
                 if display is not None:
@@ -222,13 +222,15 @@ class Client:
         """The tasks of the node, the latest first; see :meth:`mlnet.sdk.async_client.AsyncClient.tasks`."""
         return self._loop.run(self._client.tasks(states, limit=limit))
 
-    def watch(self, task: str, from_revision: int = 1, *, until: TaskState | None = None) -> Iterator[Event]:
+    def watch(
+        self, task: str, from_revision: int = 1, *, until: TaskState | None = None
+    ) -> Iterator[TaskEvent]:
         """The events of a task to its end; see :meth:`mlnet.sdk.async_client.AsyncClient.watch`."""
         return self._loop.iterate(self._client.watch(task, from_revision, until=until))
 
     def follow(
         self, task: str, from_revision: int = 1, *, until: TaskState | None = None
-    ) -> Iterator[Event | Bookmark]:
+    ) -> Iterator[TaskEvent | Bookmark]:
         """The same with bookmarks; see :meth:`mlnet.sdk.async_client.AsyncClient.follow`."""
         return self._loop.iterate(self._client.follow(task, from_revision, until=until))
 
@@ -254,7 +256,7 @@ class Client:
         *,
         data: asking.Definition | Sequence[asking.Definition] | None = None,
         read_dataset: bool = False,
-    ) -> Validation:
+    ) -> ValidationReport:
         """Have the node check a definition; see :meth:`mlnet.sdk.async_client.AsyncClient.validate`."""
         return self._loop.run(self._client.validate(definition, data=data, read_dataset=read_dataset))
 

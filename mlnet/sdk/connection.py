@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from mlnet.errors import MlnetError, PeerUnreachable, ServiceError, TransportError
-from mlnet.sdk.target import Line, Target
+from mlnet.sdk.target import NodeChannel, Target
 from mlnet.status.details import error_of
 from mlnet.v1 import blobs_pb2_grpc, node_pb2_grpc, tasks_pb2_grpc
 
@@ -31,7 +31,7 @@ PASSING = frozenset(
 """Codes with which a call ends when the node is stopped, the connection breaks, or there is much to do."""
 
 
-class Connection:
+class NodeConnection:
     """The services of one node.
 
     Args:
@@ -47,8 +47,8 @@ class Connection:
         self.met = False
 
     @functools.cached_property
-    def _line(self) -> Line:
-        return Line(self.target)
+    def _line(self) -> NodeChannel:
+        return NodeChannel(self.target)
 
     @functools.cached_property
     def tasks(self) -> Any:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlnet.sdk.plain import to, to_plain
-from mlnet.sdk.records import Progress, TaskState
+from mlnet.sdk.records import RankProgress, TaskState
 
 if TYPE_CHECKING:
     from mlnet.v1 import tasks_pb2
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="unknown"):
+class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="unknown"):
     """Something that happened in a task; itself only where this version does not know what.
 
     Attributes:
@@ -34,14 +34,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="u
     state: TaskState
 
 
-class PhaseEntered(Event, frozen=True, kw_only=True, tag="phase"):
+class PhaseEntered(TaskEvent, frozen=True, kw_only=True, tag="phase"):
     """The task entered a phase of the protocol, such as ``measuring``; ``waiting`` says for what and whom."""
 
     phase: str
     waiting: str = ""
 
 
-class NodeAnswered(Event, frozen=True, kw_only=True, tag="answer"):
+class NodeAnswered(TaskEvent, frozen=True, kw_only=True, tag="answer"):
     """A node answered.
 
     Attributes:
@@ -61,7 +61,7 @@ class NodeAnswered(Event, frozen=True, kw_only=True, tag="answer"):
     vote: int | None = None
 
 
-class MembersChosen(Event, frozen=True, kw_only=True, tag="members"):
+class MembersChosen(TaskEvent, frozen=True, kw_only=True, tag="members"):
     """The members of an attempt to form a cluster.
 
     Attributes:
@@ -77,7 +77,7 @@ class MembersChosen(Event, frozen=True, kw_only=True, tag="members"):
     reason: str = ""
 
 
-class VoteCounted(Event, frozen=True, kw_only=True, tag="vote"):
+class VoteCounted(TaskEvent, frozen=True, kw_only=True, tag="vote"):
     """A cycle of the vote for the committee ended.
 
     Attributes:
@@ -93,14 +93,14 @@ class VoteCounted(Event, frozen=True, kw_only=True, tag="vote"):
     reason: str = ""
 
 
-class CommitteeElected(Event, frozen=True, kw_only=True, tag="committee"):
+class CommitteeElected(TaskEvent, frozen=True, kw_only=True, tag="committee"):
     """The committee is elected: peer ids, and how it came to be so."""
 
     committee: tuple[str, ...]
     reason: str = ""
 
 
-class PingsRanked(Event, frozen=True, kw_only=True, tag="pings"):
+class PingsRanked(TaskEvent, frozen=True, kw_only=True, tag="pings"):
     """The pings are in, and master and replica elected by them.
 
     Attributes:
@@ -120,7 +120,7 @@ class PingsRanked(Event, frozen=True, kw_only=True, tag="pings"):
     reason: str = ""
 
 
-class ClusterBound(Event, frozen=True, kw_only=True, tag="bound"):
+class ClusterBound(TaskEvent, frozen=True, kw_only=True, tag="bound"):
     """The cluster is fixed.
 
     Attributes:
@@ -134,7 +134,7 @@ class ClusterBound(Event, frozen=True, kw_only=True, tag="bound"):
     decision: str
 
 
-class OrderVoted(Event, frozen=True, kw_only=True, tag="order"):
+class OrderVoted(TaskEvent, frozen=True, kw_only=True, tag="order"):
     """The order of the segments.
 
     Attributes:
@@ -150,10 +150,10 @@ class OrderVoted(Event, frozen=True, kw_only=True, tag="order"):
     uncounted: tuple[str, ...] = ()
 
 
-class TrainingProgressed(Event, frozen=True, kw_only=True, tag="progress"):
+class TrainingAdvanced(TaskEvent, frozen=True, kw_only=True, tag="progress"):
     """A step of the training; see :class:`mlnet.sdk.records.Progress`."""
 
-    progress: Progress
+    progress: RankProgress
 
 
 class MemberChange(StrEnum):
@@ -165,7 +165,7 @@ class MemberChange(StrEnum):
     UNKNOWN = "unknown"
 
 
-class MemberChanged(Event, frozen=True, kw_only=True, tag="member"):
+class MemberChanged(TaskEvent, frozen=True, kw_only=True, tag="member"):
     """A member, by its peer id, is lost, left out or back, and why."""
 
     peer: str
@@ -173,7 +173,7 @@ class MemberChanged(Event, frozen=True, kw_only=True, tag="member"):
     reason: str = ""
 
 
-class ModelMade(Event, frozen=True, kw_only=True, tag="model"):
+class ModelMade(TaskEvent, frozen=True, kw_only=True, tag="model"):
     """The members have made a model, or the client has scored it.
 
     Attributes:
@@ -189,7 +189,7 @@ class ModelMade(Event, frozen=True, kw_only=True, tag="model"):
     sha256: str = ""
 
 
-class RewardsShared(Event, frozen=True, kw_only=True, tag="rewards"):
+class RewardsShared(TaskEvent, frozen=True, kw_only=True, tag="rewards"):
     """The reward is shared out.
 
     Attributes:
@@ -203,13 +203,13 @@ class RewardsShared(Event, frozen=True, kw_only=True, tag="rewards"):
     settled: bool
 
 
-class Notice(Event, frozen=True, kw_only=True, tag="notice"):
+class Notice(TaskEvent, frozen=True, kw_only=True, tag="notice"):
     """What the operator should know, in words."""
 
     text: str
 
 
-class TaskEnded(Event, frozen=True, kw_only=True, tag="ended"):
+class TaskEnded(TaskEvent, frozen=True, kw_only=True, tag="ended"):
     """The task has ended; the last event of every task.
 
     Attributes:
@@ -233,7 +233,7 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
     waiting: str = ""
 
 
-_KINDS: dict[str, type[Event]] = {
+_KINDS: dict[str, type[TaskEvent]] = {
     "phase": PhaseEntered,
     "answer": NodeAnswered,
     "members": MembersChosen,
@@ -242,7 +242,7 @@ _KINDS: dict[str, type[Event]] = {
     "pings": PingsRanked,
     "bound": ClusterBound,
     "order": OrderVoted,
-    "progress": TrainingProgressed,
+    "progress": TrainingAdvanced,
     "member": MemberChanged,
     "model": ModelMade,
     "rewards": RewardsShared,
@@ -252,7 +252,7 @@ _KINDS: dict[str, type[Event]] = {
 """The type of each kind of event in tasks.proto, by the name of its field."""
 
 
-def from_proto(message: tasks_pb2.Event) -> Event:
+def from_proto(message: tasks_pb2.Event) -> TaskEvent:
     """The typed event; a bare :class:`Event` for one of a kind that a newer node knows.
 
     Raises:
@@ -265,4 +265,4 @@ def from_proto(message: tasks_pb2.Event) -> Event:
         body = {"progress": body}
     elif kind == "pings":
         body["matrix"] = [row["microseconds"] for row in body["matrix"]]
-    return to(_KINDS.get(kind, Event), {**body, **plain, "event": kind or "unknown"})
+    return to(_KINDS.get(kind, TaskEvent), {**body, **plain, "event": kind or "unknown"})

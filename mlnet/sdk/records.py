@@ -26,7 +26,7 @@ class TaskState(StrEnum):
         return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
 
-class Progress(msgspec.Struct, frozen=True):
+class RankProgress(msgspec.Struct, frozen=True):
     """Where a rank's training is.
 
     Attributes:
@@ -115,7 +115,7 @@ class TaskInfo(msgspec.Struct, frozen=True):
     output: str = ""
     revision: int = 0
     waiting: str = ""
-    progress: Progress | None = None
+    progress: RankProgress | None = None
     result: TaskOutcome | None = None
     members: tuple[str, ...] = ()
 
@@ -208,7 +208,7 @@ class Problem(msgspec.Struct, frozen=True):
     column: int = 0
 
 
-class Validation(msgspec.Struct, frozen=True):
+class ValidationReport(msgspec.Struct, frozen=True):
     """What a definition says.
 
     Attributes:

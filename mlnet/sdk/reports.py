@@ -9,10 +9,10 @@ import msgspec
 
 from mlnet.protocol.commands import Report
 from mlnet.sdk import events
-from mlnet.sdk.events import Event
+from mlnet.sdk.events import TaskEvent
 
 
-def of(event: Event) -> Iterator[Report]:
+def of(event: TaskEvent) -> Iterator[Report]:
     """What an event is to the display: any number of reports."""
     form = _FORMS.get(type(event))
     if form is not None:
@@ -77,7 +77,7 @@ def _order(event: events.OrderVoted) -> Iterator[Report]:
     yield Report("order", {"order": event.order, "held_out": event.held_out})
 
 
-def _progress(event: events.TrainingProgressed) -> Iterator[Report]:
+def _progress(event: events.TrainingAdvanced) -> Iterator[Report]:
     yield Report("progress", msgspec.structs.asdict(event.progress))
 
 
@@ -107,7 +107,7 @@ def _whole(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-_FORMS: Mapping[type[Event], Callable[[Any], Iterator[Report]]] = {
+_FORMS: Mapping[type[TaskEvent], Callable[[Any], Iterator[Report]]] = {
     events.PhaseEntered: _phase,
     events.NodeAnswered: _answer,
     events.MembersChosen: _members,
@@ -116,7 +116,7 @@ _FORMS: Mapping[type[Event], Callable[[Any], Iterator[Report]]] = {
     events.PingsRanked: _pings,
     events.ClusterBound: _bound,
     events.OrderVoted: _order,
-    events.TrainingProgressed: _progress,
+    events.TrainingAdvanced: _progress,
     events.MemberChanged: _member,
     events.ModelMade: _model,
     events.RewardsShared: _rewards,

@@ -27,7 +27,7 @@ _STATES: dict[TaskState, Literal["completed", "failed", "cancelled"]] = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinishedTask:
     """The end of a task.
 
     Attributes:
@@ -129,7 +129,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Result(Outcome):
+class Result(FinishedTask):
     """The end of a task, and its model."""
 
     _fetch: FetchNow = field(repr=False, compare=False)
@@ -163,7 +163,7 @@ class Result(Outcome):
 
 
 @dataclass(frozen=True)
-class AsyncResult(Outcome):
+class AsyncResult(FinishedTask):
     """The end of a task, and its model, for programs with an event loop; see :class:`Result`."""
 
     _fetch: Fetch = field(repr=False, compare=False)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from mlnet.sdk import reports
 from mlnet.sdk.display import Display
-from mlnet.sdk.events import Bookmark, Event, Notice, PhaseEntered
+from mlnet.sdk.events import Bookmark, Notice, PhaseEntered, TaskEvent
 from mlnet.sdk.records import TaskInfo
-from mlnet.sdk.result import Outcome
+from mlnet.sdk.result import FinishedTask
 from mlnet.sdk.transfers import Moved
 from mlnet.util import files
 from mlnet.util.wording import TASK_LENGTH, clean
@@ -52,17 +52,17 @@ class Shown:
         names = "a node is named by the end of its peer id"
         self._display.begin(f"Task {info.id[:TASK_LENGTH]}", f"{info.name}; {names}" if info.name else names)
 
-    def event(self, event: Event | Bookmark) -> None:
+    def event(self, event: TaskEvent | Bookmark) -> None:
         """Something happened, or nothing for a while."""
         if isinstance(event, Bookmark | PhaseEntered):
             self._waiting = event.waiting
         if isinstance(event, Notice):
             self.notice(event.text)
-        elif isinstance(event, Event):
+        elif isinstance(event, TaskEvent):
             for report in reports.of(event):
                 self._display.report(report)
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: FinishedTask) -> None:
         """The end."""
         self._display.result(outcome.document())
 

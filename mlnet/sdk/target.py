@@ -104,7 +104,7 @@ def _is_path(named: str) -> bool:
     return "/" in named or named.startswith("unix:") or named.endswith(".sock")
 
 
-class Line:
+class NodeChannel:
     """The HTTP/2 connection to a node; made on the event loop that uses it.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 
 from mlnet.errors import HashMismatch, MlnetError, PeerUnreachable
-from mlnet.sdk.connection import PASSING, Connection
+from mlnet.sdk.connection import PASSING, NodeConnection
 from mlnet.util import files
 from mlnet.v1 import blobs_pb2, tasks_pb2
 
@@ -26,7 +26,7 @@ Moved = Callable[[int, int], None]
 """Takes the bytes that are there, and those of the whole file."""
 
 
-async def download(connection: Connection, task: str, path: Path, patience: float, moved: Moved) -> None:
+async def download(connection: NodeConnection, task: str, path: Path, patience: float, moved: Moved) -> None:
     """Fetch the model of a task.
 
     Args:
@@ -55,7 +55,7 @@ async def download(connection: Connection, task: str, path: Path, patience: floa
         await asyncio.to_thread(files.sync_directory, path.parent)
 
 
-async def _fetch(connection: Connection, task: str, part: Path, patience: float, moved: Moved) -> None:
+async def _fetch(connection: NodeConnection, task: str, part: Path, patience: float, moved: Moved) -> None:
     """All that is missing of a file."""
     attempts = _Attempts(connection, patience)
     while True:
@@ -67,7 +67,7 @@ async def _fetch(connection: Connection, task: str, part: Path, patience: float,
             await attempts.wait(failure, progressed=after > before)
 
 
-async def _fetch_once(connection: Connection, task: str, part: Path, moved: Moved) -> None:
+async def _fetch_once(connection: NodeConnection, task: str, part: Path, moved: Moved) -> None:
     digest, offset = await asyncio.to_thread(_hashed, part)
     size, sha256 = 0, ""
     request = tasks_pb2.DownloadRequest(task=task, offset=offset)
@@ -102,7 +102,7 @@ def _hashed(path: Path) -> tuple[hashlib._Hash, int]:
     return digest, size
 
 
-async def upload(connection: Connection, path: Path, patience: float, moved: Moved) -> str:
+async def upload(connection: NodeConnection, path: Path, patience: float, moved: Moved) -> str:
     """Hand a file to the node, unless it is there.
 
     Args:
@@ -162,7 +162,7 @@ class _Attempts:
         patience: seconds without progress.
     """
 
-    def __init__(self, connection: Connection, patience: float) -> None:
+    def __init__(self, connection: NodeConnection, patience: float) -> None:
         self._connection, self._patience = connection, patience
         self._deadline: float | None = None
 
@@ -189,7 +189,7 @@ class _Attempts:
             raise _given_up(self._connection, error, self._patience) from None
 
 
-def _given_up(connection: Connection, error: MlnetError, patience: float) -> MlnetError:
+def _given_up(connection: NodeConnection, error: MlnetError, patience: float) -> MlnetError:
     return PeerUnreachable(
         f"node {connection.target} has been away for {patience:.0f} s; try again, what arrived is kept",
         str(error),

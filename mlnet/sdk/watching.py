@@ -10,8 +10,8 @@ from contextlib import aclosing
 import grpc
 
 from mlnet.errors import MlnetError, PeerUnreachable, RemoteProtocolError, ServiceError
-from mlnet.sdk.connection import PASSING, Connection
-from mlnet.sdk.events import Bookmark, Event, TaskEnded, from_proto
+from mlnet.sdk.connection import PASSING, NodeConnection
+from mlnet.sdk.events import Bookmark, TaskEnded, TaskEvent, from_proto
 from mlnet.sdk.plain import to, to_plain
 from mlnet.sdk.records import TaskInfo, TaskState
 from mlnet.util.wording import TASK_LENGTH, duration
@@ -24,7 +24,7 @@ LONGEST_PAUSE = 2.0
 _ORDER: list[TaskState] = [state for state in TaskState if state is not TaskState.UNKNOWN]
 
 
-class Watch:
+class TaskWatch:
     """One walk through the events of a task.
 
     Args:
@@ -38,7 +38,7 @@ class Watch:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: NodeConnection,
         task: str,
         from_revision: int,
         until: TaskState | None,
@@ -52,7 +52,7 @@ class Watch:
         self._deadline: float | None = None
         self._pause = FIRST_PAUSE
 
-    async def events(self) -> AsyncGenerator[Event | Bookmark, None]:
+    async def events(self) -> AsyncGenerator[TaskEvent | Bookmark, None]:
         """All that comes, until the end.
 
         Raises:
@@ -91,7 +91,7 @@ class Watch:
             until_state=f"TASK_STATE_{self._until.upper()}" if self._until else None,
         )
 
-    def _taken(self, answer: tasks_pb2.WatchResponse) -> Event | Bookmark | None:
+    def _taken(self, answer: tasks_pb2.WatchResponse) -> TaskEvent | Bookmark | None:
         """What is new in an answer.
 
         Raises:

@@ -29,7 +29,7 @@ TASK = "ab12" * 16
 PEER = "12D3KooWPRvhsWVsLj8XPC4wndRzoGeqAMbBRSNUfYdAtvJD9wro"
 
 
-def course(length: int, state: int = tasks_pb2.TASK_STATE_COMPLETED) -> list[tasks_pb2.Event]:
+def course(length: int, state: tasks_pb2.TaskState = tasks_pb2.TASK_STATE_COMPLETED) -> list[tasks_pb2.Event]:
     """So many events of a task, the last of which is its end."""
     events = [
         tasks_pb2.Event(
@@ -40,8 +40,8 @@ def course(length: int, state: int = tasks_pb2.TASK_STATE_COMPLETED) -> list[tas
         )
         for number in range(1, length + 1)
     ]
-    events[-1].state = tasks_pb2.TaskState.ValueType(state)
-    events[-1].ended.state = tasks_pb2.TaskState.ValueType(state)
+    events[-1].state = state
+    events[-1].ended.state = state
     for event in events:
         event.time.FromMilliseconds(1_767_225_600_000 + event.revision)
     return events

@@ -105,13 +105,17 @@ def test_every_public_attribute_exists(document: Path) -> None:
 
 @functools.cache
 def attributes(kind: str) -> set[str]:
-    """Those of a public class, from its source: some of the modules are slow to import."""
+    """Those of a public class, and of what it derives from in its module, from the source: some of the modules
+    are slow to import."""
     home = ROOT / (mlnet._HOMES[kind].replace(".", "/") + ".py")
-    (found,) = [
-        node
-        for node in ast.parse(home.read_text()).body
-        if isinstance(node, ast.ClassDef) and node.name == kind
-    ]
+    tree = ast.parse(home.read_text())
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    return own_attributes(classes[kind]).union(
+        *(own_attributes(classes[base.id]) for base in classes[kind].bases if isinstance(base, ast.Name))
+    )
+
+
+def own_attributes(found: ast.ClassDef) -> set[str]:
     names = {node.name for node in found.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     targets = [node.target for node in found.body if isinstance(node, ast.AnnAssign)]
     return names | {target.id for target in targets if isinstance(target, ast.Name)}
@@ -161,6 +165,8 @@ def test_every_command_and_option_exists(document: Path) -> None:
         if not words or words[0].startswith("-"):
             continue
         command = program().commands.get(words[0])
+        if hasattr(command, "commands") and len(words) > 1 and not words[1].startswith("-"):
+            command = command.commands.get(words[1])
         given = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
         options = command.params if command is not None else []
         known = {"--help", *(name for option in options for name in (*option.opts, *option.secondary_opts))}

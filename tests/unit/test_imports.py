@@ -233,7 +233,8 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 
 
 def test_a_class_has_its_name_for_itself() -> None:
-    """Only the phases of client and member are called alike; the module says whose a phase is."""
+    """Only the phases of client and member are called alike; the module says whose a phase is. What programs
+    import from mlnet has the name that they expect, whatever has it inside."""
     homes: dict[str, set[str]] = {}
     # v1 is generated; a library for programs elsewhere and a web page name things for those who see no more.
     apart = {"v1", "sdk", "dashboard"}

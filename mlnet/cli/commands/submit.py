@@ -120,6 +120,6 @@ def _hand_over(
     from mlnet.cli import handover
     from mlnet.cli.remote import Address
 
-    job = handover.NodeJob(definition_file(file), output, waiting_period, tuple(allowed or ()))
+    job = handover.Handover(definition_file(file), output, waiting_period, tuple(allowed or ()))
     carry_out = handover.detach if detach else handover.carry_out
     return carry_out(Address(*named), job, json=json)

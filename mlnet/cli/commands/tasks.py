@@ -20,7 +20,7 @@ def _complete(incomplete: str) -> list[str]:
     return complete(incomplete)
 
 
-class TaskState(StrEnum):
+class StateName(StrEnum):
     """States of a task."""
 
     GATHERING = "gathering"
@@ -41,9 +41,9 @@ Task = Annotated[
     ),
 ]
 States = Annotated[
-    list[TaskState] | None,
+    list[StateName] | None,
     typer.Option(
-        "--state", metavar="STATE", help=f"Only tasks in this state ({', '.join(TaskState)}); repeatable."
+        "--state", metavar="STATE", help=f"Only tasks in this state ({', '.join(StateName)}); repeatable."
     ),
 ]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="At most so many.")]
@@ -103,7 +103,7 @@ def watch_task(
         int, typer.Option("--from", min=1, metavar="N", help="The first event to show.")
     ] = 1,
     until: Annotated[
-        TaskState | None, typer.Option(metavar="STATE", help="Stop at this state. Default: the end.")
+        StateName | None, typer.Option(metavar="STATE", help="Stop at this state. Default: the end.")
     ] = None,
     node: Node = None,
     token: Token = None,

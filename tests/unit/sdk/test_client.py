@@ -31,9 +31,10 @@ from mlnet.errors import (
 from mlnet.sdk import target
 from mlnet.sdk.async_client import AsyncClient
 from mlnet.sdk.client import Client
-from mlnet.sdk.events import Event, TaskEnded
+from mlnet.sdk.events import TaskEnded, TaskEvent
 from mlnet.sdk.records import TaskState
 from mlnet.sdk.result import default_path
+from mlnet.v1 import tasks_pb2
 
 DENIED = ServiceError("dataset /data does not lie below", status="PERMISSION_DENIED")
 
@@ -202,7 +203,7 @@ async def test_a_task_without_a_model_says_so(place: Path, tmp_path: Path) -> No
 
 
 async def test_a_failed_task_is_a_result_with_its_error(place: Path) -> None:
-    events = course(3, 6)
+    events = course(3, tasks_pb2.TASK_STATE_FAILED)
     events[-1].ended.reason, events[-1].ended.code = "1 node answered", "TooFewNodes"
     async with served(Double(events=events), f"unix:{place}"), AsyncClient(socket=place) as client:
         result = await client.train(EXAMPLE, on_event=lambda event: None)
@@ -213,7 +214,7 @@ async def test_a_failed_task_is_a_result_with_its_error(place: Path) -> None:
 
 
 async def test_a_cancelled_task_is_one_too(place: Path) -> None:
-    events = course(3, 7)
+    events = course(3, tasks_pb2.TASK_STATE_CANCELLED)
     events[-1].ended.reason = "cancelled by the user"
     async with served(Double(events=events), f"unix:{place}"), AsyncClient(socket=place) as client:
         result = await client.result(TASK)
@@ -249,7 +250,7 @@ def test_the_blocking_client_has_the_same_methods() -> None:
 
 
 def test_a_script_trains_and_looks_at_each_event(place: Path, tmp_path: Path) -> None:
-    seen: list[Event] = []
+    seen: list[TaskEvent] = []
     double = Double(model=b"model" * 1000)
     with in_thread(double, place), Client(socket=place) as client:
         result = client.train(EXAMPLE, on_event=seen.append)
@@ -319,18 +320,19 @@ def test_the_node_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("address", "socket", "words"),
     [
-        ({"address": "nonsense"}, "the node's address 'nonsense' is not HOST:PORT"),
+        ("nonsense", None, "the node's address 'nonsense' is not HOST:PORT"),
         (
-            {"address": "127.0.0.1:1", "socket": "/x"},
+            "127.0.0.1:1",
+            "/x",
             "two nodes are named, 127.0.0.1:1 and /x; name one of them",
         ),
     ],
 )
-def test_an_address_that_is_none(arguments: dict[str, str], words: str) -> None:
+def test_an_address_that_is_none(address: str, socket: str | None, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        mlnet.Client(**arguments)
+        mlnet.Client(address, socket=socket)
 
 
 async def test_certificates_that_cannot_be_read() -> None:

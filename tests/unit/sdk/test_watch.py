@@ -17,6 +17,7 @@ from mlnet.sdk import watching
 from mlnet.sdk.async_client import AsyncClient
 from mlnet.sdk.events import TaskEnded
 from mlnet.sdk.records import TaskState
+from mlnet.v1 import tasks_pb2
 
 CODES = (
     None,
@@ -105,7 +106,7 @@ async def test_what_the_node_refuses_is_not_asked_again(place: Path) -> None:
 async def test_it_ends_at_the_state_that_was_asked_for(place: Path) -> None:
     events = course(6)
     for event in events[:2]:
-        event.state = 1
+        event.state = tasks_pb2.TASK_STATE_GATHERING
     async with served(Double(events=events), f"unix:{place}"), AsyncClient(socket=place) as client:
         found = [event.state async for event in client.watch(TASK, until=TaskState.TRAINING)]
     assert found == ["gathering", "gathering", "training"]
