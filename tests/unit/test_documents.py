@@ -105,8 +105,8 @@ def test_every_public_attribute_exists(document: Path) -> None:
 
 @functools.cache
 def attributes(kind: str) -> set[str]:
-    """Those of a public class, and of what it derives from in its module, from the source: some of the modules
-    are slow to import."""
+    """Those of a public class, and of what it derives from in its module, from the source: some of them are
+    in modules that are slow to import."""
     home = ROOT / (mlnet._HOMES[kind].replace(".", "/") + ".py")
     tree = ast.parse(home.read_text())
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -165,8 +165,9 @@ def test_every_command_and_option_exists(document: Path) -> None:
         if not words or words[0].startswith("-"):
             continue
         command = program().commands.get(words[0])
-        if hasattr(command, "commands") and len(words) > 1 and not words[1].startswith("-"):
-            command = command.commands.get(words[1])
+        group = getattr(command, "commands", {})
+        if group and len(words) > 1 and not words[1].startswith("-"):
+            command = group.get(words[1])
         given = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
         options = command.params if command is not None else []
         known = {"--help", *(name for option in options for name in (*option.opts, *option.secondary_opts))}
