@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -55,6 +56,7 @@ class HostedTask:
         self._phase = record.phase or "gathering"
         self._members = record.members
         self._progress: dict[str, float | None] = dict(record.progress)
+        self._reached = (0, False)
         self._seen = 0
         self._known = 0
         self._held: list[Report] | None = None
@@ -177,6 +179,7 @@ class HostedTask:
         self._known, self._seen = history.reports, 0
         self._state = _state(history.state or pb.TASK_STATE_GATHERING)
         self._thinning.restore(history.last)
+        self._recall(history)
         self._translator = events.Translator()
         self._backlog.clear()
         self._held = []
@@ -200,6 +203,8 @@ class HostedTask:
         """Take in a report of the machine or its driver."""
         if self._held is not None:
             self._held.append(report)
+            return
+        if report.what == "progress" and not self._advances(report.data):
             return
         if report.what not in events.OF_THE_DRIVER:
             self._seen += 1
@@ -263,6 +268,24 @@ class HostedTask:
             self._feed = None
 
     # ------------------------------------------------------------------------------------------------ inside
+
+    def _recall(self, history: History) -> None:
+        """Where the training was by the latest event that tells it."""
+        for revision in range(history.last, max(history.first, history.last - MAX_BACKLOG) - 1, -1):
+            event = pb.WatchResponse.FromString(history.at(revision).payload).event
+            if event.HasField("progress"):
+                names = [field.name for field, _ in event.progress.ListFields()]
+                self._progress = {name: getattr(event.progress, name) for name in names}
+                self._advances(self._progress)
+                return
+
+    def _advances(self, data: Mapping[str, Any]) -> bool:
+        """Whether progress is new: whoever asks another server, or asks again, gets all of it once more."""
+        reached = (int(data["step"]), data.get("accuracy") is not None)
+        if reached <= self._reached:
+            return False
+        self._reached = reached
+        return True
 
     def _remember(self, report: Report) -> None:
         data = report.data

@@ -18,6 +18,7 @@ from support.broken_disk import MODEL, Hub, in_one_process, small_task, tensors
 from mlnet.driver.options import NodeOptions
 from mlnet.errors import DataError, HashMismatch, MlnetError, ServiceError, TaskError
 from mlnet.node.server import NodeServer, running
+from mlnet.protocol.commands import Report
 from mlnet.protocol.node import Terms
 from mlnet.protocol.wire.messages import Resources
 from mlnet.service.tasks import history, servicer
@@ -486,8 +487,9 @@ async def test_where_datasets_come_from(tmp_path: Path) -> None:
             allowed / ".." / "outside",
         )
         for path in forbidden:
-            with pytest.raises(DataError, match="does not lie below a directory"):
-                await asked(path=str(path))
+            denied = await refused(asked(path=str(path)))
+            assert denied.status == "PERMISSION_DENIED"
+            assert "does not lie below a directory" in str(denied)
         with pytest.raises(DataError, match="put it first"):
             await asked(blob_sha256="0" * 64)
         with pytest.raises(DataError, match="not a public address"):
@@ -573,3 +575,28 @@ async def test_what_the_operator_is_told_is_shown_to_tasks_under_way(tmp_path: P
         (_, told) = await me.watch(task.id, max_events=2)
         assert told.notice.text == "peer peer does not answer: refused; trying on"
         assert (await me.get(task.id)).revision == 2
+
+
+async def test_progress_that_comes_once_more_is_told_once(tmp_path: Path) -> None:
+    def told(step: int, accuracy: float | None = None) -> Report:
+        figures = {"epoch": 1, "epochs": 1, "step": step, "steps": 9, "loss": 0.5, "rank": 0}
+        return Report("progress", {**figures, "accuracy": accuracy})
+
+    def steps(events: list[pb.Event]) -> list[int]:
+        return [event.progress.step for event in events if event.HasField("progress")]
+
+    async with node(tmp_path) as me:
+        task = await me.submit(small_task(tmp_path, max_nodes=2))
+        (hosted,) = me.service._registry.ordered
+        for report in (told(1), told(2), told(2, 0.9), told(1), told(2), told(2, 0.9), told(3)):
+            hosted.observe(report)
+        assert steps(await me.watch(task.id, max_events=5)) == [1, 2, 2, 3]
+    async with node(tmp_path) as again:
+        await again.watch(task.id, max_events=7)  # it is taken up
+        (hosted,) = again.service._registry.ordered
+        assert (await again.get(task.id)).progress == pb.Progress(
+            epoch=1, epochs=1, step=3, steps=9, loss=0.5
+        )
+        for report in (told(1), told(3), told(4)):
+            hosted.observe(report)
+        assert steps(await again.watch(task.id, max_events=8)) == [1, 2, 2, 3, 4]
