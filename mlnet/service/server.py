@@ -22,6 +22,8 @@ from mlnet.service.token import FILE, TokenGuard, token_in
 from mlnet.util import hosts
 
 logger = logging.getLogger(__name__)
+NEWS_SECONDS = 0.1
+"""How long streams may take to bring the last news: those of health say that nothing is served any more."""
 STOP_SECONDS = 1.0
 """How long calls that are under way may take to end when the servers stop."""
 MAX_CONNECTION_STREAMS = 1024
@@ -162,6 +164,8 @@ class ApiServers:
         """Say that nothing is served any more, end all calls, and remove the socket."""
         await self._health.enter_graceful_shutdown()
         stopping = [asyncio.ensure_future(server.stop(STOP_SECONDS)) for server in self._servers]
+        if self.bounds.streams.used:
+            await asyncio.sleep(NEWS_SECONDS)
         self.bounds.stop()
         await asyncio.gather(*stopping)
         self._servers.clear()
