@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
 import pytest
-from support.cluster import ROOT, Mission, mission
+from support.cluster import EXAMPLE, ROOT, Mission, mission
 
 from mlnet.errors import TaskCancelled, TooFewNodes
 
@@ -16,13 +15,13 @@ EXAMPLES = ROOT / "examples"
 pytestmark = pytest.mark.timeout(300)
 
 
-async def run(net: Mission, example: str, *arguments: str) -> tuple[int, str, str]:
+async def run(net: Mission, example: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """An example in a directory of its own: exit status, standard output, standard error."""
     directory = net.base / Path(example).stem
     directory.mkdir()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(EXAMPLES / example), *arguments),
-        env=net.environment,
+        env=net.environment | environment,
         cwd=directory,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -37,32 +36,44 @@ async def run(net: Mission, example: str, *arguments: str) -> tuple[int, str, st
 async def test_every_example_does_what_it_says() -> None:
     async with mission(0) as net:
         # They start at the same time, so that neither joins the other: what send.py hands in makes them meet.
-        told, _ = await asyncio.gather(net.start_one("--tasks", "4"), net.start_one("--tasks", "4"))
+        told, _ = await asyncio.gather(
+            net.start_one("--tasks", "4", "--dataset-root", str(EXAMPLE.parent)),
+            net.start_one("--tasks", "4"),
+        )
         (other,) = [node for node in net.nodes if node is not told]
         socket = str(told.data_dir / "api.sock")
         assert await run(net, "send.py", socket, other.address) == (0, "taken, and not passed on\n", "")
+        # A node is no member of its own tasks.
+        await net.start_one("--tasks", "4", peers=[told.address])
 
         # One of them trains. The tasks of the others ask for more than a node has: no trainer is started.
         huge = {"cpus": 65536}
-        hasty = str(net.definition(waiting_period="2s", requirements=huge))
+        hasty, soon = (str(net.definition(waiting_period="2s", requirements=huge)) for _ in range(2))
         patient = str(net.definition(requirements=huge))
-        submitted, watched, limited = await asyncio.gather(
-            run(net, "submit.py", told.address, str(net.definition(max_nodes=2))),
-            run(net, "watch.py", told.address, hasty),
+        submitted, stubbed, watched, limited = await asyncio.gather(
+            run(net, "submit.py", str(net.definition(max_nodes=2)), MLNET_NODE=socket),
+            run(net, "stub.py", socket, soon),
+            run(net, "watch.py", hasty, MLNET_NODE=socket),
             run(net, "custom_client.py", told.address, patient, "--seconds", "1"),
         )
+        assert list((net.base / "submit").glob("mlnet-*/model.safetensors"))
 
     status, out, err = submitted
     assert status == 0, err
-    assert out.startswith("completed held-out accuracy 0.")
+    assert out.splitlines()[0].startswith("task ")
+    assert " completed, held-out accuracy 0." in out
     assert "Linear(in_features=64, out_features=128, bias=True)" in out
+
+    status, out, err = stubbed
+    assert status == 0, err
+    lines = [line.split() for line in out.splitlines()[:-1]]
+    assert [int(number) for number, _ in lines] == list(range(1, len(lines) + 1))
+    assert (lines[0][1], lines[-1][1]) == ("phase", "ended")
 
     status, out, err = watched
     assert status == TooFewNodes.exit_code, err
-    reports = [json.loads(line) for line in out.splitlines()]
-    assert "processors" in next(report["reason"] for report in reports if report["what"] == "note")
-    assert reports[-1]["phase"] == "ended"
-    assert err.startswith("failed: ")
+    assert "does not take part: " in out
+    assert out.splitlines()[-1].partition(" ")[2].startswith("failed ")
 
     status, out, err = limited
     assert (status, out) == (TaskCancelled.exit_code, "cancelled no model after 1 s\n"), err

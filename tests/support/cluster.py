@@ -80,6 +80,7 @@ class Mission:
             "MLNET_TEST_MARK": self.mark,
             "XDG_RUNTIME_DIR": str(run),
             "XDG_DATA_HOME": str(self.base / "home"),
+            "XDG_CACHE_HOME": str(self.base / "cache"),
             "TMPDIR": str(tmp),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "120",
