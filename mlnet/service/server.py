@@ -35,8 +35,8 @@ OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", MAX_CONNECTION_STREAMS),
-    ("grpc.server_max_pending_requests", PENDING),
-    ("grpc.server_max_pending_requests_hard_limit", 2 * PENDING),
+    ("grpc.server.max_pending_requests", PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
     ("grpc.max_metadata_size", 8_192),
     # A caller that vanished without a word: its calls end after so long.
     ("grpc.keepalive_time_ms", 30_000),
