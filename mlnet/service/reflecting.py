@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 SERVICE = "grpc.reflection.v1.ServerReflection"
@@ -27,7 +28,7 @@ def add_to(server: grpc.aio.Server, services: Sequence[str]) -> None:
     _describe()
     names = (*services, SERVICE, reflection.SERVICE_NAME)
     library: Any = reflection  # its stubs know no aio
-    servicer = library.aio.ReflectionServicer(names)
+    servicer = library.aio.ReflectionServicer(names, _Pool(descriptor_pool.Default()))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     method: Any = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -36,6 +37,28 @@ def add_to(server: grpc.aio.Server, services: Sequence[str]) -> None:
     )
     handlers = grpc.method_handlers_generic_handler(SERVICE, {"ServerReflectionInfo": method})
     server.add_generic_rpc_handlers((handlers,))
+
+
+class _Pool:
+    """A pool of descriptors that finds methods as well: ghz asks for ``package.Service.Method``."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
+        """The file that defines a symbol.
+
+        Raises:
+            KeyError: none does.
+        """
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            method: FileDescriptor = self._pool.FindMethodByName(symbol).containing_service.file
+            return method
 
 
 def _describe() -> None:

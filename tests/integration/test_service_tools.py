@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.network import SECONDS, Node, running
 
 from mlnet.net.network import Network
@@ -133,3 +134,19 @@ async def test_a_frame_out_of_bounds_ends_the_stream() -> None:
         ):
             assert await asyncio.to_thread(call, frame) is grpc.StatusCode.INVALID_ARGUMENT
         assert node.received == []
+
+
+async def test_reflection_finds_a_method_as_ghz_names_it() -> None:
+    async with running(Node()) as node, served(node.network) as api:
+
+        def ask(symbol: str) -> list[bytes]:
+            request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+            with grpc.insecure_channel(api.address) as channel:
+                stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+                (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=SECONDS)
+                return list(answer.file_descriptor_response.file_descriptor_proto)
+
+        service = await asyncio.to_thread(ask, "mlnet.v1.PeerService")
+        assert service
+        assert await asyncio.to_thread(ask, "mlnet.v1.PeerService.Send") == service
+        assert await asyncio.to_thread(ask, "mlnet.v1.PeerService.Nothing") == []
