@@ -25,6 +25,9 @@ from mlnet.v1 import node_pb2_grpc, tasks_pb2
 
 MAX_PINGS = 100
 """In one call."""
+FRESH_SECONDS = 1.0
+"""For so long the node's addresses are those that were looked up. The system is asked for its interfaces each
+time, which takes longer than all else that Status does."""
 
 
 class NodeService(node_pb2_grpc.NodeServiceServicer):
@@ -50,6 +53,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._network = node.wire.network
         self._started = clock.wall()
         self._round_trips: dict[str, int] = {}
+        self._found: tuple[float, Sequence[str], bool] = (-FRESH_SECONDS, (), False)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Have a server answer its calls."""
@@ -57,14 +61,14 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
 
     async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:  # noqa: N802
         """Who the node is and what it does."""
-        addresses = self._node.wire.addresses()
+        addresses, reached = self._reached_at()
         offered = self._node.options.terms.resources
         return pb.StatusResponse(
             peer=self._node.peer_id,
             version=mlnet.__version__,
             started_at=moment(self._started),
             addresses=addresses,
-            reached=bool(addresses) and self._network.standing(addresses[0]) == REACHED,
+            reached=reached,
             connected_peers=len(self._network.connected_peers()),
             memberships=self._memberships(),
             tasks=self._tasks(),
@@ -73,6 +77,16 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             threads=offered.cpus,
             disk=self._node.options.disk,
         )
+
+    def _reached_at(self) -> tuple[Sequence[str], bool]:
+        """The node's addresses, and whether a peer has dialled the first of them."""
+        now = asyncio.get_running_loop().time()
+        looked_up, addresses, reached = self._found
+        if now >= looked_up + FRESH_SECONDS:
+            addresses = self._node.wire.addresses()
+            reached = bool(addresses) and self._network.standing(addresses[0]) == REACHED
+            self._found = now, addresses, reached
+        return addresses, reached
 
     def _memberships(self) -> list[pb.Membership]:
         return [
