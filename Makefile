@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test circumstances test-fast coverage coverage-protocol test-latest test-oldest update simulate fuzz fuzz-session lint docs bench bench-tunnel bench-training soak sanitize format wheel clean
+.PHONY: help demo test circumstances test-fast coverage coverage-protocol test-latest test-oldest update simulate fuzz fuzz-session lint docs load bench bench-tunnel bench-training soak sanitize format wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo 'make simulate      run the protocol under faults over 10,000 seeds, on all cores'
 	@echo 'make fuzz          feed a million mutated messages to codec and state machines'
 	@echo 'make soak          an hour of churn and hostile peers, and whether a node grows (ARGS="--seconds 60")'
+	@echo 'make load          load a node with ghz, beside a bare gRPC server (ARGS="--scenario status", --short, --json)'
 	@echo 'make fuzz-session  feed a million frames to the native byte path under sanitizers (needs gcc; ARGS=SEED)'
 	@echo 'make lint          check style and types'
 	@echo 'make docs          build the documents into build/site; a dead link fails'
@@ -91,6 +92,9 @@ fuzz: $(VENV)/.developer
 
 soak: $(VENV)/.developer
 	PYTHONPATH=tests $(BIN)/python tests/soak/run.py $(ARGS)
+
+load: $(VENV)/.developer
+	PYTHONPATH=tests $(BIN)/python tests/load/run.py $(ARGS)
 
 fuzz-session:
 	@mkdir -p build
