@@ -42,7 +42,7 @@ def read_number(section: Section, key: str, default: object = Mend.NONE) -> floa
 
 
 def read_any(section: Section) -> None:
-    """Read a section whose type is wrong: the keys that some type takes are checked, others are left alone."""
+    """Read a section whose type is wrong: the keys that some type takes are checked, others left alone."""
     for key in section.keys:
         if key in NUMBERS:
             read_number(section, key)
