@@ -178,7 +178,7 @@ class Reader:
                 if entry.is_symlink() and not _is_below(entry, roots):
                     raise _forbidden(entry, roots)
         except (OSError, ValueError) as error:
-            raise DataError(f"dataset {path} cannot be reached: {error}; check the path") from error
+            raise DataError(f"dataset {named!r} cannot be reached: {error}; check the path") from error
         return str(path)
 
     def _output(self, named: str) -> Path | None:

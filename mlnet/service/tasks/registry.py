@@ -254,9 +254,10 @@ class Registry:
             # Its output may be full, or somebody else's by now. The model can be had from here all the same.
             if not self.state.journal(task).exists():
                 raise
-            logger.warning("task %s: %s; its model will be kept in %s", task[:12], error, self._models)
             output = self._models / f"mlnet-{task[:12]}"
-            return await self._client.resume(task, output=output, observe=hosted.observe)
+            submission = await self._client.resume(task, output=output, observe=hosted.observe)
+            logger.warning("task %s: %s; its model will be kept in %s", task[:12], error, output)
+            return submission
 
     async def _carry(self, hosted: HostedTask, submission: Submission) -> None:
         """Wait for the end of a task, and keep what it ended in."""
