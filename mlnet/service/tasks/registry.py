@@ -143,7 +143,7 @@ class Registry:
         if not token or (hosted := self._tokens.get(token)) is None:
             return None
         if hosted.record.content != content:
-            raise _taken(hosted.record.task[:12])
+            raise _taken(f"task {hosted.record.task[:12]}")
         return hosted
 
     def check_room(self) -> None:
@@ -168,7 +168,7 @@ class Registry:
             return await self._begin(asked)
         content, beginning = self._beginning.get(asked.token, (asked.content, None))
         if content != asked.content:
-            raise _taken("that is being begun")
+            raise _taken("a task that is being begun")
         if beginning is None:
             beginning = asyncio.get_running_loop().create_task(self._begin(asked))
             self._beginning[asked.token] = (content, beginning)
@@ -399,6 +399,6 @@ def _size(result: Result) -> int:
 
 def _taken(by: str) -> ServiceError:
     return ServiceError(
-        f"idempotency_token: was used for task {by} with other content; choose another one",
+        f"idempotency_token: was used for {by} with other content; choose another one",
         status="ALREADY_EXISTS",
     )

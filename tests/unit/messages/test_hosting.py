@@ -18,10 +18,12 @@ from mlnet.errors import MlnetError, StorageError
 from mlnet.node.server import running
 from mlnet.protocol.commands import Report
 from mlnet.protocol.node import Terms
+from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import Resources
 from mlnet.service.tasks import asking, hosted, listing, records, registry, sending, servicer
 from mlnet.service.tasks.asking import Rules
 from mlnet.service.tasks.events import Translator
+from mlnet.service.tasks.hosted import HostedTask
 from mlnet.service.tasks.hosting import hosting
 from mlnet.service.tasks.registry import TaskBounds
 from mlnet.service.tasks.servicer import TasksService
@@ -41,7 +43,7 @@ def served(act: Act, bounds: TaskBounds | None = None) -> Case:
 
     async def run(directory: Path) -> object:
         options = NodeOptions(directory / "me", terms=Terms(Resources(8192, 4)))
-        rules = Rules((directory,), ())
+        rules = Rules((directory,), (directory / "out",))
         async with running(options) as node, hosting(node, rules, bounds) as service:
             return await act(service, directory)
 
@@ -82,10 +84,33 @@ async def submitted(service: TasksService, directory: Path, **fields: Any) -> pb
     return (await service.Submit(pb.SubmitRequest(definition=text, **fields), None)).task
 
 
+def raising(error: Exception) -> Callable[..., object]:
+    def function(*_: object) -> object:
+        raise error
+
+    return function
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - all of it happens in this process
+        await asyncio.sleep(0)
+
+
 def test_tasks_that_are_not_begun(tmp_path: Path) -> None:
     async def twice(service: TasksService, directory: Path) -> object:
         await submitted(service, directory, idempotency_token="t")
         return await submitted(service, directory, idempotency_token="t", waiting_period=Duration(seconds=1))
+
+    async def at_once(service: TasksService, directory: Path) -> object:
+        first = asyncio.ensure_future(submitted(service, directory, idempotency_token="t"))
+        await until(lambda: bool(service._registry._beginning))
+        try:
+            return await submitted(
+                service, directory, idempotency_token="t", waiting_period=Duration(seconds=1)
+            )
+        finally:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
 
     async def many(service: TasksService, directory: Path) -> object:
         return await submitted(service, directory)
@@ -110,6 +135,7 @@ def test_tasks_that_are_not_begun(tmp_path: Path) -> None:
             "another link": source(link="ftp://example.org/x"),
             "no hash": source(blob_sha256="abc"),
             "no blob": source(blob_sha256="0" * 64),
+            "a token that is just being used": served(at_once),
             "too many tasks": served(many, TaskBounds(running=0)),
         },
         tmp_path,
@@ -144,7 +170,8 @@ def test_calls_that_are_refused(tmp_path: Path) -> None:  # noqa: C901 - a table
             task = await submitted(service, directory)
             (one,) = service._registry.ordered
             one._opened().history.first = first
-            return await service.Watch(pb.WatchRequest(task=task.id, from_revision=revision), None)
+            await service.Watch(pb.WatchRequest(task=task.id, from_revision=revision), None)
+            return None
 
         return served(act)
 
@@ -176,8 +203,7 @@ def test_calls_that_are_refused(tmp_path: Path) -> None:  # noqa: C901 - a table
         task = await submitted(service, directory)
         await service.Cancel(pb.CancelRequest(task=task.id), None)
         (one,) = service._registry.ordered
-        while not one.ended:  # noqa: ASYNC110 - all of it happens in this process
-            await asyncio.sleep(0)
+        await until(lambda: one.ended)
         return await all_of(service.Download(pb.DownloadRequest(task=task.id), None))
 
     def downloads(service: TasksService, task: str) -> Awaitable[object]:
@@ -276,7 +302,7 @@ def test_what_a_node_says_of_its_tasks(tmp_path: Path) -> None:  # noqa: C901 - 
 
         async def act(service: TasksService, directory: Path) -> object:
             client = directory / "me" / "client"
-            task = await submitted(service, directory)
+            task = await submitted(service, directory, output=str(directory / "out" / "mine"))
             await service._registry.stop()
             harm(client / "kept" / task.id if hidden else client / "tasks" / task.id)
             again = registry.Registry(service._registry._client, service._registry.state)
@@ -300,8 +326,7 @@ def test_what_a_node_says_of_its_tasks(tmp_path: Path) -> None:  # noqa: C901 - 
             if not journal:
                 (directory / "me" / "client" / "tasks" / task.id / "journal").unlink()
             one.submission._leave(error)
-            while one.submission is not None:  # noqa: ASYNC110 - all of it happens in this process
-                await asyncio.sleep(0)
+            await until(lambda: one.submission is None)
             return one.waiting() or one.message().reason
 
         return served(act)
@@ -322,14 +347,39 @@ def test_what_a_node_says_of_its_tasks(tmp_path: Path) -> None:  # noqa: C901 - 
         await submitted(service, directory)
         (one,) = service._registry.ordered
         assert one.submission is not None
-        one.submission.machine.phase = type(one.submission.machine.phase).ENDED
+        one.submission.machine.phase = ClientPhase.ENDED
         return one.waiting()
+
+    def ended(broken: Callable[[pytest.MonkeyPatch], object], done: Callable[[HostedTask], bool]) -> Case:
+        """A task is cancelled while something is broken."""
+
+        async def act(service: TasksService, directory: Path) -> object:
+            task = await submitted(service, directory)
+            (one,) = service._registry.ordered
+            with pytest.MonkeyPatch.context() as patch:
+                broken(patch)
+                await service.Cancel(pb.CancelRequest(task=task.id), None)
+                await until(lambda: done(one) and not service._registry._jobs)
+            return ""
+
+        return served(act)
+
+    async def early(service: TasksService, directory: Path) -> object:
+        task = await submitted(service, directory)
+        service._registry._client.forget(task.id)
+        service._registry._client.expect()
+        submission = service._registry.ordered[0].submission
+        assert submission is not None
+        return service._registry._client.receive(submission.machine.announcement)
 
     check(
         "what-a-node-says-of-its-tasks",
         {
             "other clients": shared,
             "a restart": restarted(lambda path: None),
+            "an output that is somebody else's": restarted(
+                lambda path: (path.parents[3] / "out" / "mine" / "theirs").mkdir(parents=True)
+            ),
             "a damaged task": restarted(lambda path: (path / "dataset.json").write_text("{")),
             "a record that is gone": restarted(lambda path: (path / "record.json").unlink(), hidden=True),
             "a damaged record": restarted(lambda path: (path / "record.json").write_text("{"), hidden=True),
@@ -338,6 +388,14 @@ def test_what_a_node_says_of_its_tasks(tmp_path: Path) -> None:  # noqa: C901 - 
             "a fault of ours": stalled(cast(MlnetError, KeyError("x")), True),
             "an event that cannot be written": served(unwritten),
             "the end": served(ending),
+            "a message before a task is taken up": served(early),
+            "a journal that stays": ended(
+                lambda patch: patch.setattr(registry.files, "remove", lambda path: False),
+                lambda one: one.ended,
+            ),
+            "an end that cannot be kept": ended(
+                lambda patch: patch.setattr(HostedTask, "end", raising(ValueError("broken"))), lambda _: True
+            ),
         },
         tmp_path,
     )
