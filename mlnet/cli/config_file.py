@@ -89,7 +89,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--config {path} is not TOML: {error}; write lines such as port = 4001") from error
+        raise ConfigError(f"--config {path} is no TOML: {error}; write lines such as port = 4001") from error
 
 
 def _line(text: str, key: str) -> int:

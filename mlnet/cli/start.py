@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from mlnet.cli import console, traffic
 from mlnet.cli.node_log import NodeLog
@@ -19,7 +20,6 @@ from mlnet.node import server as node
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.wire.messages import Message
 from mlnet.service.options import ApiOptions
-from mlnet.service.server import ApiServers
 from mlnet.service.serving import serving
 from mlnet.service.tasks.asking import Rules
 from mlnet.util.hosts import is_loopback
@@ -80,7 +80,7 @@ class Operation:
                     serving(self._server, self._api, self._rules) as api,
                 ):
                     self._log = NodeLog(self._server.peer_id, _write_error)
-                    _write(_reached_by(api))
+                    _write(reached_by(api.address, api.token_file))
                     await self._welcome(self._server)
                     news = asyncio.ensure_future(self._tell_reach(self._server))
                     await self._leave.wait()
@@ -160,12 +160,17 @@ class Operation:
         self._traffic(incoming, peer, message)
 
 
-def _reached_by(api: ApiServers) -> str:
-    """Where the node's own programs find it; empty where only the unix socket is there, which they know."""
-    if not api.address:
+def reached_by(address: str, token_file: Path | None) -> str:
+    """Where the node's own programs find it, beside the unix socket, which they know.
+
+    Args:
+        address: ``HOST:PORT`` of its API; empty for none.
+        token_file: with the token that it asks for; None for none.
+    """
+    if not address:
         return ""
-    token = f", with the token in {api.token_file}" if api.token_file is not None else ", without a token"
-    return f"API at {api.address}{token}\n"
+    token = f", with the token in {token_file}" if token_file is not None else ", without a token"
+    return f"API at {address}{token}\n"
 
 
 def welcome(peer: str, addresses: tuple[str, ...], standing: int) -> str:

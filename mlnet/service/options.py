@@ -76,14 +76,14 @@ class ApiOptions:
             for probe in probes:
                 probe.close()
 
-    def credentials(self) -> tuple[bytes, bytes]:
-        """The private key and the certificates, PEM.
+    def credentials(self) -> tuple[bytes, bytes] | None:
+        """The private key and the certificates, PEM; None where callers need no TLS.
 
         Raises:
             ConfigError: they cannot be read, or do not belong together.
         """
         if self.cert is None or self.key is None:
-            raise ConfigError("there are no certificates")
+            return None
         read = []
         for name, path in (("--api-key", self.key), ("--api-cert", self.cert)):
             try:

@@ -64,15 +64,14 @@ class Place:
         Raises:
             ConfigError: it cannot be done.
         """
-        if self._made is None:
-            raise ConfigError("there is no socket yet")
+        made = self._made or self.path
         try:
-            self._made.chmod(0o600)
-            self._remove()
-            if self._made.parent == self._runtime:
-                self.path.symlink_to(self._made)
+            made.chmod(0o600)
+            self.path.unlink(missing_ok=True)  # an earlier process has left it
+            if made.parent == self._runtime:
+                self.path.symlink_to(made)
             else:
-                os.replace(self._made, self.path)  # noqa: PTH105 - one name for each call to the disk
+                os.replace(made, self.path)  # noqa: PTH105 - one name for each call to the disk
         except OSError as error:
             raise ConfigError(
                 f"{self.path} cannot be made: {files.why(error)}; remove what is there, or choose another "
@@ -88,10 +87,6 @@ class Place:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def _remove(self) -> None:
-        """Remove what an earlier process has left."""
-        self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the socket."""

@@ -140,8 +140,8 @@ class ApiServers:
         server = self._server(*guards)
         place = hosts.join(*hosts.split(address, OPTION))
         try:
-            if self._options.is_encrypted:
-                pair = self._options.credentials()
+            pair = self._options.credentials()
+            if pair is not None:
                 self._port = server.add_secure_port(place, grpc.ssl_server_credentials([pair]))
             else:
                 self._port = server.add_insecure_port(place)

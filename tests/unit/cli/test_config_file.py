@@ -73,7 +73,7 @@ def test_every_option_can_stand_there(tmp_path: Path) -> None:
         ("patience = 'long'", "line 1: patience takes a number, not 'long'"),
         ("peer = '/ip4/192.0.2.7'", 'line 1: peer takes a list, such as ["..."]'),
         ("peer = [1]", "line 1: peer takes a text each, not 1"),
-        ("port = ", "is not TOML: Invalid value (at end of document); write lines such as port = 4001"),
+        ("port = ", "is no TOML: Invalid value (at end of document); write lines such as port = 4001"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line_and_the_fix(tmp_path: Path, text: str, message: str) -> None:
