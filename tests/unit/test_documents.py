@@ -176,6 +176,24 @@ def test_every_command_and_option_exists(document: Path) -> None:
     assert wrong == []
 
 
+def test_the_command_lines_of_a_service_are_understood(tmp_path: Path) -> None:
+    """Those of the unit and of the container, and the file of options beside them."""
+    page = ROOT / "docs" / "operating.md"
+    (unit,), (container,), (config,) = (blocks(page, kind) for kind in ("ini", "dockerfile", "toml"))
+    started = re.search(r"^ExecStart=(.*)$", unit, re.M)
+    entry = re.search(r"^ENTRYPOINT (.*)$", container, re.M)
+    assert started is not None
+    assert entry is not None
+    (tmp_path / "node.toml").write_text(config)
+    words = started[1].replace("/etc/mlnet", str(tmp_path)).split()
+    assert words[0].endswith("/mlnet-node")
+    for line in (words[1:], ast.literal_eval(entry[1])[1:]):
+        command = program().commands[line[0]]
+        context = command.make_context("start", list(line[1:]))
+        assert context.params["data_dir"] in (Path("/var/lib/mlnet"), Path("/data"))
+        assert context.params["port"] == 4001
+
+
 @everywhere
 def test_every_make_target_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
