@@ -26,16 +26,16 @@ def method(name: str) -> MethodDescriptor:
     return descriptor_pool.Default().FindMethodByName(name.replace("/", "."))
 
 
-def requests(configuration: Mapping[str, Any], data: Path) -> list[Any]:
+def requests(configuration: Mapping[str, Any], file: Path) -> list[Any]:
     """The requests that a configuration sends, in its own order.
 
     Args:
         configuration: of ghz.
-        data: directory with its data file, if it names one.
+        file: with its data, if it names one.
     """
     sent = configuration.get("data")
     if sent is None:
-        sent = json.loads((data / Path(configuration["data-file"]).name).read_text())
+        sent = json.loads(file.read_text())
     made = message_factory.GetMessageClass(method(configuration["call"]).input_type)
     return [json_format.ParseDict(one, made()) for one in (sent if isinstance(sent, list) else [sent])]
 
@@ -43,7 +43,7 @@ def requests(configuration: Mapping[str, Any], data: Path) -> list[Any]:
 def call(
     channel: grpc.Channel,
     configuration: Mapping[str, Any],
-    data: Path,
+    file: Path,
     metadata: Sequence[tuple[str, str]] = (),
 ) -> list[Any]:
     """Make one call of a configuration, and return all that is answered.
@@ -51,7 +51,7 @@ def call(
     Raises:
         grpc.RpcError: as the server answers.
     """
-    described, sent = method(configuration["call"]), requests(configuration, data)
+    described, sent = method(configuration["call"]), requests(configuration, file)
     path = f"/{described.containing_service.full_name}/{described.name}"
     write = message_factory.GetMessageClass(described.input_type).SerializeToString
     read = message_factory.GetMessageClass(described.output_type).FromString

@@ -1,7 +1,7 @@
 """A bare grpc.aio server: what gRPC in Python costs by itself, beside which a node is measured.
 
-It answers one method with what a node has answered before, so that both send as many bytes; it checks
-nothing, and knows nothing of tokens. ``python tests/load/echo.py FILE`` reads in a JSON file what is answered
+It answers methods with what a node has answered before, so that both send as many bytes; it checks nothing,
+and knows nothing of tokens. ``python tests/load/echo.py FILE`` reads in a JSON file what is answered
 (:func:`load.calls.recorded`), prints its ports, and ends with its standard input.
 """
 
@@ -77,12 +77,12 @@ def handler(told: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return service, {method.name: made}
 
 
-async def serve(told: dict[str, Any], pair: tuple[bytes, bytes] | None) -> None:
+async def serve(told: list[dict[str, Any]], pair: tuple[bytes, bytes] | None) -> None:
     """Serve until standard input ends; over TLS, too, with a key and a certificate."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    service, methods = handler(told)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
-    reflecting.add_to(server, [service])
+    made = [handler(one) for one in told]
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*one) for one in made])
+    reflecting.add_to(server, [service for service, _ in made])
     port, secure = server.add_insecure_port("127.0.0.1:0"), 0
     if pair is not None:
         secure = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
@@ -96,4 +96,4 @@ async def serve(told: dict[str, Any], pair: tuple[bytes, bytes] | None) -> None:
 if __name__ == "__main__":
     given = json.loads(Path(sys.argv[1]).read_text())
     files = [Path(given[name]).read_bytes() for name in ("key", "certificate") if name in given]
-    asyncio.run(serve(given, (files[0], files[1]) if files else None))
+    asyncio.run(serve(given["methods"], (files[0], files[1]) if files else None))

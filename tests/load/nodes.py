@@ -15,13 +15,12 @@ from typing import Any
 import grpc
 from load import calls, envelopes
 from load.processes import Server
-from load.scenarios import DIRECT, TLS
-from support.cluster import EXAMPLE, Mission, mission
+from load.scenarios import DIRECT, FORWARD, TLS
+from support.cluster import EXAMPLE, Mission, NodeProcess, mission
 
 from mlnet.util import yaml12, yaml_writer
+from mlnet.v1 import tasks_pb2, tasks_pb2_grpc
 
-SENT = 20_000
-"""Envelopes for Send: as many calls as a run of a few seconds makes."""
 EXCHANGED, EACH = 512, 32
 """Envelopes of one call of Exchange, and of one request."""
 ENDED = 20
@@ -32,6 +31,12 @@ LARGE: Mapping[str, Any] = {
 }
 """Makes a definition of about 45 KB, of the 64 KiB that one may have."""
 CALL_SECONDS = 60.0
+TOKEN = "load"
+"""Of the task that is submitted again and again."""
+CONNECTIONS = 4
+"""By which ghz calls through `forward`: a peer may have 64 calls under way on each, of which some have ended
+already for the caller."""
+ROOTS = ("--dataset-root", str(EXAMPLE.parent))
 OPENSSL = (
     *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
     *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
@@ -48,6 +53,7 @@ class Way:
         certificate: that it shows; None without TLS.
         key: to it.
         token: that it asks for; empty for none.
+        connections: by which ghz calls; 0 for one.
     """
 
     server: Server
@@ -55,6 +61,7 @@ class Way:
     certificate: Path | None = None
     key: Path | None = None
     token: str = ""
+    connections: int = 0
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -65,13 +72,20 @@ class Way:
         """What ghz is told beside the configuration and the address."""
         found = []
         if "data-file" in configuration:
-            found += ["--data-file", str(self.data / Path(configuration["data-file"]).name)]
+            found += ["--data-file", str(self.file(configuration["data-file"]))]
+        if self.connections:
+            found += ["--connections", str(self.connections)]
         if self.certificate is not None:
             found += ["--no-insecure", "--cacert", str(self.certificate)]
         if self.metadata:
             text = json.dumps(self.metadata)
             found += ["--metadata", text, "--reflect-metadata", text]
         return found
+
+    def file(self, name: str) -> Path:
+        """A data file of a configuration: that of this node, or the one for all."""
+        own = self.data / Path(name).name
+        return own if own.exists() else envelopes.DATA / own.name
 
     def channel(self) -> grpc.Channel:
         """To the node."""
@@ -83,7 +97,8 @@ class Way:
     def ask(self, configuration: Mapping[str, Any]) -> list[Any]:
         """What the node answers to a configuration."""
         with self.channel() as channel:
-            return calls.call(channel, configuration, self.data, tuple(self.metadata.items()))
+            file = self.file(configuration.get("data-file", ""))
+            return calls.call(channel, configuration, file, tuple(self.metadata.items()))
 
 
 def free_port() -> int:
@@ -105,9 +120,9 @@ async def certificate(directory: Path) -> tuple[Path, Path]:
     return made, key
 
 
-def written_for_all(data: Path) -> None:
+def written_for_all(data: Path, sent: int) -> None:
     """Write the data that needs no node."""
-    envelopes.write(data / "send.json", envelopes.for_send(SENT))
+    envelopes.write(data / "send.json", envelopes.for_send(sent))
     envelopes.write(data / "exchange.json", envelopes.for_exchange(EXCHANGED, EACH))
     envelopes.write(data / "validate.json", [{"definition": definition(**LARGE)}])
 
@@ -122,23 +137,74 @@ def definition(**dataset: Any) -> str:
 
 
 @asynccontextmanager
-async def nodes(ways: Sequence[str], directory: Path) -> AsyncIterator[dict[str, Way]]:
-    """Start a node for each way, and write the data that the configurations name."""
-    written_for_all(envelopes.DATA)
+async def nodes(
+    ways: Sequence[str], directory: Path, sent: int, *, tasks: bool = True
+) -> AsyncIterator[dict[str, Way]]:
+    """Start a node for each way, and write the data that the configurations name.
+
+    Args:
+        ways: to the nodes.
+        directory: for a certificate.
+        sent: envelopes for Send.
+        tasks: whether the nodes have tasks.
+    """
+    written_for_all(envelopes.DATA, sent)
     async with mission(0) as running:
         found: dict[str, Way] = {}
-        if DIRECT in ways:
+        if DIRECT in ways or FORWARD in ways:
             address = f"127.0.0.1:{free_port()}"
-            node = await running.start_one("--api", address, "--api-open")
-            found[DIRECT] = Way(Server(address, node.process.pid), envelopes.DATA)
+            node = await running.start_one("--api", address, "--api-open", *ROOTS)
+            server = Server(address, node.process.pid)
+            found[DIRECT] = Way(server, envelopes.DATA)
+            if FORWARD in ways:
+                local = await _forward(running, node)
+                found[FORWARD] = Way(Server(local, server.pid), envelopes.DATA, connections=CONNECTIONS)
         if TLS in ways:
             found[TLS] = await _secure(running, directory)
-        yield found
+        for way in found.values():
+            if tasks and not way.connections:
+                await asyncio.to_thread(_give_tasks, way)
+        yield {name: way for name, way in found.items() if name in ways}
 
 
 async def _secure(running: Mission, directory: Path) -> Way:
     made, key = await certificate(directory)
     address = f"localhost:{free_port()}"
-    node = await running.start_one("--api", address, "--api-cert", str(made), "--api-key", str(key))
+    node = await running.start_one(
+        *("--api", address, "--api-cert", str(made), "--api-key", str(key)), *ROOTS
+    )
     token = (node.data_dir / "api.token").read_text().strip()
-    return Way(Server(address, node.process.pid), envelopes.DATA, made, key, token)
+    return Way(Server(address, node.process.pid), envelopes.DATA / TLS, made, key, token)
+
+
+async def _forward(running: Mission, node: NodeProcess) -> str:
+    """Open the node's service for peers here; it ends with the nodes."""
+    process = await running.spawn("forward", node.address)
+    running.nodes.append(NodeProcess(process, "", "", running.base, running.base / "forward.log"))
+    (running.base / "forward.log").touch()
+    assert process.stdout is not None
+    async with asyncio.timeout(CALL_SECONDS):
+        return (await process.stdout.readline()).decode().partition(" ")[0]
+
+
+def _give_tasks(way: Way) -> None:
+    """Have a node carry a task that gathers for hours, and some that were cancelled before."""
+    metadata = tuple(way.metadata.items())
+    with way.channel() as channel:
+        stub: Any = tasks_pb2_grpc.TasksServiceStub(channel)  # type: ignore[no-untyped-call]
+
+        def submit(token: str = "") -> str:
+            request = tasks_pb2.SubmitRequest(definition=definition(), idempotency_token=token)
+            answer = stub.Submit(request, metadata=metadata, timeout=CALL_SECONDS)
+            return str(answer.task.id)
+
+        for _ in range(ENDED):
+            ended = submit()
+            stub.Cancel(tasks_pb2.CancelRequest(task=ended), metadata=metadata, timeout=CALL_SECONDS)
+            for _ in stub.Watch(tasks_pb2.WatchRequest(task=ended), metadata=metadata, timeout=CALL_SECONDS):
+                pass
+        task = submit(TOKEN)
+    again = {"definition": definition(), "idempotencyToken": TOKEN}
+    envelopes.write(way.data / "submit-again.json", [again])
+    envelopes.write(way.data / "get.json", [{"task": task}])
+    envelopes.write(way.data / "watch.json", [{"task": task, "maxEvents": 1}])

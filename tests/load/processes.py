@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,19 +46,22 @@ def resident_bytes(pid: int) -> int:
 
 @asynccontextmanager
 async def echo(
-    told: Mapping[str, Any], directory: Path, certificate: Path | None = None, key: Path | None = None
+    told: Sequence[Mapping[str, Any]],
+    directory: Path,
+    certificate: Path | None = None,
+    key: Path | None = None,
 ) -> AsyncIterator[tuple[Server, Server]]:
     """The bare server, in the clear and, with a certificate, over TLS.
 
     Args:
-        told: the method and what it is answered, see :mod:`load.echo`.
+        told: methods and what they are answered, see :mod:`load.echo`.
         directory: for a file.
         certificate: PEM.
         key: PEM.
     """
     file = directory / "answers.json"
     pair = {} if certificate is None else {"certificate": str(certificate), "key": str(key)}
-    file.write_text(json.dumps({**told, **pair}))
+    file.write_text(json.dumps({"methods": told, **pair}))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(Path(__file__).with_name("echo.py")), str(file)),
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from benchmarks.measure import machine
@@ -39,7 +40,7 @@ class Load:
         scenario: what is called.
         ways: to the nodes.
         bare: the bare server, in the clear and over TLS.
-        seconds: of one run.
+        options: of the command line.
     """
 
     def __init__(
@@ -48,20 +49,33 @@ class Load:
         scenario: Scenario,
         ways: Mapping[str, Way],
         bare: tuple[Server, Server],
-        seconds: float,
+        options: argparse.Namespace,
     ) -> None:
         self._program, self._scenario, self._ways, self._bare = program, scenario, ways, bare
-        self._seconds = seconds
+        self._options = options
         self._configuration = calls.configuration(scenario.name)
 
-    async def compare(self, way: str, shape: str, rounds: int) -> Comparison:
+    async def run(self) -> list[Comparison]:
+        """All shapes of load by all ways that are wanted."""
+        found = []
+        for way in (way for way in self._scenario.ways if way in self._ways):
+            if not self._options.short:
+                await self.warm_up(way)
+            for shape in self._scenario.shapes(way):
+                if shape in self._options.shape:
+                    found.append(await self.compare(way, shape))
+                    sys.stderr.write(f"{row(found[-1])}\n")
+        return found
+
+    async def compare(self, way: str, shape: str) -> Comparison:
         """The node and the bare server in turn."""
         bare, ours = self._bare[way == scenarios.TLS], self._ways[way].server
         pairs = [
             (await self._figures(way, shape, bare), await self._figures(way, shape, ours))
-            for _ in range(rounds)
+            for _ in range(self._options.rounds)
         ]
-        least = self._scenario.least.get(shape) if way != scenarios.FORWARD else None
+        wanted = way != scenarios.FORWARD and not self._options.short
+        least = self._scenario.least.get(shape) if wanted else None
         return Comparison(self._scenario.name, way, shape, pairs, least)
 
     async def warm_up(self, way: str) -> None:
@@ -79,32 +93,46 @@ class Load:
         ]
 
     async def _figures(self, way: str, shape: str, server: Server) -> Figures:
-        arguments = self.arguments(way, shape, self._seconds, server)
+        arguments = self.arguments(way, shape, self._options.seconds, server)
         before = processor_seconds(server.pid)
-        report = await ghz.run(self._program, arguments, self._seconds)
+        report = await ghz.run(self._program, arguments, self._options.seconds)
         return Figures.of(report, processor_seconds(server.pid) - before, self._scenario.expected)
+
+
+def batches(wanted: Sequence[Scenario]) -> list[list[Scenario]]:
+    """Scenarios that one bare server can answer: of each method one."""
+    made: list[dict[str, Scenario]] = []
+    for scenario in wanted:
+        call = calls.configuration(scenario.name)["call"]
+        free = next((batch for batch in made if call not in batch), None)
+        if free is None:
+            made.append(free := {})
+        free[call] = scenario
+    return [list(batch.values()) for batch in made]
+
+
+def recorded(scenario: Scenario, ways: Mapping[str, Way]) -> dict[str, Any]:
+    """What a node answers, for the bare server."""
+    configuration = calls.configuration(scenario.name)
+    way = next(ways[name] for name in scenario.ways if name in ways)
+    return {"call": configuration["call"], **calls.recorded(partial(way.ask, configuration))}
 
 
 async def measure(options: argparse.Namespace, program: Path, directory: Path) -> list[Comparison]:
     """Start everything, and run what is wanted."""
     found: list[Comparison] = []
-    async with nodes(options.way, directory) as ways:
+    wanted = [one for one in SCENARIOS if one.name in options.scenario]
+    tasks = any(one.of_tasks for one in wanted)
+    sent = scenarios.SENT_SHORT if options.short else scenarios.SENT
+    async with nodes(options.way, directory, sent, tasks=tasks) as ways:
         secure = ways.get(scenarios.TLS)
         pair = (secure.certificate, secure.key) if secure is not None else ()
-        for scenario in (one for one in SCENARIOS if one.name in options.scenario):
-            usable = [way for way in scenario.ways if way in ways]
-            if not usable:
-                continue
-            configuration = calls.configuration(scenario.name)
-            asked = partial(ways[usable[0]].ask, configuration)
-            told = {"call": configuration["call"], **await asyncio.to_thread(calls.recorded, asked)}
+        for batch in batches([one for one in wanted if any(way in ways for way in one.ways)]):
+            told = [await asyncio.to_thread(recorded, scenario, ways) for scenario in batch]
             async with echo(told, directory, *pair) as bare:
-                load = Load(program, scenario, ways, bare, options.seconds)
-                for way in usable:
-                    await load.warm_up(way)
-                    for shape in options.shape:
-                        found.append(await load.compare(way, shape, options.rounds))
-                        sys.stderr.write(f"{row(found[-1])}\n")
+                for scenario in batch:
+                    load = Load(program, scenario, ways, bare, options)
+                    found += await load.run()
     return found
 
 
@@ -126,7 +154,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="all figures as JSON")
     options = parser.parse_args(arguments)
     if options.short:
-        options.seconds, options.rounds = 1.0, 1
+        options.seconds, options.rounds = 0.7, 1
         options.scenario = options.scenario or list(scenarios.SHORT)
         options.way, options.shape = options.way or [scenarios.DIRECT], options.shape or ["50"]
     options.scenario, options.way = options.scenario or names, options.way or scenarios.EVERY_WAY

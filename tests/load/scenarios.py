@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from load.figures import OK
 
 DIRECT, TLS, FORWARD = "direct", "tls", "forward"
+SHAPES = ("1", "50", "500", "constant", "steps")
+"""So many in flight, or so many a second, always or in four steps."""
 READS = 0.85
 """Of the bare server's calls a second, for a unary read at 50 in flight."""
 
@@ -22,6 +24,7 @@ class Scenario:
         least: of the bare server's rate, by shape of load.
         rate: calls a second, for the shapes that have one: well below what a node answers.
         expected: status code of every call.
+        forwarded: shapes of load through `forward`: what a node lets one peer do at a time.
     """
 
     name: str
@@ -29,6 +32,16 @@ class Scenario:
     least: Mapping[str, float] = field(default_factory=dict)
     rate: int = 400
     expected: str = OK
+    forwarded: tuple[str, ...] = ()
+
+    @property
+    def of_tasks(self) -> bool:
+        """Whether it needs a task that is there."""
+        return self.name in ("get", "list", "watch", "submit-again")
+
+    def shapes(self, way: str) -> tuple[str, ...]:
+        """How hard it is called."""
+        return self.forwarded if way == FORWARD else SHAPES
 
 
 EVERY_WAY = (DIRECT, TLS, FORWARD)
@@ -42,10 +55,12 @@ SCENARIOS = (
     Scenario("submit-invalid", rate=100, expected="InvalidArgument"),
     Scenario("submit-again", rate=100),
     # Two thirds of what the node does for an envelope is to read and to verify it.
-    Scenario("send", EVERY_WAY),
-    Scenario("exchange", EVERY_WAY, rate=20),
+    # A peer may hand in 1,000 envelopes a second, by 64 calls of Send or 4 streams at a time.
+    Scenario("send", EVERY_WAY, forwarded=("1", "50", "constant", "steps")),
+    Scenario("exchange", EVERY_WAY, rate=4, forwarded=("1",)),
 )
-SHAPES = ("1", "50", "500", "constant", "steps")
+SENT, SENT_SHORT = 20_000, 2_000
+"""Envelopes for Send: as many as a run of a few seconds makes calls."""
 SHORT = ("health", "status", "send")
 """What a short run has: calls that need no task."""
 
