@@ -62,6 +62,7 @@ class HostedTask:
         self._held: list[Report] | None = None
         self._noticed: set[str] = set()
         self._message: pb.Task | None = None
+        self._brief: pb.Task | None = None
 
     @property
     def ended(self) -> bool:
@@ -100,10 +101,12 @@ class HostedTask:
         return self._message
 
     def brief(self) -> pb.Task:
-        """The same without the result."""
-        if self.ended:
-            return self._described()
-        return self.message()
+        """The same without the result; not to be changed either."""
+        if not self.ended:
+            return self.message()
+        if self._brief is None:
+            self._brief = self._described()
+        return self._brief
 
     def _described(self) -> pb.Task:
         record, result = self.record, self.record.result
