@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlnet.errors import MlnetError
     from mlnet.sdk.async_client import AsyncClient, AsyncTask
     from mlnet.sdk.client import Client, Task
+    from mlnet.sdk.events import TaskEvent
     from mlnet.sdk.records import TaskState
     from mlnet.sdk.result import AsyncResult, Result
     from mlnet.training.model import Model, load_model
@@ -27,6 +28,7 @@ __all__ = [
     "Model",
     "Result",
     "Task",
+    "TaskEvent",
     "TaskState",
     "load_model",
 ]
@@ -41,6 +43,7 @@ _HOMES = {
     "Model": "mlnet.training.model",
     "Result": "mlnet.sdk.result",
     "Task": "mlnet.sdk.client",
+    "TaskEvent": "mlnet.sdk.events",
     "TaskState": "mlnet.sdk.records",
     "load_model": "mlnet.training.model",
 }
