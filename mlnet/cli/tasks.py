@@ -13,12 +13,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from mlnet.cli import console
 from mlnet.cli.remote import Address, ask, print_document, print_line, show, table, write
-from mlnet.client import outputs
-from mlnet.data.modelfile import MODEL
 from mlnet.errors import MlnetError
-from mlnet.sdk import showing
 from mlnet.sdk.async_client import AsyncClient
-from mlnet.sdk.display import Display
 from mlnet.sdk.records import TaskInfo, TaskState
 from mlnet.sdk.result import AsyncResult, default_path
 from mlnet.sdk.transfers import Moved
@@ -104,6 +100,9 @@ def watch(address: Address, task: str, revision: int, until: TaskState | None, *
                 print_line(event)
 
     async def display(client: AsyncClient) -> None:
+        from mlnet.sdk import showing
+        from mlnet.sdk.display import Display
+
         info = await client.get(task)
         with Display() as shown:
             view = showing.Shown(shown)
@@ -179,6 +178,8 @@ async def deliver(client: AsyncClient, result: AsyncResult, output: Path | None,
     Raises:
         StorageError: it cannot be written.
     """
+    from mlnet.client import outputs
+
     place = _place(result, output)
     await client.download(result.task, place, moved=moved)
     with files.written_to(place.parent, outputs.FIX):
@@ -187,7 +188,8 @@ async def deliver(client: AsyncClient, result: AsyncResult, output: Path | None,
 
 
 def _place(result: AsyncResult, output: Path | None) -> Path:
-    return outputs.absolute(output / MODEL if output is not None else default_path(result.task))
+    folder = default_path(result.task)
+    return (output / folder.name if output is not None else folder).absolute()
 
 
 @contextmanager

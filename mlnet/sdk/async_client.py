@@ -17,12 +17,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from mlnet.errors import PeerUnreachable, ServiceError
-from mlnet.sdk import asking, transfers
+from mlnet.sdk import transfers
 from mlnet.sdk.connection import NodeConnection
 from mlnet.sdk.events import Bookmark, TaskEvent
 from mlnet.sdk.plain import to, to_plain
@@ -32,6 +33,9 @@ from mlnet.sdk.target import Target, find
 from mlnet.sdk.transfers import Moved
 from mlnet.sdk.watching import TaskWatch
 from mlnet.v1 import node_pb2, tasks_pb2
+
+if TYPE_CHECKING:
+    from mlnet.sdk import asking  # which loads what a definition may hold
 
 logger = logging.getLogger("mlnet")
 PATIENCE = 60.0
@@ -247,6 +251,8 @@ class AsyncClient:
             ServiceError: the node refuses the task.
             PeerUnreachable: there is no node.
         """
+        from mlnet.sdk import asking
+
         asked = await asyncio.to_thread(asking.read, definition, data)
         request = tasks_pb2.SubmitRequest(
             definition=asked.text,
@@ -268,6 +274,8 @@ class AsyncClient:
         self, asked: asking.LocalDefinition, request: tasks_pb2.SubmitRequest, moved: Moved
     ) -> tasks_pb2.SubmitResponse:
         """Submit with the dataset where it is, or uploaded where the node may not read it there."""
+        from mlnet.sdk import asking
+
         elsewhere = bool(self._connection.target.address)
         if not (elsewhere and any(path.exists() for path in asked.files)):
             request.dataset.CopyFrom(asked.by_path())
@@ -438,6 +446,8 @@ class AsyncClient:
         Raises:
             TaskError: the definition is wrong; then the node is not asked.
         """
+        from mlnet.sdk import asking
+
         asked = await asyncio.to_thread(asking.read, definition, data)
         request = tasks_pb2.ValidateRequest(
             definition=asked.text, dataset=asked.by_path(), read_dataset=read_dataset

@@ -13,14 +13,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from mlnet.sdk import asking
 from mlnet.sdk.async_client import PATIENCE, AsyncClient, AsyncTask, Notice, OnEvent, log, unmoved
 from mlnet.sdk.events import Bookmark, TaskEvent
 from mlnet.sdk.loop_thread import LoopThread, shared
 from mlnet.sdk.records import NodeStatus, PeerInfo, PingResult, TaskInfo, TaskState, ValidationReport
 from mlnet.sdk.result import Result
 from mlnet.sdk.transfers import Moved
+
+if TYPE_CHECKING:
+    from mlnet.sdk import asking
 
 
 class Task:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mlnet.client.result import Accuracy, ModelFile
 from mlnet.client.result import Result as Document
-from mlnet.data.modelfile import MODEL
 from mlnet.errors import DataError, MlnetError
 from mlnet.sdk.records import TaskInfo, TaskOutcome, TaskState
 
@@ -92,6 +91,8 @@ class FinishedTask:
         Args:
             model: where the model lies; None for where the node has put it.
         """
+        from mlnet.data.modelfile import MODEL
+
         found = self.details
         path = str(model) if model is not None else str(Path(self.info.output) / MODEL)
         return Document(
@@ -188,6 +189,8 @@ class AsyncResult(FinishedTask):
 
 def default_path(task: str) -> Path:
     """Where a model goes for which the user has named no place."""
+    from mlnet.data.modelfile import MODEL  # which loads numpy
+
     return Path(f"mlnet-{task[:12]}") / MODEL
 
 

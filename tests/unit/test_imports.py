@@ -303,6 +303,17 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: list[str]) -> No
     assert [name for name in heavy if name in loaded] == []
 
 
+def test_a_command_that_asks_a_node_answers_at_once() -> None:
+    program = (
+        "import sys, mlnet.cli.tasks, mlnet.cli.node_views\n"
+        "print([name for name in ('torch', 'libp2p', 'trio', 'numpy', 'redis') if name in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert out.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("name", mlnet.__all__)
 def test_every_public_name_is_what_it_is_called(name: str) -> None:
     value = getattr(mlnet, name)
