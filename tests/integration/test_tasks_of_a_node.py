@@ -176,7 +176,7 @@ async def terminal() -> AsyncIterator[tuple[asyncio.StreamReader, int, int]]:
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader),
-        open(os.dup(keyboard), "rb", 0),  # noqa: SIM115
+        os.fdopen(os.dup(keyboard), "rb", 0),
     )
     try:
         yield reader, child, keyboard

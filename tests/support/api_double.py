@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,8 @@ class Double(
                 return
         if broken is not None and broken.code is not None:
             await context.abort(broken.code, "the node is being stopped")
+        if broken is None and not self.events[-1].HasField("ended"):
+            await asyncio.Event().wait()  # until the caller hangs up
 
     async def Download(
         self, request: tasks_pb2.DownloadRequest, context: Any
@@ -248,3 +252,25 @@ async def served(double: Double, address: str) -> AsyncIterator[int]:
         yield port
     finally:
         await server.stop(0)
+
+
+@contextmanager
+def in_thread(double: Double, place: Path) -> Iterator[None]:
+    """The node in a thread of its own: the blocking client blocks this one."""
+    loop, started, over = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with served(double, f"unix:{place}"):
+            started.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    loop.set_exception_handler(lambda loop, context: None)  # grpc.aio with two loops, see loop_thread
+    thread.start()
+    started.wait(10)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()

@@ -34,6 +34,12 @@ def test_help() -> None:
             name, [], parent=context, resilient_parsing=True, terminal_width=WIDE, max_content_width=WIDE
         )
         texts.append(inner.get_help(of_command))
+        for other in getattr(inner, "commands", {}).values():
+            of_other = other.make_context(
+                other.name, [], parent=of_command, resilient_parsing=True, terminal_width=WIDE
+            )
+            of_other.max_content_width = WIDE
+            texts.append(other.get_help(of_other))
     compare(
         "help", "\n\n".join("\n".join(line.rstrip() for line in text.splitlines()) for text in texts) + "\n"
     )

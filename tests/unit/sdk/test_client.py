@@ -6,14 +6,11 @@ import asyncio
 import hashlib
 import io
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
-from support.api_double import PEER, TASK, Break, Double, course, served
+from support.api_double import PEER, TASK, Break, Double, course, in_thread, served
 from support.definitions import EXAMPLE
 
 import mlnet
@@ -37,28 +34,6 @@ from mlnet.sdk.result import default_path
 from mlnet.v1 import tasks_pb2
 
 DENIED = ServiceError("dataset /data does not lie below", status="PERMISSION_DENIED")
-
-
-@contextmanager
-def in_thread(double: Double, place: Path) -> Iterator[None]:
-    """The node in a thread of its own: the blocking client blocks this one."""
-    loop, started, over = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        async with served(double, f"unix:{place}"):
-            started.set()
-            await over.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    loop.set_exception_handler(lambda loop, context: None)  # grpc.aio with two loops, see loop_thread
-    thread.start()
-    started.wait(10)
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(10)
-        loop.close()
 
 
 @pytest.fixture
