@@ -54,7 +54,9 @@ def peers(address: Address, *, connected_only: bool, json: bool) -> None:
     if not found:
         show("no peers; another machine joins with the line that `mlnet-node start` prints")
         return
-    rows = table("peer", "connected", "round trip>", "clock ahead>", "address")
+    rows = table(
+        "peer", "connected", "round trip", "clock ahead", "address", right=("round trip", "clock ahead")
+    )
     for peer in found:
         rows.add_row(*_row(peer))
     show(rows)

@@ -78,11 +78,9 @@ def show(part: object) -> None:
     ).print(part, soft_wrap=isinstance(part, str))
 
 
-def table(*columns: str) -> Table:
-    """A table without lines, whose columns that end with ``>`` stand on the right."""
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """A table without lines; the columns named last stand on the right."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
-        made.add_column(
-            name.removesuffix(">"), justify="right" if name.endswith(">") else "left", overflow="fold"
-        )
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
     return made

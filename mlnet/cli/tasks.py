@@ -36,7 +36,7 @@ def show_list(address: Address, states: Sequence[TaskState], limit: int, *, json
     if not found:
         show("no tasks; `mlnet-node submit FILE` begins one")
         return
-    rows = table("task", "state", "phase", "submitted", "training>", "name")
+    rows = table("task", "state", "phase", "submitted", "training", "name", right=("training",))
     for task in found:
         rows.add_row(*_row(task))
     show(rows)

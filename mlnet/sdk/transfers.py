@@ -13,6 +13,7 @@ import grpc
 from mlnet.errors import HashMismatch, MlnetError, PeerUnreachable
 from mlnet.sdk.connection import PASSING, NodeConnection
 from mlnet.util import files
+from mlnet.util.wording import duration
 from mlnet.v1 import blobs_pb2, tasks_pb2
 
 CHUNK_BYTES = 1 << 20
@@ -191,6 +192,6 @@ class _Attempts:
 
 def _given_up(connection: NodeConnection, error: MlnetError, patience: float) -> MlnetError:
     return PeerUnreachable(
-        f"node {connection.target} has been away for {patience:.0f} s; try again, what arrived is kept",
+        f"node {connection.target} has been away for {duration(patience)}; try again, what arrived is kept",
         str(error),
     )

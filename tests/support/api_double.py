@@ -76,6 +76,8 @@ class Double(
         events: of its one task.
         breaks: of the next streams, in order.
         model: of the task.
+        damaged: so many pieces of it arrive damaged.
+        promised: its hash, in place of the true one.
         refuses: what Submit raises, once for each.
         submitted: the requests that came.
         watched: likewise.
@@ -87,6 +89,7 @@ class Double(
     breaks: list[Break] = field(default_factory=list)
     model: bytes = b""
     damaged: int = 0
+    promised: str = ""
     refuses: list[MlnetError] = field(default_factory=list)
     submitted: list[tasks_pb2.SubmitRequest] = field(default_factory=list)
     watched: list[tasks_pb2.WatchRequest] = field(default_factory=list)
@@ -108,6 +111,9 @@ class Double(
             members=[PEER],
         )
         task.created_at.FromMilliseconds(1_767_225_600_000)
+        if not last.HasField("ended"):
+            task.progress.epoch, task.progress.epochs, task.progress.step, task.progress.steps = 2, 8, 30, 120
+            task.progress.loss = 0.25
         if last.HasField("ended"):
             task.ended_at.FromMilliseconds(1_767_225_660_000)
             task.reason, task.code = last.ended.reason, last.ended.code
@@ -174,7 +180,7 @@ class Double(
                 piece.data = b"x" * len(data)
             if offset == request.offset:
                 piece.size = len(self.model)
-                piece.file_sha256 = hashlib.sha256(self.model).hexdigest()
+                piece.file_sha256 = self.promised or hashlib.sha256(self.model).hexdigest()
             yield piece
 
     async def Transcript(

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
 import re
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from support.api_double import TASK, Break, Double, course, in_thread, socket_path
 from support.definitions import EXAMPLE
 from support.message_cases import Case, check
 
-from mlnet.cli import app
+from mlnet.cli import app, handover
+from mlnet.cli.node_views import described
 from mlnet.errors import MlnetError, ServiceError
 from mlnet.sdk import watching
+from mlnet.sdk.async_client import AsyncTask
 from mlnet.sdk.client import Client
-from mlnet.v1 import tasks_pb2
+from mlnet.sdk.display import Display
+from mlnet.sdk.records import NodeStatus
+from mlnet.sdk.showing import Shown
+from mlnet.v1 import node_pb2, tasks_pb2
 
 FAILED = course(3, tasks_pb2.TASK_STATE_FAILED)
 FAILED[-1].ended.reason, FAILED[-1].ended.code = "1 node answered", "TooFewNodes"
@@ -126,6 +136,7 @@ def test_wrong_use_of_commands_that_ask_a_node(tmp_path: Path, monkeypatch: pyte
 
 def test_a_watch_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(watching, "IDLE_SECONDS", 0.5)
 
     def said(double: Double, patience: float = 60.0) -> Case:
         def case(_: Path) -> str:
@@ -151,7 +162,119 @@ def test_a_watch_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             "it goes on": said(Double(events=course(3), breaks=[Break(1)])),
             "it ends without a word": said(Double(events=course(3), breaks=[Break(1, None)])),
             "the node stays away": said(Double(breaks=[Break(0)] * 10_000), 0.05),
+            "the node falls silent": said(Double(events=RUNNING), 0.05),
             "an event is left out": said(Double(events=course(5)[2:])),
+        },
+        tmp_path,
+    )
+
+
+class Alone(Double):
+    """A node without peers and tasks."""
+
+    async def Peers(self, request: node_pb2.PeersRequest, context: Any) -> node_pb2.PeersResponse:  # noqa: N802
+        return node_pb2.PeersResponse()
+
+    async def List(self, request: tasks_pb2.ListRequest, context: Any) -> tasks_pb2.ListResponse:  # noqa: N802
+        return tasks_pb2.ListResponse()
+
+
+def fails(double: Double, call: Callable[[Client, Path], object]) -> Case:
+    """The error that a call of a client ends with."""
+
+    def case(directory: Path) -> str:
+        for place in socket_path():
+            client = Client(socket=place, patience=0.05, notice=lambda text: None)
+            with in_thread(double, place), client:
+                client.get(TASK)
+                try:
+                    return f"nothing: {call(client, directory)}"
+                except MlnetError as error:
+                    return str(error).replace(str(place), "SOCKET")
+        raise AssertionError
+
+    return case
+
+
+def test_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = [Break(0)] * 10_000
+    text = EXAMPLE.read_text()
+    reached = NodeStatus("12D3KooW", addresses=("/ip4/192.0.2.7/tcp/4001",), reached=True)
+    check(
+        "remote-clients",
+        {
+            "no peers": asked("peers", double=Alone()),
+            "no tasks": asked("tasks", double=Alone()),
+            "a node that is reached": lambda _: "\n".join(described(reached, datetime.now(UTC))),
+            "three datasets": fails(Double(), lambda client, _: client.submit(text, data=["a", "b", "c"])),
+            "a waiting period that is none": fails(
+                Double(), lambda client, _: client.submit(text, data="https://a.b/c", waiting_period="soon")
+            ),
+            "a download that the node leaves": fails(
+                Double(model=b"m", breaks=gone),
+                lambda client, directory: client.download(TASK, directory / "m"),
+            ),
+            "a model that is another one": fails(
+                Double(model=b"m", promised="ab" * 32),
+                lambda client, directory: client.download(TASK, directory / "m"),
+            ),
+        },
+        tmp_path,
+    )
+
+
+class Late:
+    """A task that it is too late, or not, to cancel."""
+
+    id = TASK
+
+    def __init__(self, error: MlnetError | None) -> None:
+        self._error = error
+
+    async def cancel(self, _: str) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def test_the_hand_on_a_task_of_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def said(task: Late | None, number: signal.Signals, *, terminal: bool = False) -> str:
+        lines: list[str] = []
+        monkeypatch.setattr(handover, "_is_terminal", lambda: terminal)
+        hand = handover.Hand(lines.append)
+        hand.task = cast(AsyncTask | None, task)
+        keyboard, child = os.openpty()
+        with os.fdopen(child) as stdin, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", stdin)
+            hand.on_signal(number)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            hand.leave()
+        os.close(keyboard)
+        return "\n".join(lines)
+
+    def left(task: Late | None) -> str:
+        handover._say_where(cast(AsyncTask | None, task))
+        return capsys.readouterr().err
+
+    def moves(what: str) -> str:
+        view = Shown(Display(io.StringIO()))
+        view.moved(what)(1 << 20, 2 << 20)
+        return view.now()
+
+    late = Late(ServiceError("it is too late"))
+    check(
+        "handover",
+        {
+            "Ctrl-C at a terminal": lambda _: asyncio.run(said(Late(None), signal.SIGINT, terminal=True)),
+            "Ctrl-C elsewhere": lambda _: asyncio.run(said(Late(None), signal.SIGINT)),
+            "Ctrl-C while the dataset is cut": lambda _: asyncio.run(said(None, signal.SIGINT)),
+            "too late": lambda _: asyncio.run(said(late, signal.SIGTERM)),
+            "left": lambda _: left(Late(None)),
+            "left early": lambda _: left(None),
+            "the dataset": lambda _: moves("the dataset goes to the node"),
+            "the model": lambda _: moves("the model comes from the node"),
         },
         tmp_path,
     )
