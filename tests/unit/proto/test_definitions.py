@@ -98,9 +98,12 @@ def test_the_definitions_follow_the_rules_of_buf() -> None:
     """proto/buf.yaml has the rules. The first run builds buf, which the cache of Go keeps."""
     if shutil.which("go") is None:
         pytest.skip("there is no Go to build buf with")
-    built = subprocess.run(
-        ["go", "run", BUF, "--version"], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-    )
+    try:
+        built = subprocess.run(
+            ["go", "run", BUF, "--version"], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"buf was not built within {BUILD_SECONDS} s; the next run goes on with it")
     if built.returncode != 0:
         pytest.skip(f"buf can be neither found nor built: {built.stderr.strip()[-300:]}")
     linted = subprocess.run(
