@@ -100,7 +100,11 @@ def test_the_definitions_follow_the_rules_of_buf() -> None:
         pytest.skip("there is no Go to build buf with")
     try:
         built = subprocess.run(
-            ["go", "run", BUF, "--version"], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+            ["go", "run", BUF, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         pytest.skip(f"buf was not built within {BUILD_SECONDS} s; the next run goes on with it")

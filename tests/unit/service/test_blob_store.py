@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlnet.errors import ConfigError, StorageError
+from mlnet.errors import ConfigError, HashMismatch, StorageError
 from mlnet.service import blob_store
 from mlnet.service.blob_store import PART_SECONDS, BlobStore
 
@@ -100,7 +100,7 @@ def test_a_part_that_was_damaged_does_not_become_whole(tmp_path: Path) -> None:
     blobs._part(sha256).write_bytes(b"xxxxx")
     writing = blobs.begin(sha256, 10, 5)
     writing.write(content[5:])
-    with pytest.raises(blob_store.HashMismatch, match="send it again, or name its own hash"):
+    with pytest.raises(HashMismatch, match="send it again, or name its own hash"):
         writing.finish()
     writing.close()
     assert blobs.stored(sha256) == (0, False)
