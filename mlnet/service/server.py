@@ -28,15 +28,15 @@ STOP_SECONDS = 1.0
 """How long calls that are under way may take to end when the servers stop."""
 MAX_CONNECTION_STREAMS = 1024
 """Calls at a time on one connection; further ones wait in the client."""
-PENDING = 512
-"""Calls that wait for the event loop to look at them. From there on grpc refuses new ones by itself, with
-RESOURCE_EXHAUSTED, without the event loop."""
+MAX_PENDING = 1 << 16
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", MAX_CONNECTION_STREAMS),
-    ("grpc.server.max_pending_requests", PENDING),
-    ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
+    # What waits for the event loop is bounded by the calls on a connection. By default grpc refuses calls by
+    # itself when a thousand wait, and ends them with CANCELLED, which tells nobody to come again (1.85).
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
     ("grpc.max_metadata_size", 8_192),
     # A caller that vanished without a word: its calls end after so long.
     ("grpc.keepalive_time_ms", 30_000),
