@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
@@ -126,7 +126,7 @@ async def test_a_watch_goes_on_when_the_node_is_started_again() -> None:
                 await client.task("0" * 64)
 
 
-async def watched(client: mlnet.AsyncClient, net: Mission) -> AsyncIterator[mlnet.TaskEvent]:
+async def watched(client: mlnet.AsyncClient, net: Mission) -> AsyncGenerator[mlnet.TaskEvent, None]:
     task = await client.submit(net.definition(requirements=HUGE))
     async with aclosing(task.watch()) as events:
         async for event in events:

@@ -64,7 +64,7 @@ def printed(arguments: Sequence[str], directory: Path) -> str:
         code = error.exit_code
     finally:
         os.chdir(here)
-    text = out.buffer.getvalue().decode() + err.getvalue()  # type: ignore[attr-defined]
+    text = out.buffer.getvalue().decode() + err.getvalue()
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "DATE", text)
     return text + (f"exit code {code}" if code else "")
 
