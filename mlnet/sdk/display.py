@@ -187,6 +187,11 @@ class Display:
         """Know who is what in the cluster, without a word about it."""
         self._roles = sections.roles(ready.master, ready.slave, ready.committee, ready.nodes)
 
+    def refresh(self) -> None:
+        """Draw the footer anew, where that does not happen by itself."""
+        if self._live is not None and self._console.is_jupyter:
+            self._live.refresh()
+
     def say(self, text: str, style: str = "") -> None:
         """Show a line of this program's own."""
         self._print(sections.line(text, style))
@@ -245,6 +250,8 @@ class Display:
         return Live(
             console=self._console,
             refresh_per_second=REFRESHES,
+            # A refresh in a notebook takes in what any thread prints meanwhile; the next one clears it.
+            auto_refresh=not self._console.is_jupyter,
             transient=True,
             redirect_stdout=False,
             get_renderable=self._footer,

@@ -61,6 +61,7 @@ class Shown:
         elif isinstance(event, TaskEvent):
             for report in reports.of(event):
                 self._display.report(report)
+        self._display.refresh()
 
     def ended(self, outcome: FinishedTask) -> None:
         """The end."""
