@@ -90,7 +90,8 @@ class BlobStore:
             offset: where the next piece belongs.
 
         Raises:
-            ServiceError: another call writes the file, or it does not reach as far as ``offset``.
+            ServiceError: another call writes the file, or it does not reach as far as ``offset``, or
+                has no such byte.
             StorageError: there is no room, or it cannot be written.
         """
         with self._lock:
@@ -109,6 +110,8 @@ class BlobStore:
                 f"{there} bytes of {sha256[:12]} are stored; the next piece begins there, not at {offset}",
                 status="OUT_OF_RANGE",
             )
+        if offset > size:
+            raise ServiceError(f"a file of {size} bytes has no piece at {offset}", status="OUT_OF_RANGE")
         with files.written_to(self._directory, _FIX):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(sha256, size)
@@ -242,17 +245,21 @@ class Writing:
                 f"{self.done} of {self._size} bytes came; they are kept for a day, go on from there",
                 status="ABORTED",
             )
-        if self._hash.hexdigest() != self._sha256:
-            files.remove(self._part)
-            raise HashMismatch(
-                f"the content has the hash {self._hash.hexdigest()}, not {self._sha256}; send it again, or "
-                "name its own hash"
-            )
-        with files.written_to(self._part, _FIX):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            os.replace(self._part, self._whole)  # noqa: PTH105 - one name for each call to the disk
-            files.sync_directory(self._whole.parent)
+        # Until the file has its name nobody else may begin to write it, also when this caller is gone.
+        with self._lock:
+            if self._file.closed:
+                return
+            if self._hash.hexdigest() != self._sha256:
+                files.remove(self._part)
+                raise HashMismatch(
+                    f"the content has the hash {self._hash.hexdigest()}, not {self._sha256}; send it again, "
+                    "or name its own hash"
+                )
+            with files.written_to(self._part, _FIX):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                os.replace(self._part, self._whole)  # noqa: PTH105 - one name for each call to the disk
+                files.sync_directory(self._whole.parent)
 
     def close(self) -> None:
         """Let go of the file."""

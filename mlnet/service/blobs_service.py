@@ -57,13 +57,25 @@ class BlobsService(blobs_pb2_grpc.BlobsServiceServicer):
             there, complete = await asyncio.to_thread(self._store.stored, sha256)
             if complete:
                 return pb.BlobsServicePutResponse(size=there)
-            writing = await asyncio.to_thread(self._store.begin, sha256, first.size, first.offset)
+            writing = await self._begun(sha256, first)
             try:
                 await _take(writing, first, request_iterator)
                 await asyncio.to_thread(writing.finish)
             finally:
-                await asyncio.to_thread(writing.close)
+                await asyncio.shield(asyncio.to_thread(writing.close))
         return pb.BlobsServicePutResponse(size=first.size)
+
+    async def _begun(self, sha256: str, first: pb.BlobsServicePutRequest) -> Writing:
+        """The file to write to. A caller that hangs up meanwhile leaves it to others: the thread goes on, and
+        what it has opened is closed."""
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(self._store.begin, sha256, first.size, first.offset)
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_abandon)
+            raise
 
     async def Stat(self, request: pb.StatRequest, context: Any) -> pb.StatResponse:  # noqa: N802
         """How much of a file is there."""
@@ -85,6 +97,11 @@ class BlobsService(blobs_pb2_grpc.BlobsServiceServicer):
                 raise ServiceError(str(error), status="OUT_OF_RANGE") from error
             except FileNotFoundError as error:
                 raise NotFound(f"the file with the hash {request.sha256} was dropped") from error
+
+
+def _abandon(opening: asyncio.Future[Writing]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _next(requests: AsyncIterator[pb.BlobsServicePutRequest]) -> pb.BlobsServicePutRequest | None:

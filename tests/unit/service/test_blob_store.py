@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlnet.errors import ConfigError, HashMismatch, StorageError
+from mlnet.errors import ConfigError, HashMismatch, ServiceError, StorageError
 from mlnet.service import blob_store
 from mlnet.service.blob_store import PART_SECONDS, BlobStore
 
@@ -113,3 +113,28 @@ def test_a_write_that_comes_after_the_end_is_no_error(tmp_path: Path) -> None:
     writing.close()
     writing.write(b"late")
     assert writing.done == 0
+
+
+def test_an_end_that_comes_after_the_end_leaves_the_file_to_its_next_writer(tmp_path: Path) -> None:
+    """The thread of a call that was cancelled may be late, while another call begins anew."""
+    blobs = store(tmp_path)
+    content = b"0123456789"
+    sha256 = hashlib.sha256(content).hexdigest()
+    late = blobs.begin(sha256, 10, 0)
+    late.write(content)
+    late.close()
+    again = blobs.begin(sha256, 10, 0)
+    late.finish()
+    assert blobs.stored(sha256) == (0, False)
+    again.write(content)
+    again.finish()
+    again.close()
+    assert blobs.stored(sha256) == (10, True)
+
+
+def test_a_piece_behind_the_end_of_its_file_costs_nothing_that_is_there(tmp_path: Path) -> None:
+    blobs = store(tmp_path)
+    sha256 = put(blobs, b"0123456789", part=8)
+    with pytest.raises(ServiceError, match="a file of 5 bytes has no piece at 8"):
+        blobs.begin(sha256, 5, 8)
+    assert blobs.stored(sha256) == (8, False)
