@@ -9,8 +9,9 @@ from collections import Counter
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from mlnet.errors import MlnetError, Overloaded, TransportError
+from mlnet.errors import ConfigError, MlnetError, Overloaded, TransportError
 from mlnet.service.callers import address_of
 from mlnet.service.errors import UNEXPECTED, refuse
 
@@ -133,6 +134,8 @@ class Call:
             return False
         if isinstance(error, MlnetError):
             await refuse(self._context, error)
+        if isinstance(error, DecodeError):
+            await refuse(self._context, ConfigError(f"the request is not as proto/mlnet/v1 has it: {error}"))
         if isinstance(error, asyncio.CancelledError) and self._bounds.stopping and not self._context.done():
             await refuse(self._context, TransportError("the node is being stopped"))
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError | grpc.aio.BaseError):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 Around = Callable[[str, bool, Any], AbstractAsyncContextManager[None]]
 """``(method, streaming, context)`` -> what goes round one call of that method."""
@@ -59,14 +60,37 @@ def surrounded(handler: Any, method: str, around: Around) -> Any:
     made: Any = make
     return made(
         within(behaviour, partial(around, method, handler.request_streaming or handler.response_streaming)),
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=handler.request_deserializer
+        if handler.request_streaming
+        else _decoding(handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
+
+
+def _decoding(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """The same, but what is no such message is handed on as the error: grpc itself would tell the caller that
+    the server failed."""
+    if deserialize is None:
+        return None
+
+    def decode(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return error
+
+    return decode
+
+
+def _raise_if_undecoded(request: Any) -> None:
+    if isinstance(request, DecodeError):
+        raise request
 
 
 def _single(behaviour: Any, around: Callable[[Any], AbstractAsyncContextManager[None]]) -> Any:
     async def run(request: Any, context: Any) -> Any:
         async with around(context):
+            _raise_if_undecoded(request)
             return await behaviour(request, context)
 
     return run
@@ -74,14 +98,17 @@ def _single(behaviour: Any, around: Callable[[Any], AbstractAsyncContextManager[
 
 def _streaming(behaviour: Any, around: Callable[[Any], AbstractAsyncContextManager[None]]) -> Any:
     async def run(request: Any, context: Any) -> AsyncIterator[Any]:
-        # A caller that hangs up ends the outer generator; the inner one must end with it, and not when it is
-        # collected.
-        async with around(context), aclosing(behaviour(request, context)) as answers:
-            async for answer in answers:
-                yield answer
+        async with around(context):
+            _raise_if_undecoded(request)
+            # A caller that hangs up ends the outer generator; the inner one must end with it, and not when it
+            # is collected.
+            async with aclosing(behaviour(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
 
     async def write(request: Any, context: Any) -> None:
         async with around(context):
+            _raise_if_undecoded(request)
             await behaviour(request, context)
 
     # A method may yield its answers, or write them to the context.

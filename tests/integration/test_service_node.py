@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,9 @@ import pytest_asyncio
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import any_request
 from support.network import Node, running
 
 import mlnet
@@ -28,11 +33,12 @@ from mlnet.net.transport.reach import REACHED
 from mlnet.node import server as node_server
 from mlnet.node.ledger import Receipt
 from mlnet.service import forwarding
+from mlnet.service.blob_store import BlobStore, Writing
 from mlnet.service.options import ApiOptions
 from mlnet.service.server import ApiServers
 from mlnet.service.serving import serving
 from mlnet.status.details import error_of
-from mlnet.v1 import blobs_pb2, blobs_pb2_grpc, node_pb2, node_pb2_grpc, peer_pb2, peer_pb2_grpc
+from mlnet.v1 import blobs_pb2, blobs_pb2_grpc, node_pb2, node_pb2_grpc, peer_pb2, peer_pb2_grpc, tasks_pb2
 
 SECONDS = 20.0
 LOCAL = "/ip4/127.0.0.1/tcp/0"
@@ -73,6 +79,50 @@ async def failure(answer: Any) -> Exception:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await answer
     return error_of(caught.value)
+
+
+async def answered(channel: grpc.aio.Channel, method: Any, request: bytes) -> grpc.StatusCode:
+    """The code with which any method ends for one request."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    kinds = {
+        (False, False): channel.unary_unary,
+        (False, True): channel.unary_stream,
+        (True, False): channel.stream_unary,
+        (True, True): channel.stream_stream,
+    }
+    made: Any = kinds[method.client_streaming, method.server_streaming](path)
+    call = made(iter((request,)) if method.client_streaming else request, timeout=SECONDS)
+    try:
+        if not method.server_streaming:
+            await call
+            return grpc.StatusCode.OK
+        while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+METHODS = [
+    method
+    for module in (blobs_pb2, node_pb2, peer_pb2, tasks_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+FAULTS = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+async def test_no_request_is_a_fault_of_the_node(world: World, method: Any, data: st.DataObject) -> None:
+    request = data.draw(any_request.requests(method.input_type))
+    assert await answered(world.channel, method, request.SerializeToString()) not in FAULTS
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+async def test_what_is_no_request_is_the_fault_of_its_caller(world: World, method: Any) -> None:
+    assert await answered(world.channel, method, b"\xff") is grpc.StatusCode.INVALID_ARGUMENT
 
 
 # --- NodeService
@@ -311,6 +361,39 @@ async def test_a_caller_that_hangs_up_leaves_what_came(world: World) -> None:
         while not done:  # until the node has noticed
             try:
                 await world.blobs.Put(pieces(content, 100_000), timeout=SECONDS)
+                done = True
+            except grpc.aio.AioRpcError as error:
+                done = error.code() is not grpc.StatusCode.UNAVAILABLE
+    assert await got(world, content) == content
+
+
+async def test_a_caller_that_hangs_up_while_its_file_is_opened_leaves_it_to_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(100)
+    entered, goes_on = threading.Event(), threading.Event()
+    begin = BlobStore.begin
+
+    def slow(store: BlobStore, sha256: str, size: int, offset: int) -> Writing:
+        entered.set()
+        assert goes_on.wait(SECONDS)
+        return begin(store, sha256, size, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BlobStore, "begin", slow)
+        call = world.blobs.Put(pieces(content), timeout=SECONDS)
+        assert await asyncio.to_thread(entered.wait, SECONDS)
+        call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await call
+        while world.api.bounds.streams.used:  # noqa: ASYNC110 - until the node has noticed
+            await asyncio.sleep(0)
+        goes_on.set()
+    async with asyncio.timeout(SECONDS):
+        done = False
+        while not done:  # until the thread has closed the file
+            try:
+                await world.blobs.Put(pieces(content), timeout=SECONDS)
                 done = True
             except grpc.aio.AioRpcError as error:
                 done = error.code() is not grpc.StatusCode.UNAVAILABLE

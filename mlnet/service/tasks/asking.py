@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from mlnet.client.request import TaskRequest, written
 from mlnet.errors import DataError, Overloaded, ServiceError
@@ -148,7 +149,7 @@ class Reader:
         if kind is None:
             raise invalid(f"{field}: name a path, a blob or a link")
         if kind == "link":
-            if urlsplit(named.link).scheme not in ("http", "https"):
+            if _parts(named.link).scheme not in ("http", "https"):
                 raise invalid(f"{field}.link: {named.link[:100]!r} is not an http or https link")
             return named.link
         if kind == "path":
@@ -164,10 +165,10 @@ class Reader:
 
     def _place(self, named: str) -> str:
         """A link as it is, or a path below one that the operator allows."""
-        scheme = urlsplit(named).scheme if "://" in named else ""
+        scheme = _parts(named).scheme if "://" in named else ""
         if scheme in ("http", "https"):
             return named
-        path = Path(unquote(urlsplit(named).path) if scheme == "file" else named)
+        path = Path(unquote(_parts(named).path) if scheme == "file" else named)
         roots = self._rules.dataset_roots
         if not path.is_absolute() and roots:
             path = next((root / path for root in roots if (root / path).exists()), roots[0] / path)
@@ -215,8 +216,25 @@ def check_token(token: str) -> None:
         raise invalid(f"idempotency_token: has more than {MAX_TOKEN_BYTES} bytes")
 
 
+def _parts(named: str) -> SplitResult:
+    """The parts of a link, or of a path."""
+    try:
+        return urlsplit(named)
+    except ValueError as error:
+        raise invalid(f"dataset: {named[:100]!r} is no link: {error}") from None
+
+
 def _is_below(path: Path, roots: Sequence[Path]) -> bool:
-    real = path.resolve()
+    """Whether a path leads to a place below one of the roots.
+
+    Raises:
+        OSError: it leads nowhere.
+        ValueError: it is none.
+    """
+    try:
+        real = path.resolve()
+    except RuntimeError as error:  # so Pythons before 3.13 say that links lead to each other
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
     return any(real.is_relative_to(root.resolve()) for root in roots)
 
 
@@ -233,7 +251,7 @@ def _listed(roots: Sequence[Path]) -> str:
 
 
 def _name(source: SourceSpec) -> str:
-    name = os.path.basename(urlsplit(source.features).path.rstrip("/"))  # noqa: PTH119 - of a link, too
+    name = os.path.basename(_parts(source.features).path.rstrip("/"))  # noqa: PTH119 - of a link, too
     return "" if SHA256.fullmatch(name) else name
 
 

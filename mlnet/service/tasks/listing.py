@@ -44,7 +44,7 @@ def page(tasks: Sequence[HostedTask], request: pb.ListRequest) -> pb.ListRespons
         if token.asked != asked:
             raise invalid("page_token: belongs to another question; the other fields must be as they were")
         end = bisect_left(tasks, (token.created, token.task), key=lambda task: task.record.key)
-    since = request.created_after.ToMilliseconds() if request.HasField("created_after") else None
+    since = _since(request)
     response = pb.ListResponse()
     last = (0, "")
     for task in reversed(tasks[:end]):
@@ -58,6 +58,18 @@ def page(tasks: Sequence[HostedTask], request: pb.ListRequest) -> pb.ListRespons
         response.tasks.append(task.brief())
         last = task.record.key
     return response
+
+
+def _since(request: pb.ListRequest) -> int | None:
+    """The earliest time that is wanted, ms since 1970."""
+    if not request.HasField("created_after"):
+        return None
+    try:
+        return request.created_after.ToMilliseconds()
+    except ValueError as error:
+        raise invalid(
+            "created_after: is no time from the year 1 to 9999, with 0 to 999999999 nanos"
+        ) from error
 
 
 def _asked(request: pb.ListRequest) -> bytes:

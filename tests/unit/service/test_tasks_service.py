@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from support.broken_disk import MODEL, Hub, in_one_process, small_task, tensors
 
 from mlnet.driver.options import NodeOptions
@@ -340,6 +341,8 @@ async def test_tasks_in_pages_that_do_not_move(tmp_path: Path) -> None:
         assert (other.status, "another question" in str(other)) == ("INVALID_ARGUMENT", True)
         assert (await refused(me.page(page_token="?"))).status == "INVALID_ARGUMENT"
         assert (await refused(me.page(page_token="YWJj"))).status == "INVALID_ARGUMENT"
+        no_time = Timestamp(seconds=1, nanos=-1)
+        assert (await refused(me.page(created_after=no_time))).status == "INVALID_ARGUMENT"
         await me.service.Cancel(pb.CancelRequest(task=late), None)
         await me.watch(late)
         assert [task.id for task in (await me.page(states=[pb.TASK_STATE_CANCELLED])).tasks] == [late]
@@ -494,7 +497,16 @@ async def test_where_datasets_come_from(tmp_path: Path) -> None:
             await asked(blob_sha256="0" * 64)
         with pytest.raises(DataError, match="not a public address"):
             await asked(link="http://127.0.0.1:1/d.npz")
-        for wrong in ({"link": "ftp://example.org/x"}, {"blob_sha256": "../../etc/passwd"}):
+        (allowed / "loop").symlink_to("loop")
+        for path in (allowed / "loop", allowed / "loop" / "d.npz"):
+            with pytest.raises(DataError, match="cannot be reached"):
+                await asked(path=str(path))
+        for wrong in (
+            {"link": "ftp://example.org/x"},
+            {"link": "http://["},
+            {"path": "file://[/x"},
+            {"blob_sha256": "../../etc/passwd"},
+        ):
             assert (await refused(asked(**wrong))).status == "INVALID_ARGUMENT"
         # Nodes are told what the definition says, and nothing of this machine.
         (announced, *_) = me.server.client.open_tasks()
@@ -503,6 +515,7 @@ async def test_where_datasets_come_from(tmp_path: Path) -> None:
 
 async def test_what_else_a_caller_may_ask_for(tmp_path: Path) -> None:
     file = small_task(tmp_path, max_nodes=2)
+    (tmp_path / "loop").symlink_to("loop")
     async with node(tmp_path) as me:
         peer = me.server.peer_id
         task = await me.submit(file, waiting_period=Duration(seconds=90), allowed_nodes=[peer])
@@ -515,6 +528,7 @@ async def test_what_else_a_caller_may_ask_for(tmp_path: Path) -> None:
             {"waiting_period": Duration(seconds=1 << 30)},
             {"output": "relative"},
             {"output": "/elsewhere"},
+            {"output": str(tmp_path / "loop" / "model")},
         ):
             assert (await refused(me.submit(file, **wrong))).status == "INVALID_ARGUMENT"
         with pytest.raises(MlnetError, match="is not empty"):
