@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from mlnet.cli import console, traffic
+from mlnet.cli import console, dashboard, traffic
 from mlnet.cli.node_log import NodeLog
 from mlnet.driver.options import NodeOptions
 from mlnet.errors import TransportError
@@ -19,6 +19,7 @@ from mlnet.net.transport.reach import REACHED, SEEN, UNKNOWN
 from mlnet.node import server as node
 from mlnet.protocol.commands import End, Report
 from mlnet.protocol.wire.messages import Message
+from mlnet.sdk.target import SOCKET, Target
 from mlnet.service.options import ApiOptions
 from mlnet.service.serving import serving
 from mlnet.service.tasks.asking import Rules
@@ -39,6 +40,7 @@ class Operation:
         metrics: ``HOST:PORT`` at which Prometheus finds metrics; None for nowhere.
         api: where its own programs reach it, beside its unix socket.
         rules: what those may name on this machine.
+        dashboard: ``HOST:PORT`` at which a browser finds its page; None for nowhere.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class Operation:
         metrics: str | None = None,
         api: ApiOptions | None = None,
         rules: Rules | None = None,
+        dashboard: str | None = None,
     ) -> None:
         self._options = options
         self._api = api or ApiOptions()
         self._rules = rules
-        self._metrics = metrics
+        self._metrics, self._dashboard = metrics, dashboard
         self._traffic = traffic.observer(_write_error) if show_messages else traffic.ignore
         self._server: node.NodeServer | None = None
         self._log: NodeLog | None = None
@@ -78,6 +81,7 @@ class Operation:
                         self._options, self._observe, self._on_message, self._notice
                     ) as self._server,
                     serving(self._server, self._api, self._rules) as api,
+                    self._shown(),
                 ):
                     self._log = NodeLog(self._server.peer_id, _write_error)
                     _write(reached_by(api.address, api.token_file))
@@ -130,6 +134,19 @@ class Operation:
             yield
         finally:
             await metrics.stop()
+
+    @asynccontextmanager
+    async def _shown(self) -> AsyncIterator[None]:
+        """Serve the page if the operator wants it. It calls the API as other programs do."""
+        if self._dashboard is None:
+            yield
+            return
+        from mlnet.dashboard.serving import serving as page
+
+        target = Target(socket=self._options.data_dir / SOCKET)
+        async with page(target, self._dashboard, "--dashboard") as url:
+            dashboard.tell(url)
+            yield
 
     async def _measure(self) -> Metrics:
         if self._server is None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlnet.cli.dashboard import PAGE
 from mlnet.client.connecting import connected
 from mlnet.client.task_client import TaskClient
 from mlnet.driver.messenger import WireOptions
@@ -35,13 +36,14 @@ ADDRESS = re.compile(rb"--peer (/\S+/p2p/(\S+))")
 
 @dataclass
 class NodeProcess:
-    """A node: its process, where it listens, what it has written."""
+    """A node: its process, where it listens, what it has written, and where its page is if it has one."""
 
     process: asyncio.subprocess.Process
     address: str
     peer_id: str
     data_dir: Path
     log: Path
+    page: str = ""
 
     def kill(self) -> None:
         self.process.kill()
@@ -159,10 +161,12 @@ class Mission:
                 stderr=stderr,
             )
         assert process.stdout is not None
+        page = ""
         async with asyncio.timeout(START_SECONDS):
             while line := await process.stdout.readline():
+                page = line.decode().partition(PAGE)[2].strip() or page
                 if found := ADDRESS.search(line):
-                    node = NodeProcess(process, found[1].decode(), found[2].decode(), data_dir, log)
+                    node = NodeProcess(process, found[1].decode(), found[2].decode(), data_dir, log, page)
                     self.nodes.append(node)
                     return node
         raise AssertionError(f"a node did not start:\n{log.read_text()}")

@@ -44,10 +44,12 @@ LAYERS: dict[str, set[str]] = {
         *("client", "data", "driver", "net", "protocol", "service", "status", "task", "training", "util"),
         "v1",
     },
+    "dashboard": {"sdk", "status", "util", "v1"},
     "simulation": {"driver", "identity", "kernels", "protocol", "task", "util"},
     "cli": {
         *(
             "client",
+            "dashboard",
             "data",
             "driver",
             "identity",
@@ -87,7 +89,7 @@ ROOT = {"__init__", "__main__", "errors"}
 
 # Who may import what is not of mlnet; everybody may import what is not named here.
 OWNERS = {
-    "grpc": {"net", "sdk", "service", "status", "v1"},
+    "grpc": {"dashboard", "net", "sdk", "service", "status", "v1"},
     "grpc_health": {"service"},
     "grpc_reflection": {"service"},
     "grpc_status": {"service", "status"},
@@ -102,6 +104,8 @@ OWNERS = {
     "safetensors": {"data", "training"},
     "numpy": {"data", "training"},
     "prometheus_client": {"cli"},
+    "starlette": {"dashboard"},
+    "uvicorn": {"dashboard"},
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),
@@ -285,7 +289,7 @@ def test_every_library_is_declared() -> None:
     "arguments", [["-c", "import mlnet"], ["-m", "mlnet.cli.app", "--help"]], ids=["import", "help"]
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(arguments: list[str]) -> None:
-    heavy = ("torch", "libp2p", "trio", "grpc", "numpy", "redis", "prometheus_client")
+    heavy = ("torch", "libp2p", "trio", "grpc", "numpy", "redis", "prometheus_client", "starlette", "uvicorn")
     result = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments],
         capture_output=True,

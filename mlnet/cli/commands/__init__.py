@@ -19,6 +19,7 @@ NAMES = (
     "validate",
     "predict",
     "rewards",
+    "dashboard",
     "doctor",
     "simulate",
     "replay",

@@ -71,6 +71,13 @@ def command(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus at this address."),
     ] = None,
+    dashboard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve a page that shows the node in a browser at this loopback address.",
+        ),
+    ] = None,
     memory: Annotated[
         int | None,
         typer.Option(
@@ -179,6 +186,11 @@ def command(
         allow_private_links,
     )
     operation = operating.Operation(
-        options, show_messages=show_messages, metrics=metrics, api=api_options, rules=rules
+        options,
+        show_messages=show_messages,
+        metrics=metrics,
+        api=api_options,
+        rules=rules,
+        dashboard=dashboard,
     )
     raise typer.Exit(asyncio.run(operation.run()))
