@@ -1,4 +1,5 @@
-"""Tasks in pages. A token names the last task of a page: what is submitted meanwhile moves nothing."""
+"""Tasks by the beginning of their ids, and in pages. A token names the last task of a page, so that what is
+submitted meanwhile moves nothing."""
 
 from __future__ import annotations
 
@@ -6,16 +7,20 @@ import base64
 import binascii
 import hashlib
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from mlnet.errors import NotFound
 from mlnet.service.tasks.hosted import HostedTask
 from mlnet.service.tasks.refused import invalid
 from mlnet.v1 import tasks_pb2 as pb
 
 PAGE = 50
 MAX_PAGE = 1000
+SHORTEST_ID = 4
+"""Digits that name a task, at least."""
+_DIGITS = frozenset("0123456789abcdef")
 
 
 class _Token(msgspec.Struct, array_like=True, frozen=True):
@@ -70,6 +75,20 @@ def _since(request: pb.ListRequest) -> int | None:
         raise invalid(
             "created_after: is no time from the year 1 to 9999, with 0 to 999999999 nanos"
         ) from error
+
+
+def find(tasks: Mapping[str, HostedTask], task: str) -> HostedTask:
+    """The task whose id begins so; see :meth:`mlnet.service.tasks.registry.Registry.find`."""
+    if (found := tasks.get(task)) is not None:
+        return found
+    if len(task) < SHORTEST_ID or not _DIGITS.issuperset(task):
+        raise invalid(f"task: write at least {SHORTEST_ID} digits of its id, 0 to 9 and a to f")
+    matching = [hosted for name, hosted in tasks.items() if name.startswith(task)]
+    if not matching:
+        raise NotFound(f"this node has no task whose id begins with {task[:64]}")
+    if len(matching) > 1:
+        raise invalid(f"task: {len(matching)} tasks begin with {task}; write more of the id")
+    return matching[0]
 
 
 def _asked(request: pb.ListRequest) -> bytes:

@@ -16,20 +16,18 @@ from mlnet.client.result import Result
 from mlnet.client.submission import Submission
 from mlnet.client.task_client import TaskClient
 from mlnet.driver.data_dir import State
-from mlnet.errors import MlnetError, NotFound, Overloaded, ServiceError, StorageError
+from mlnet.errors import MlnetError, Overloaded, ServiceError, StorageError
 from mlnet.protocol.commands import Report
+from mlnet.service.tasks import listing
 from mlnet.service.tasks.asking import Asked
 from mlnet.service.tasks.hosted import HostedTask
 from mlnet.service.tasks.records import Records, TaskRecord
-from mlnet.service.tasks.refused import invalid, precondition
+from mlnet.service.tasks.refused import precondition
 from mlnet.util import clock, files
 
 logger = logging.getLogger(__name__)
-SHORTEST_ID = 4
-"""Digits that name a task, at least."""
 RETRY_SECONDS = 60.0
 """After which a task is taken up again that had to stop, for want of room on the disk."""
-_DIGITS = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
@@ -116,16 +114,7 @@ class Registry:
         Raises:
             ServiceError: there is none, or more than one, or that is no beginning of an id.
         """
-        if (found := self._tasks.get(task)) is not None:
-            return found
-        if len(task) < SHORTEST_ID or not _DIGITS.issuperset(task):
-            raise invalid(f"task: write at least {SHORTEST_ID} digits of its id, 0 to 9 and a to f")
-        matching = [hosted for name, hosted in self._tasks.items() if name.startswith(task)]
-        if not matching:
-            raise NotFound(f"this node has no task whose id begins with {task[:64]}")
-        if len(matching) > 1:
-            raise invalid(f"task: {len(matching)} tasks begin with {task}; write more of the id")
-        return matching[0]
+        return listing.find(self._tasks, task)
 
     def notice(self, text: str) -> None:
         """Show the tasks under way something that this machine's operator is told."""

@@ -390,7 +390,7 @@ def test_what_a_node_says_of_its_tasks(tmp_path: Path) -> None:  # noqa: C901 - 
             "the end": served(ending),
             "a message before a task is taken up": served(early),
             "a journal that stays": ended(
-                lambda patch: patch.setattr(registry.files, "remove", lambda path: False),
+                lambda patch: patch.setattr("mlnet.service.tasks.registry.files.remove", lambda path: False),
                 lambda one: one.ended,
             ),
             "an end that cannot be kept": ended(
