@@ -152,9 +152,9 @@ class NodeConnection:
                 " (--node, or MLNET_NODE)",
                 f"{target} does not exist",
             )
+        asked = ", is that the address of its API, and does it ask for TLS (--ca)" if target.address else ""
         return PeerUnreachable(
-            f"node {target} does not answer; is it running, and is that the address of its API?",
-            why or f"{target} does not answer",
+            f"node {target} does not answer; is it running{asked}?", why or f"{target} does not answer"
         )
 
     async def close(self) -> None:
