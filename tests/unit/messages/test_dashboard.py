@@ -14,8 +14,9 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from support.message_cases import Case, check
 
+from mlnet.cli import dashboard
 from mlnet.dashboard import answers, auditing, files, gate, nodes, serving, streams, tasks
-from mlnet.errors import ConfigError, HashMismatch
+from mlnet.errors import ConfigError, DataError, HashMismatch
 from mlnet.sdk.target import Target
 from mlnet.v1 import tasks_pb2
 
@@ -141,6 +142,23 @@ def test_files_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         },
         tmp_path,
     )
+
+
+async def test_a_check_that_fails_and_one_that_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(auditing.subprocesses, "python", lambda *_: ["/bin/false"])
+    with pytest.raises(DataError, match=r"^the check failed$"):
+        await auditing._replay(tmp_path)
+    monkeypatch.setattr(auditing.subprocesses, "python", lambda *_: ["/bin/sleep", "60"])
+    monkeypatch.setattr(auditing, "SECONDS", 0.0)
+    with pytest.raises(DataError, match=r"^the check took longer than 0 s; use mlnet-node replay$"):
+        await auditing._replay(tmp_path)
+
+
+def test_where_the_page_is(capsys: pytest.CaptureFixture[str]) -> None:
+    dashboard.tell("http://127.0.0.1:8080/#token=secret")
+    assert capsys.readouterr().out == "the page is at http://127.0.0.1:8080/#token=secret\n"
 
 
 async def test_a_download_that_breaks_off_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
