@@ -84,13 +84,13 @@ async def failure(answer: Any) -> Exception:
 async def answered(channel: grpc.aio.Channel, method: Any, request: bytes) -> grpc.StatusCode:
     """The code with which any method ends for one request."""
     path = f"/{method.containing_service.full_name}/{method.name}"
-    kinds = {
+    kinds: dict[tuple[bool, bool], Any] = {
         (False, False): channel.unary_unary,
         (False, True): channel.unary_stream,
         (True, False): channel.stream_unary,
         (True, True): channel.stream_stream,
     }
-    made: Any = kinds[method.client_streaming, method.server_streaming](path)
+    made = kinds[method.client_streaming, method.server_streaming](path)
     call = made(iter((request,)) if method.client_streaming else request, timeout=SECONDS)
     try:
         if not method.server_streaming:

@@ -18,3 +18,8 @@ def precondition(message: str) -> ServiceError:
 def out_of_range(message: str) -> ServiceError:
     """What is wanted is not there any more, or not yet."""
     return ServiceError(message, status="OUT_OF_RANGE")
+
+
+def unavailable(message: str) -> ServiceError:
+    """The node cannot answer now."""
+    return ServiceError(message, status="UNAVAILABLE")

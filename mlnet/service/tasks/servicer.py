@@ -19,7 +19,7 @@ from mlnet.service.tasks import asking, events, listing, sending
 from mlnet.service.tasks.asking import Reader, Rules
 from mlnet.service.tasks.feed import Feed
 from mlnet.service.tasks.hosted import HostedTask
-from mlnet.service.tasks.refused import out_of_range, precondition
+from mlnet.service.tasks.refused import out_of_range, precondition, unavailable
 from mlnet.service.tasks.registry import Registry
 from mlnet.status.details import problem_of
 from mlnet.task import definition as task_definition
@@ -186,7 +186,7 @@ async def _show(hosted: HostedTask, feed: Feed, request: pb.WatchRequest, contex
     """Write events until the caller has what he wants, or the task is over.
 
     Raises:
-        ServiceError: what he wants is not kept any more, or is not there yet.
+        ServiceError: what he wants is not kept any more, or is not there yet; or the node is being stopped.
     """
     history, cursor, left = feed.history, max(1, request.from_revision), request.max_events
     until = request.until_state or max(events.TERMINAL)
@@ -206,8 +206,12 @@ async def _show(hosted: HostedTask, feed: Feed, request: pb.WatchRequest, contex
             left -= 1
             if left == 0 or entry.state >= until or entry.state in events.TERMINAL:
                 return
-        if feed.ended or hosted.state >= until:
+        if hosted.ended or hosted.state >= until:
             return
+        if feed.ended:
+            raise unavailable(
+                f"the node is being stopped; watch the task from event {cursor} on when it is back"
+            )
         bookmark = await feed.next()
         if bookmark is not None and cursor > history.last:
             await context.write(bookmark)

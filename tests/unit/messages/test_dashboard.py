@@ -147,10 +147,10 @@ def test_files_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_a_check_that_fails_and_one_that_takes_too_long(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(auditing.subprocesses, "python", lambda *_: ["/bin/false"])
+    monkeypatch.setattr("mlnet.dashboard.auditing.subprocesses.python", lambda *_: ["/bin/false"])
     with pytest.raises(DataError, match=r"^the check failed$"):
         await auditing._replay(tmp_path)
-    monkeypatch.setattr(auditing.subprocesses, "python", lambda *_: ["/bin/sleep", "60"])
+    monkeypatch.setattr("mlnet.dashboard.auditing.subprocesses.python", lambda *_: ["/bin/sleep", "60"])
     monkeypatch.setattr(auditing, "SECONDS", 0.0)
     with pytest.raises(DataError, match=r"^the check took longer than 0 s; use mlnet-node replay$"):
         await auditing._replay(tmp_path)

@@ -175,6 +175,14 @@ def test_calls_that_are_refused(tmp_path: Path) -> None:  # noqa: C901 - a table
 
         return served(act)
 
+    async def stopped(service: TasksService, directory: Path) -> object:
+        task = await submitted(service, directory)
+        (one,) = service._registry.ordered
+        one.watched().ended = True
+        past = one._opened().history.last + 1
+        await service.Watch(pb.WatchRequest(task=task.id, from_revision=past), None)
+        return None
+
     async def paged(service: TasksService, directory: Path) -> object:
         for _ in range(2):
             await submitted(service, directory)
@@ -238,6 +246,7 @@ def test_calls_that_are_refused(tmp_path: Path) -> None:  # noqa: C901 - a table
             "no page": lambda _: listing.page([], pb.ListRequest(page_token="?")),
             "events that are gone": watched(2, 1),
             "events to come": watched(1, 9),
+            "a node that is stopped": served(stopped),
             "too late to cancel": served(late),
             "too early to cancel": served(early),
             "no model yet": served(modelless),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from mlnet.net.sending.grpc_channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from mlnet.service.server import OPTIONS

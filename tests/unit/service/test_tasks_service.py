@@ -309,6 +309,17 @@ async def test_silence_is_told_with_what_is_waited_for(
         assert caller.shown[1] == caller.shown[2]
 
 
+async def test_a_watch_of_a_node_that_is_stopped_is_not_taken_for_the_end_of_the_task(tmp_path: Path) -> None:
+    caller = Caller()
+    async with node(tmp_path) as me:
+        task = await me.submit(small_task(tmp_path, max_nodes=2))
+        watching = asyncio.create_task(me.service.Watch(pb.WatchRequest(task=task.id), caller))
+        await until(lambda: bool(caller.events))
+    cut = await refused(watching)
+    assert cut.status == "UNAVAILABLE"
+    assert f"from event {len(caller.events) + 1} on" in str(cut)
+
+
 async def test_there_are_not_more_watchers_than_a_node_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
