@@ -14,6 +14,7 @@ import typer
 import mlnet
 from mlnet.cli import app, validate
 from mlnet.cli.arguments import definition_file, parse_amount, parse_peer_id, parse_ports, parse_size
+from mlnet.cli.commands import NAMES
 from mlnet.cli.start import reached, welcome
 from mlnet.errors import DataError, MlnetError, TaskError
 from mlnet.identity.keys import Identity
@@ -55,9 +56,8 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    commands = ("start", "submit", "demo", "validate", "predict", "rewards", "doctor", "simulate", "replay")
     listed = out.partition("Commands:")[2].partition("Exit codes:")[0].strip()
-    assert [line.split()[0] for line in listed.splitlines()] == list(commands)
+    assert [line.split()[0] for line in listed.splitlines()] == list(NAMES)
 
 
 def test_version(run: Run) -> None:

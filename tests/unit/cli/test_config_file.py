@@ -25,6 +25,7 @@ api-cert = "api.crt"
 api-key = "api.key"
 api-open = false
 metrics = "127.0.0.1:9464"
+dashboard = "127.0.0.1:8080"
 memory = "4GiB"
 threads = 2
 disk = "20GiB"
