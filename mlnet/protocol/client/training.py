@@ -128,11 +128,12 @@ class Scoring(Phase[ClientState]):
     def work(self, client: ClientState) -> Wait | Literal[ClientPhase.REWARDS, ClientPhase.ENDED]:
         """Have the model fetched, checked and scored."""
         body = client.completed
+        if client.once("trained"):
+            client.report("trained", accuracy=body.accuracy, metrics=body.metrics, sha256=body.model.sha256)
         if client.once("fetch"):
             holders = tuple(
                 peer for peer, message in _results(client).items() if _same_model(message, body.model.sha256)
             )
-            client.report("trained", accuracy=body.accuracy, metrics=body.metrics, sha256=body.model.sha256)
             client.emit(FetchModel(body.model.sha256, body.model.size, holders, client.held_out))
         if client.refused:
             return client.fail(f"the trained model cannot be used: {client.refused}", "DataError")

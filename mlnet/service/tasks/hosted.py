@@ -199,8 +199,9 @@ class HostedTask:
             self._members = decided
         if not machine.ended:
             self._emit(events.notice("the node was started again, and has taken the task up"))
-            self._state = events.STATES[machine.phase.value]
-            self._emit(_entered(machine.phase.value, str(machine.waiting)))
+            self._phase = machine.phase.value
+            self._state = events.STATES[self._phase]
+            self._emit(_entered(self._phase, str(machine.waiting)))
 
     def observe(self, report: Report) -> None:
         """Take in a report of the machine or its driver."""
@@ -273,14 +274,20 @@ class HostedTask:
     # ------------------------------------------------------------------------------------------------ inside
 
     def _recall(self, history: History) -> None:
-        """Where the training was by the latest event that tells it."""
+        """The phase, and where the training was, by the latest events that tell them."""
+        missing = {"phase", "progress"}
         for revision in range(history.last, max(history.first, history.last - MAX_BACKLOG) - 1, -1):
             event = pb.WatchResponse.FromString(history.at(revision).payload).event
-            if event.HasField("progress"):
-                names = [field.name for field, _ in event.progress.ListFields()]
-                self._progress = {name: getattr(event.progress, name) for name in names}
-                self._advances(self._progress)
-                return
+            kind = event.WhichOneof("kind")
+            if kind not in missing:
+                continue
+            missing.discard(kind)
+            if kind == "phase":
+                self._phase = event.phase.phase
+                continue
+            names = [field.name for field, _ in event.progress.ListFields()]
+            self._progress = {name: getattr(event.progress, name) for name in names}
+            self._advances(self._progress)
 
     def _advances(self, data: Mapping[str, Any]) -> bool:
         """Whether progress is new: whoever asks another server, or asks again, gets all of it once more."""

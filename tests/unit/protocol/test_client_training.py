@@ -382,6 +382,7 @@ def test_a_client_that_comes_back_while_it_scores_fetches_the_model_again() -> N
     until_client(world, ClientPhase.SCORING)
     commands = client.step(Restarted(), world.now)
     assert sum(isinstance(one, FetchModel) for one in commands) == 1
+    assert not [one for one in commands if isinstance(one, Report)]  # what was told is told once
     assert client.step(TimerFired("nothing"), world.now) == []
 
 

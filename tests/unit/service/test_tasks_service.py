@@ -24,6 +24,7 @@ from mlnet.protocol.node import Terms
 from mlnet.protocol.wire.messages import Resources
 from mlnet.service.tasks import history, servicer
 from mlnet.service.tasks.asking import Rules
+from mlnet.service.tasks.hosted import HostedTask
 from mlnet.service.tasks.hosting import hosting
 from mlnet.service.tasks.registry import TaskBounds
 from mlnet.service.tasks.servicer import TasksService
@@ -625,3 +626,15 @@ async def test_progress_that_comes_once_more_is_told_once(tmp_path: Path) -> Non
         for report in (told(1), told(3), told(4)):
             hosted.observe(report)
         assert steps(await again.watch(task.id, max_events=8)) == [1, 2, 2, 3, 4]
+
+
+async def test_the_phase_is_known_before_a_task_is_taken_up_again(tmp_path: Path) -> None:
+    async with node(tmp_path) as me:
+        await me.submit(small_task(tmp_path, max_nodes=2))
+        (hosted,) = me.service._registry.ordered
+        hosted.observe(Report("phase", {"phase": "training", "waiting": "the nodes"}))
+        hosted.notice("another event")
+        later = HostedTask(hosted.record, hosted._records)
+        later.expect()
+        assert (later.message().phase, later.state) == ("training", pb.TASK_STATE_TRAINING)
+        later.close()
