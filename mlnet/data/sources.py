@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from mlnet.data.fetching import time_limit
 from mlnet.data.formats import ARRAYS
 from mlnet.data.http import Interrupter, download
 from mlnet.data.table import DatasetLimits
 from mlnet.errors import DataError, HashMismatch, MlnetError
-from mlnet.util import files
+from mlnet.util import files, links
 
 if TYPE_CHECKING:
     from mlnet.task.schema import DatasetSpec
@@ -140,7 +140,7 @@ class _Place(NamedTuple):
 
 def _local(source: str, place: _Place, stack: ExitStack) -> Path:
     base_dir, out_dir, limits, private_links = place
-    scheme = urlsplit(source).scheme if "://" in source else ""
+    scheme = links.scheme_of(source)
     if scheme in ("http", "https"):
         file = stack.enter_context(
             tempfile.NamedTemporaryFile(dir=out_dir, prefix=".source-")  # noqa: SIM115 - the stack closes it
@@ -163,7 +163,7 @@ def _local(source: str, place: _Place, stack: ExitStack) -> Path:
             file.flush()
         return Path(file.name)
     if scheme == "file":
-        source = unquote(urlsplit(source).path)
+        source = unquote(links.split(source).path)
     elif scheme:
         raise DataError(f"{source}: datasets are read from paths, file://, http:// and https:// only")
     path = base_dir / source

@@ -10,12 +10,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from mlnet.errors import ConfigError, DataError, TaskError
 from mlnet.task import definition as task_definition
 from mlnet.task.fields import duration_ms
 from mlnet.task.schema import SourceSpec
+from mlnet.util import links
 from mlnet.v1 import tasks_pb2
 
 Definition = str | os.PathLike[str]
@@ -111,9 +112,9 @@ def uploadable(asked: LocalDefinition) -> tuple[Path, ...]:
 
 
 def _place(named: str, base: Path) -> Path | str:
-    scheme = urlsplit(named).scheme if "://" in named else ""
+    scheme = links.scheme_of(named)
     if scheme == "file":
-        return Path(unquote(urlsplit(named).path))
+        return Path(unquote(links.split(named).path))
     return named if scheme else (base / named).absolute()
 
 

@@ -81,8 +81,8 @@ async def failure(answer: Any) -> Exception:
     return error_of(caught.value)
 
 
-async def answered(channel: grpc.aio.Channel, method: Any, request: bytes) -> grpc.StatusCode:
-    """The code with which any method ends for one request."""
+async def answered(channel: grpc.aio.Channel, method: Any, request: bytes) -> tuple[grpc.StatusCode, str]:
+    """The code and the words with which any method ends for one request."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     kinds: dict[tuple[bool, bool], Any] = {
         (False, False): channel.unary_unary,
@@ -95,12 +95,12 @@ async def answered(channel: grpc.aio.Channel, method: Any, request: bytes) -> gr
     try:
         if not method.server_streaming:
             await call
-            return grpc.StatusCode.OK
+            return grpc.StatusCode.OK, ""
         while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
             pass
     except grpc.aio.AioRpcError as error:
-        return error.code()
-    return grpc.StatusCode.OK
+        return error.code(), error.details() or ""
+    return grpc.StatusCode.OK, ""
 
 
 METHODS = [
@@ -117,12 +117,15 @@ FAULTS = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DEA
 @given(data=st.data())
 async def test_no_request_is_a_fault_of_the_node(world: World, method: Any, data: st.DataObject) -> None:
     request = data.draw(any_request.requests(method.input_type))
-    assert await answered(world.channel, method, request.SerializeToString()) not in FAULTS
+    code, words = await answered(world.channel, method, request.SerializeToString())
+    assert code not in FAULTS, words
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
 async def test_what_is_no_request_is_the_fault_of_its_caller(world: World, method: Any) -> None:
-    assert await answered(world.channel, method, b"\xff") is grpc.StatusCode.INVALID_ARGUMENT
+    code, words = await answered(world.channel, method, b"\xff")
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert words.startswith("the request is not as proto/mlnet/v1 has it: Error parsing message")
 
 
 # --- NodeService

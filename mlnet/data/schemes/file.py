@@ -6,11 +6,12 @@ import asyncio
 import os
 import stat
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from mlnet.data.http import CHUNK_BYTES
 from mlnet.data.schemes.base import LinkPolicy, Transfer
 from mlnet.errors import DataError
+from mlnet.util import links
 
 
 async def fetch(transfer: Transfer) -> None:
@@ -36,7 +37,7 @@ def _read(transfer: Transfer) -> None:
 def _resolve(link: str, policy: LinkPolicy) -> Path:
     """The file behind a file:// link, symbolic links followed, if it lies below a directory that is
     allowed."""
-    parts = urlsplit(link)
+    parts = links.split(link)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
         raise DataError(f"{link} is not a link to a file of this machine; write file:///path")
     try:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 from mlnet.client.request import TaskRequest, written
 from mlnet.errors import DataError, Overloaded, ServiceError
@@ -21,10 +21,13 @@ from mlnet.service.tasks.refused import invalid
 from mlnet.task import definition as task_definition
 from mlnet.task.definition import TaskDefinition
 from mlnet.task.schema import SourceSpec
+from mlnet.util import links
 from mlnet.v1 import tasks_pb2 as pb
 
 MAX_ALLOWED = 1024
 MAX_TOKEN_BYTES = 128
+MAX_NAME_BYTES = 255
+"""Of a name for people; file names have no more."""
 MAX_LISTED = 10_000
 MAX_WAITING = 512
 """Definitions that wait to be parsed. One of the largest takes a tenth of a second."""
@@ -121,7 +124,7 @@ class Reader:
         dataset = request.dataset if request.HasField("dataset") else None
         source = await asyncio.to_thread(self.source, definition, dataset)
         made = replace(made, source=source, allowed=allowed, private_links=self._rules.private_links)
-        name = (dataset.name if dataset is not None else "") or _name(source)
+        name = _named(dataset) or _name(source)
         return Asked(made, name, output, request.idempotency_token, content(request))
 
     def source(self, definition: TaskDefinition, dataset: pb.DatasetSource | None) -> SourceSpec:
@@ -149,7 +152,7 @@ class Reader:
         if kind is None:
             raise invalid(f"{field}: name a path, a blob or a link")
         if kind == "link":
-            if _parts(named.link).scheme not in ("http", "https"):
+            if links.scheme_of(named.link) not in ("http", "https"):
                 raise invalid(f"{field}.link: {named.link[:100]!r} is not an http or https link")
             return named.link
         if kind == "path":
@@ -165,10 +168,10 @@ class Reader:
 
     def _place(self, named: str) -> str:
         """A link as it is, or a path below one that the operator allows."""
-        scheme = _parts(named).scheme if "://" in named else ""
+        scheme = links.scheme_of(named)
         if scheme in ("http", "https"):
             return named
-        path = Path(unquote(_parts(named).path) if scheme == "file" else named)
+        path = Path(unquote(links.split(named).path) if scheme == "file" else named)
         roots = self._rules.dataset_roots
         if not path.is_absolute() and roots:
             path = next((root / path for root in roots if (root / path).exists()), roots[0] / path)
@@ -216,14 +219,6 @@ def check_token(token: str) -> None:
         raise invalid(f"idempotency_token: has more than {MAX_TOKEN_BYTES} bytes")
 
 
-def _parts(named: str) -> SplitResult:
-    """The parts of a link, or of a path."""
-    try:
-        return urlsplit(named)
-    except ValueError as error:
-        raise invalid(f"dataset: {named[:100]!r} is no link: {error}") from None
-
-
 def _is_below(path: Path, roots: Sequence[Path]) -> bool:
     """Whether a path leads to a place below one of the roots.
 
@@ -250,8 +245,18 @@ def _listed(roots: Sequence[Path]) -> str:
     return ", ".join(map(str, roots)) or "there is none"
 
 
+def _named(dataset: pb.DatasetSource | None) -> str:
+    """What the caller calls the dataset; it is shown wherever tasks are, and so is short."""
+    name = dataset.name if dataset is not None else ""
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise invalid(f"dataset.name: has more than {MAX_NAME_BYTES} bytes")
+    return name
+
+
 def _name(source: SourceSpec) -> str:
-    name = os.path.basename(_parts(source.features).path.rstrip("/"))  # noqa: PTH119 - of a link, too
+    named = source.features
+    path = links.split(named).path if links.scheme_of(named) else named
+    name = os.path.basename(path.rstrip("/"))  # noqa: PTH119 - of a link, too
     return "" if SHA256.fullmatch(name) else name
 
 

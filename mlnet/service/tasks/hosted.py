@@ -55,7 +55,7 @@ class HostedTask:
         self._state = pb.TASK_STATE_GATHERING
         self._phase = record.phase or "gathering"
         self._members = record.members
-        self._progress: dict[str, float | None] = dict(record.progress)
+        self._progress: dict[str, int | float | None] = dict(record.progress)
         self._reached = (0, False)
         self._seen = 0
         self._known = 0

@@ -18,6 +18,8 @@ from mlnet.v1 import tasks_pb2 as pb
 
 PAGE = 50
 MAX_PAGE = 1000
+MAX_PAGE_BYTES = 1 << 19
+"""Tasks with many members are large, and an answer has at most a megabyte: a page ends earlier then."""
 SHORTEST_ID = 4
 """Digits that name a task, at least."""
 _DIGITS = frozenset("0123456789abcdef")
@@ -51,16 +53,18 @@ def page(tasks: Sequence[HostedTask], request: pb.ListRequest) -> pb.ListRespons
         end = bisect_left(tasks, (token.created, token.task), key=lambda task: task.record.key)
     since = _since(request)
     response = pb.ListResponse()
-    last = (0, "")
+    last, room = (0, ""), MAX_PAGE_BYTES
     for task in reversed(tasks[:end]):
         if since is not None and task.record.created < since:
             break
         if request.states and task.state not in request.states:
             continue
-        if len(response.tasks) == size:
+        brief = task.brief()
+        room -= brief.ByteSize()
+        if response.tasks and (len(response.tasks) == size or room < 0):
             response.next_page_token = _written(_Token(*last, asked))
             break
-        response.tasks.append(task.brief())
+        response.tasks.append(brief)
         last = task.record.key
     return response
 
@@ -92,7 +96,7 @@ def find(tasks: Mapping[str, HostedTask], task: str) -> HostedTask:
 
 
 def _asked(request: pb.ListRequest) -> bytes:
-    bare = pb.ListRequest(states=sorted(set(request.states)), page_size=request.page_size)
+    bare = pb.ListRequest(states=sorted(set(request.states)))
     if request.HasField("created_after"):
         bare.created_after.CopyFrom(request.created_after)
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()[:8]

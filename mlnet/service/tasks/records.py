@@ -55,7 +55,7 @@ class TaskRecord(msgspec.Struct, frozen=True):
     revision: int = 0
     phase: str = ""
     members: tuple[str, ...] = ()
-    progress: dict[str, float | None] = {}
+    progress: dict[str, int | float | None] = {}
     result: Result | None = None
     model_size: int = 0
 

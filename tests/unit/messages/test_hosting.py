@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from support.broken_disk import in_one_process, small_task
 from support.message_cases import Case, check
 
@@ -121,6 +122,7 @@ def test_tasks_that_are_not_begun(tmp_path: Path) -> None:
             "too many nodes": asked(allowed_nodes=["x"] * 1025),
             "no node": asked(allowed_nodes=["somebody"]),
             "a long token": asked(idempotency_token="t" * 129),
+            "a long name": asked(dataset=pb.DatasetSource(path="d.npz", name="n" * 256)),
             "a token for something else": served(twice),
             "a relative output": asked(output="out"),
             "no output": asked(output="/out\0"),
@@ -187,7 +189,7 @@ def test_calls_that_are_refused(tmp_path: Path) -> None:  # noqa: C901 - a table
         for _ in range(2):
             await submitted(service, directory)
         token = (await service.List(pb.ListRequest(page_size=1), None)).next_page_token
-        return await service.List(pb.ListRequest(page_size=2, page_token=token), None)
+        return await service.List(pb.ListRequest(states=[pb.TASK_STATE_FAILED], page_token=token), None)
 
     async def late(service: TasksService, directory: Path) -> object:
         task = await submitted(service, directory)
@@ -244,6 +246,7 @@ def test_calls_that_are_refused(tmp_path: Path) -> None:  # noqa: C901 - a table
             "two tasks": found(lambda task: task[:4]),
             "a page of another question": served(paged),
             "no page": lambda _: listing.page([], pb.ListRequest(page_token="?")),
+            "no time": lambda _: listing.page([], pb.ListRequest(created_after=Timestamp(nanos=-1))),
             "events that are gone": watched(2, 1),
             "events to come": watched(1, 9),
             "a node that is stopped": served(stopped),

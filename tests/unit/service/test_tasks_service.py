@@ -22,7 +22,7 @@ from mlnet.node.server import NodeServer, running
 from mlnet.protocol.commands import Report
 from mlnet.protocol.node import Terms
 from mlnet.protocol.wire.messages import Resources
-from mlnet.service.tasks import history, servicer
+from mlnet.service.tasks import history, listing, servicer
 from mlnet.service.tasks.asking import Rules
 from mlnet.service.tasks.hosted import HostedTask
 from mlnet.service.tasks.hosting import hosting
@@ -349,7 +349,8 @@ async def test_tasks_in_pages_that_do_not_move(tmp_path: Path) -> None:
             found += [task.id for task in page.tasks]
         assert sorted(found) == sorted(tasks)
         assert (await me.page(page_size=1)).tasks[0].id == late
-        other = await refused(me.page(page_size=3, page_token=token))
+        assert (await me.page(page_size=3, page_token=token)).tasks == page.tasks
+        other = await refused(me.page(states=[pb.TASK_STATE_FAILED], page_token=token))
         assert (other.status, "another question" in str(other)) == ("INVALID_ARGUMENT", True)
         assert (await refused(me.page(page_token="?"))).status == "INVALID_ARGUMENT"
         assert (await refused(me.page(page_token="YWJj"))).status == "INVALID_ARGUMENT"
@@ -360,6 +361,22 @@ async def test_tasks_in_pages_that_do_not_move(tmp_path: Path) -> None:
         assert [task.id for task in (await me.page(states=[pb.TASK_STATE_CANCELLED])).tasks] == [late]
         created = (await me.get(late)).created_at
         assert len((await me.page(created_after=created)).tasks) >= 1
+
+
+async def test_a_page_of_large_tasks_ends_before_it_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = small_task(tmp_path, max_nodes=2)
+    async with node(tmp_path) as me:
+        tasks = [(await me.submit(file)).id for _ in range(3)]
+        room = max(hosted.brief().ByteSize() for hosted in me.service._registry.ordered) * 2
+        monkeypatch.setattr(listing, "MAX_PAGE_BYTES", room)
+        first = await me.page()
+        second = await me.page(page_token=first.next_page_token)
+        assert (len(first.tasks), len(second.tasks), second.next_page_token) == (2, 1, "")
+        assert sorted(task.id for task in (*first.tasks, *second.tasks)) == sorted(tasks)
+        monkeypatch.setattr(listing, "MAX_PAGE_BYTES", 0)  # one fits always
+        assert len((await me.page()).tasks) == 1
 
 
 async def test_short_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,10 +530,11 @@ async def test_where_datasets_come_from(tmp_path: Path) -> None:
         for path in (allowed / "loop", allowed / "loop" / "d.npz"):
             with pytest.raises(DataError, match="cannot be reached"):
                 await asked(path=str(path))
+        for wrong in ({"link": "http://["}, {"path": "file://[/x"}):
+            with pytest.raises(DataError, match="is no link: Invalid IPv6 URL"):
+                await asked(**wrong)
         for wrong in (
             {"link": "ftp://example.org/x"},
-            {"link": "http://["},
-            {"path": "file://[/x"},
             {"blob_sha256": "../../etc/passwd"},
         ):
             assert (await refused(asked(**wrong))).status == "INVALID_ARGUMENT"
@@ -536,6 +554,7 @@ async def test_what_else_a_caller_may_ask_for(tmp_path: Path) -> None:
         assert submission.machine.definition.cluster.waiting_period == "90s"
         for wrong in (
             {"allowed_nodes": ["somebody"]},
+            {"dataset": pb.DatasetSource(path=str(tmp_path / "d.npz"), name="n" * 256)},
             {"waiting_period": Duration(nanos=1)},
             {"waiting_period": Duration(seconds=1 << 30)},
             {"output": "relative"},
@@ -626,6 +645,11 @@ async def test_progress_that_comes_once_more_is_told_once(tmp_path: Path) -> Non
         for report in (told(1), told(3), told(4)):
             hosted.observe(report)
         assert steps(await again.watch(task.id, max_events=8)) == [1, 2, 2, 3, 4]
+        await again.service.Cancel(pb.CancelRequest(task=task.id), None)
+        await again.watch(task.id)
+    async with node(tmp_path) as later:
+        assert (await later.get(task.id)).progress.step == 4
+        assert (await later.page()).tasks[0].progress.step == 4
 
 
 async def test_the_phase_is_known_before_a_task_is_taken_up_again(tmp_path: Path) -> None:
