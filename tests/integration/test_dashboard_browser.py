@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
@@ -198,11 +199,13 @@ async def watch(page: Page) -> None:
     await expect(page.get_by_role("group", name="Votes by cycle").locator("tbody tr")).to_have_count(3)
     await expect(page.get_by_role("region", name="Members")).to_contain_text("master")
     rewards = page.get_by_role("region", name="Rewards").locator("tbody tr")
+    await expect(rewards).to_have_count(3)
     assert sum([float(await row.locator("td").last.inner_text()) for row in await rewards.all()]) == 100
     for chart in await page.locator(".plot").all():
-        assert "no figures yet" not in (await chart.get_attribute("aria-label") or "")
+        await expect(chart).to_have_attribute("aria-label", re.compile(r"\d+ points, from"))
     await page.get_by_text("The figures as a table").click()
-    assert await page.get_by_role("group", name="Loss and accuracy by step").locator("tbody tr").count() > 3
+    figures = page.get_by_role("group", name="Loss and accuracy by step").locator("tbody tr")
+    await expect(figures.nth(3)).to_be_visible()
     await page.get_by_text("The figures as a table").click()
     numbers = [int(text) for text in await page.locator(".log tbody th").all_inner_texts()]
     assert numbers == sorted(set(numbers), reverse=True)
