@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ WRONG_PER_SECOND = 5.0
 """Wrong tokens from one address that are answered with what to do; ten at once. A token of 256 bits cannot be
 guessed at any rate: this bounds what the answers cost."""
 LOG_SECONDS = 60.0
+_HOW = (
+    f"which is in {FILE} of its data directory; programs send it with every call as the metadata "
+    "'authorization: Bearer TOKEN', commands take it as --token or MLNET_TOKEN"
+)
+MISSING = f"this address asks for the node's token, {_HOW}"
+WRONG = f"this is not the node's token, {_HOW}"
 
 
 def token_in(directory: Path) -> str:
@@ -79,7 +85,7 @@ class TokenGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """
 
     def __init__(self, token: str, clock: Clock = time.monotonic) -> None:
-        self._expected = f"Bearer {token}".encode()
+        self._expected = token.encode()
         self._wrong: Recent[str, TokenBucket] = Recent(
             lambda: TokenBucket(WRONG_PER_SECOND, clock), REMEMBERED_PEERS
         )
@@ -93,11 +99,9 @@ class TokenGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
         """The handler for a call that has the token; for others one that refuses."""
-        for key, value in handler_call_details.invocation_metadata or ():
-            if key == "authorization":
-                sent = value.encode(errors="replace") if isinstance(value, str) else value
-                if hmac.compare_digest(sent, self._expected):
-                    return await continuation(handler_call_details)
+        for sent in _sent(handler_call_details.invocation_metadata):
+            if hmac.compare_digest(sent, self._expected):
+                return await continuation(handler_call_details)
         return self._denial
 
     async def _deny(self, requests: object, context: Any) -> None:
@@ -108,9 +112,14 @@ class TokenGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             wait = 1 / WRONG_PER_SECOND
             await refuse(context, Overloaded("too many calls without the token", retry_after=wait))
         await refuse(
-            context,
-            Unauthenticated(
-                f"this address asks for the node's token, which is in {FILE} of its data directory; send it "
-                "with every call as the metadata 'authorization: Bearer TOKEN'"
-            ),
+            context, Unauthenticated(WRONG if any(_sent(context.invocation_metadata())) else MISSING)
         )
+
+
+def _sent(metadata: Iterable[tuple[str, str | bytes]] | None) -> Iterator[bytes]:
+    """The tokens of a call. The scheme may be written in any case (RFC 9110, 11.1)."""
+    for key, value in metadata or ():
+        if key == "authorization":
+            scheme, _, token = (value.encode() if isinstance(value, str) else value).partition(b" ")
+            if scheme.lower() == b"bearer":
+                yield token.strip()

@@ -364,6 +364,11 @@ async def test_an_address_asks_for_the_token_whatever_is_called(tmp_path: Path) 
                 assert "authorization: Bearer TOKEN" in (error.details() or "")
                 assert str(tmp_path) not in (error.details() or "")
                 assert isinstance(error_of(error), Unauthenticated)
+            # The name of a scheme may be written in any case.
+            assert await call(channel, metadata=(("authorization", f"bearer {token}"),)) == b"hello"
+            # Whoever sends a token is told that it is wrong, and not that there is none.
+            wrong = await failure(call(channel, metadata=bearer("guess")))
+            assert (wrong.details() or "").startswith("this is not the node's token")
         async with owner(servers) as channel:
             assert await call(channel) == b"hello"
     async with served(ApiOptions(LOOPBACK), tmp_path) as (_, _):

@@ -32,8 +32,12 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 class Caller:
     """The context of a call: what it ends with."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str = "") -> None:
         self.told: list[str] = []
+        self._token = token
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._token}"),) if self._token else ()
 
     def peer(self) -> str:
         return "ipv4:192.0.2.7:40001"
@@ -106,10 +110,10 @@ def taken(slots: Slots, callers: list[str]) -> Case:
     return case
 
 
-def denied(times: int) -> Case:
+def denied(times: int, token: str = "") -> Case:
     def case(_: Path) -> str:
         async def knock() -> str:
-            guard, caller = TokenGuard("x" * 43), Caller()
+            guard, caller = TokenGuard("x" * 43), Caller(token)
             for _ in range(times):
                 with pytest.raises(Overloaded):
                     await guard._deny(None, caller)
@@ -158,6 +162,7 @@ def test_the_api(tmp_path: Path) -> None:
             "a token that others can read": readable,
             "a token that is none": malformed,
             "a call without the token": denied(1),
+            "a call with another token": denied(1, "guess"),
             "many calls without the token": denied(11),
             "as many calls as there may be": taken(Slots("calls", 2, 0.1), ["a", "b", "c"]),
             "as many calls as one caller may have": taken(Slots("calls", 4, 0.1), ["a", "a", "a"]),
