@@ -109,7 +109,7 @@ from mlnet.training.ipc import TrainJob
 from mlnet.training.rendezvous import join
 import torch, torch.distributed as dist
 rank, world, host, endpoint, task = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-join(TrainJob(definition={}, seed="", rank=rank, world=world, segments=(), inputs=1, host=host,
+join(TrainJob(definition={}, seed="", rank=rank, world=world, segments=(), files=(), inputs=1, host=host,
               endpoints=(endpoint,), task=task, attempt=1, output=""))
 everyone = torch.tensor([rank + 1.0])
 dist.all_reduce(everyone)
