@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from support.one_party import ANSWER, alone, answer, note, peer
 from support.protocol_world import (
     World,
     end_of,
@@ -14,9 +15,7 @@ from support.protocol_world import (
 
 from mlnet.errors import LocalProtocolError, RemoteProtocolError
 from mlnet.protocol.client import choosing
-from mlnet.protocol.client.machine import Client
 from mlnet.protocol.commands import (
-    Command,
     Introduce,
     Publish,
     Report,
@@ -38,36 +37,8 @@ from mlnet.protocol.phases import ClientPhase
 from mlnet.protocol.wire.messages import (
     ClusterMembers,
     CommitteeVoting,
-    InitCluster,
-    Redis,
-    Resources,
     TaskFailedBody,
 )
-
-SEATS = "max-committee-size: 2, min-committee-size: 2"
-ANSWER = InitCluster(Redis(True, "192.0.2.1", 7000), 0, ("/ip4/192.0.2.1/tcp/1",), Resources(1, 1))
-
-
-def alone(cluster: str = "max-nodes: 64", peers: int = 0) -> tuple[World, Client]:
-    """A client that hears only what a test tells it."""
-    world = World(0, cluster)
-    return world, world.client(world.submit(peers=peers))
-
-
-def answer(world: World, client: Client, name: str, body: InitCluster = ANSWER) -> list[Command]:
-    """A stranger answers the announcement."""
-    message = world._signer(name).sign(body, task=client.task, sent=world.now)
-    return client.step(Received(message), world.now)
-
-
-def note(world: World, client: Client, name: str, body: TaskFailedBody, attempt: int = 0) -> list[Command]:
-    message = world._signer(name).sign(body, task=client.task, attempt=attempt, sent=world.now)
-    return client.step(Received(message), world.now)
-
-
-def peer(name: str) -> str:
-    return World._signer(name).peer_id
-
 
 # ------------------------------------------------------------------------------------------- who is counted
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from support.one_party import NEEDS, TERMS, WAITING, announced, hear, node_of, word
 from support.protocol_world import (
     START,
     World,
@@ -16,12 +17,11 @@ from support.protocol_world import (
 
 from mlnet.errors import RemoteProtocolError
 from mlnet.protocol import node as rules
-from mlnet.protocol.commands import PrepareRedis, Report, Send, SetTimer
-from mlnet.protocol.deadlines import Deadlines
+from mlnet.protocol.commands import PrepareRedis, Report, SetTimer
 from mlnet.protocol.decisions.answering import EIGHTHS, eighth
 from mlnet.protocol.events import Received, RedisPrepared, StopWaiting, TimerFired
 from mlnet.protocol.member.machine import Occupied
-from mlnet.protocol.node import ANSWER, Node, Step, Terms
+from mlnet.protocol.node import ANSWER, Node, Terms
 from mlnet.protocol.phases import MemberPhase
 from mlnet.protocol.wire.messages import (
     CancelTask,
@@ -33,38 +33,6 @@ from mlnet.protocol.wire.messages import (
     Resources,
     TaskFailedBody,
 )
-
-WAITING = 10_000
-"""The waiting period of the world's definition, ms."""
-TERMS = Terms(Resources(4096, 4))
-NEEDS = "requirements: {memory: 512MiB, cpus: 1}"
-
-
-def node_of(world: World, terms: Terms = TERMS, **options: object) -> Node:
-    """A node that is not in the world, so that it hears only what a test tells it."""
-    return Node(world._signer("a node of its own"), terms, Deadlines(), **options)  # type: ignore[arg-type]
-
-
-def announced(world: World, client: str = "client", created: int = START, peers: int = 0) -> Message:
-    """A task that nobody in the world has heard of."""
-    return world._signer(client).sign(NewMlTask(world.text, (), created, peers), sent=created)
-
-
-def hear(node: Node, message: Message, now: int = START) -> list[Step]:
-    return node.step(message.task, Received(message), now)
-
-
-def word(step: Step) -> TaskFailedBody:
-    """What a node tells a client that it does not answer, and tells its operator as well."""
-    send, report = step.commands
-    assert isinstance(send, Send)
-    assert isinstance(report, Report)
-    body = send.message.body
-    assert isinstance(body, TaskFailedBody)
-    assert send.neighbours_only
-    assert report == Report("unanswered", {"reason": body.reason, "busy": body.busy, "at_most": body.at_most})
-    return body
-
 
 # ------------------------------------------------------------------------------------------- which it takes
 

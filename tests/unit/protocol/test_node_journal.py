@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from support.one_party import TERMS, announced, hear, node_of
 from support.protocol_world import (
-    START,
     World,
     end_of,
     member,
@@ -19,48 +19,14 @@ from support.protocol_world import (
 from mlnet.protocol.commands import End, Report, Send
 from mlnet.protocol.deadlines import Deadlines
 from mlnet.protocol.events import Event, Received, RedisPrepared, Restarted, TimerFired
-from mlnet.protocol.node import Node, Step, Terms
+from mlnet.protocol.node import Node, Step
 from mlnet.protocol.phases import ClientPhase, MemberPhase
 from mlnet.protocol.wire.messages import (
     CancelTask,
     InitCluster,
-    Message,
-    NewMlTask,
     Resources,
     TaskFailedBody,
 )
-
-WAITING = 10_000
-"""The waiting period of the world's definition, ms."""
-TERMS = Terms(Resources(4096, 4))
-NEEDS = "requirements: {memory: 512MiB, cpus: 1}"
-
-
-def node_of(world: World, terms: Terms = TERMS, **options: object) -> Node:
-    """A node that is not in the world, so that it hears only what a test tells it."""
-    return Node(world._signer("a node of its own"), terms, Deadlines(), **options)  # type: ignore[arg-type]
-
-
-def announced(world: World, client: str = "client", created: int = START, peers: int = 0) -> Message:
-    """A task that nobody in the world has heard of."""
-    return world._signer(client).sign(NewMlTask(world.text, (), created, peers), sent=created)
-
-
-def hear(node: Node, message: Message, now: int = START) -> list[Step]:
-    return node.step(message.task, Received(message), now)
-
-
-def word(step: Step) -> TaskFailedBody:
-    """What a node tells a client that it does not answer, and tells its operator as well."""
-    send, report = step.commands
-    assert isinstance(send, Send)
-    assert isinstance(report, Report)
-    body = send.message.body
-    assert isinstance(body, TaskFailedBody)
-    assert send.neighbours_only
-    assert report == Report("unanswered", {"reason": body.reason, "busy": body.busy, "at_most": body.at_most})
-    return body
-
 
 # ---------------------------------------------------------------------------------------------- its journal
 
