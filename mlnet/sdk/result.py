@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mlnet.client.result import Accuracy, ModelFile
 from mlnet.client.result import Result as Document
-from mlnet.errors import DataError, MlnetError
+from mlnet.errors import DataError, MlnetError, ServiceError
 from mlnet.sdk.records import TaskInfo, TaskOutcome, TaskState
 
 if TYPE_CHECKING:
@@ -118,10 +118,18 @@ class FinishedTask:
         """Raise the error of a task that has no model.
 
         Raises:
+            ServiceError: it has not ended.
             MlnetError: of the kind that the task ended with.
         """
-        if not self.details.model_sha256:
-            raise self.error or DataError(f"task {self.task[:12]} has no model")
+        if self.details.model_sha256:
+            return
+        what = f"task {self.task[:12]} has no model"
+        if not self.info.state.ended:
+            raise ServiceError(f"{what} yet: it is {self.state}")
+        error = self.error
+        if error is None:
+            raise DataError(what)
+        raise type(error)(f"{what}: {self.reason or self.state}")
 
     def __str__(self) -> str:
         held_out = self.accuracy.held_out

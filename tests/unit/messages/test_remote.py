@@ -98,6 +98,7 @@ def test_commands_that_ask_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "tasks cancel of one that has ended": asked("tasks", "cancel", "ab12"),
             "tasks download": asked("tasks", "download", "ab12", "--output", "m"),
             "tasks download of one that failed": asked("tasks", "download", "ab12", double=failed),
+            "tasks download of one that is trained": asked("tasks", "download", "ab12", double=running),
             "tasks transcript": asked("tasks", "transcript", "ab12"),
             "a task that is unknown": asked("tasks", "show", "ffff"),
             "submit": asked("submit", file, "--output", "m", double=strict),
