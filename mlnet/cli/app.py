@@ -23,12 +23,30 @@ from mlnet.errors import MlnetError, every_kind
 ABOUT = "A peer-to-peer network that trains models: run a node, or have a model trained."
 
 
+def plainly(error: typer.BadParameter) -> str:
+    """What is wrong with an argument. Typer checks with pydantic and passes its words on, which are for
+    programmers and do not name the value."""
+    message = str(error.message).removeprefix("Value error, ")
+    problems: Any = getattr(error.__cause__, "errors", list)()
+    if message.startswith("Input should be ") and problems:
+        return f"{problems[0]['input']!r} is not {message.removeprefix('Input should be ').partition(',')[0]}"
+    return message
+
+
 class InOrder(TyperGroup):
     """The commands in the order of :data:`NAMES`, those that have commands of their own among them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names."""
         return [name for name in NAMES if name in self.commands]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that is named; what is wrong with its arguments is said in plain words."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = plainly(error)
+            raise
 
 
 app = typer.Typer(

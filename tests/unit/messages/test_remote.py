@@ -129,6 +129,9 @@ def test_wrong_use_of_commands_that_ask_a_node(tmp_path: Path, monkeypatch: pyte
                 "submit", "--detach", "--peer", "/ip4/192.0.2.7"
             ),
             "options before the command": wrong("tasks", "--json", "show", "ab12"),
+            "a state that is none": wrong("tasks", "list", "--state", "bogus"),
+            "a state of a watch that is none": wrong("tasks", "watch", "ab12", "--until", "bogus"),
+            "a number that is none": wrong("tasks", "list", "--limit", "many"),
             "a duration that is none": wrong("tasks", "wait", "ab12", "--timeout", "soon"),
         },
         tmp_path,
