@@ -55,8 +55,9 @@ Node = Annotated[
     str | None,
     typer.Option(
         envvar="MLNET_NODE",
-        metavar="SOCKET|HOST:PORT",
-        help="The node to ask. Default: the one that runs here with the default data directory.",
+        metavar="SOCKET|DIR|HOST:PORT",
+        help="The node to ask: its socket, data directory or address. Default: the one that runs here with "
+        "the default data directory.",
     ),
 ]
 Token = Annotated[

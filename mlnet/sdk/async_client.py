@@ -109,9 +109,9 @@ class AsyncClient:
     Every failure is a :class:`mlnet.MlnetError` of the kind that the node raised, with its attributes.
 
     Args:
-        address: ``HOST:PORT`` of a node's API, or the path of its socket. By default that of MLNET_NODE, else
-            the socket of the node that runs on this machine.
-        socket: path of a node's socket, in place of ``address``.
+        address: ``HOST:PORT`` of a node's API, or the path of its socket or data directory. By default that
+            of MLNET_NODE, else the socket of the node that runs on this machine.
+        socket: path of a node's socket or data directory, in place of ``address``.
         token: what ``start --api`` has written to ``api.token``. By default that of MLNET_TOKEN.
         ca: file with the certificates to trust, PEM. Connections to other machines are always TLS.
         patience: seconds for which a node that went away is waited for.

@@ -16,7 +16,7 @@ from mlnet.util import hosts, sockets
 from mlnet.util.files import why
 
 NODE = "MLNET_NODE"
-"""Environment variable that names the node: the path of its socket, or HOST:PORT."""
+"""Environment variable that names the node: the path of its socket or data directory, or HOST:PORT."""
 TOKEN = "MLNET_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable with the token for an address."""
 SOCKET = "api.sock"
@@ -80,9 +80,9 @@ def find(
     """The node that a user means.
 
     Args:
-        address: ``HOST:PORT``, or the path of a socket; None for ``socket``, else for MLNET_NODE, else for
-            the node that runs here by default.
-        socket: the path of a node's unix socket.
+        address: ``HOST:PORT``, or the path of a socket or of a node's data directory; None for
+            ``socket``, else for MLNET_NODE, else for the node that runs here by default.
+        socket: the path of a node's unix socket, or of its data directory.
         token: for ``HOST:PORT``; None for MLNET_TOKEN.
         ca: file with the certificates to trust, PEM.
 
@@ -95,13 +95,22 @@ def find(
     token = os.environ.get(TOKEN, "") if token is None else token
     if socket is not None or not named or _is_path(named):
         place = Path(named.removeprefix("unix:")) if named else default_socket()
-        return Target(socket=place.absolute())
+        return Target(socket=(place / SOCKET if _is_directory(place) else place).absolute())
     hosts.split(named, "the node's address")
     return Target(address=named, token=token, ca=Path(ca) if ca is not None else None)
 
 
 def _is_path(named: str) -> bool:
-    return "/" in named or named.startswith("unix:") or named.endswith(".sock")
+    if "/" in named or named.startswith("unix:") or named.endswith(".sock"):
+        return True
+    return ":" not in named and _is_directory(Path(named))
+
+
+def _is_directory(place: Path) -> bool:
+    """Whether a data directory is meant; not where nobody may look, as the call will say."""
+    with contextlib.suppress(OSError):
+        return place.is_dir()
+    return False
 
 
 class NodeChannel:

@@ -284,6 +284,11 @@ def test_the_node_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert target.find().is_default
     assert target.find("/run/x.sock").socket == Path("/run/x.sock")
     assert target.find("unix:/run/x.sock").socket == Path("/run/x.sock")
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for named in (str(tmp_path / "data"), "data", "data/", "unix:data"):
+        assert target.find(named).socket == tmp_path / "data" / "api.sock"
+    assert target.find(socket="data").socket == tmp_path / "data" / "api.sock"
     assert target.find("[::1]:50051", token="t").metadata == (("authorization", "Bearer t"),)
     monkeypatch.setenv("MLNET_NODE", "127.0.0.1:1")
     monkeypatch.setenv("MLNET_TOKEN", "secret")
