@@ -92,7 +92,7 @@ def _took(task: TaskInfo) -> str:
 
 
 def watch(address: Address, task: str, revision: int, until: TaskState | None, *, json: bool) -> None:
-    """Show the events of a task as they come, to its end."""
+    """Show the events of a task on standard output as they come, to its end."""
 
     async def lines(client: AsyncClient) -> None:
         async with aclosing(client.watch(task, revision, until=until)) as events:
@@ -104,7 +104,7 @@ def watch(address: Address, task: str, revision: int, until: TaskState | None, *
         from mlnet.sdk.display import Display
 
         info = await client.get(task)
-        with Display() as shown:
+        with Display(sys.stdout) as shown:
             view = showing.Shown(shown)
             view.began(info)
             with shown.following(view.now):

@@ -110,7 +110,10 @@ def watch_task(
     ca: Ca = None,
     json: JsonLines = False,
 ) -> None:
-    """Show what has happened and happens in a task, to its end. It goes on after the node was restarted."""
+    """Show what has happened and happens in a task, to its end. It goes on after the node was restarted.
+
+    All of it goes to standard output: to a pipe or a file as plain lines, with a footer on a terminal only.
+    """
     from mlnet.cli import tasks
     from mlnet.cli.remote import Address
     from mlnet.sdk.records import TaskState

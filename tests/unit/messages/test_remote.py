@@ -89,8 +89,8 @@ def test_commands_that_ask_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "tasks show": asked("tasks", "show", "ab12"),
             "tasks show of a task that is trained": asked("tasks", "show", "ab12", double=running),
             "tasks show of a task that failed": asked("tasks", "show", "ab12", double=failed),
-            "tasks watch": asked("tasks", "watch", "ab12", "--json"),
-            "tasks watch on a terminal": asked("tasks", "watch", "ab12"),
+            "tasks watch as JSON": asked("tasks", "watch", "ab12", "--json"),
+            "tasks watch": asked("tasks", "watch", "ab12"),
             "tasks wait": asked("tasks", "wait", "ab12"),
             "tasks wait for one that failed": asked("tasks", "wait", "ab12", double=failed),
             "tasks wait, too short": asked("tasks", "wait", "ab12", "--timeout", "100ms", double=running),
@@ -136,6 +136,17 @@ def test_wrong_use_of_commands_that_ask_a_node(tmp_path: Path, monkeypatch: pyte
         },
         tmp_path,
     )
+
+
+def test_a_watch_in_a_pipe_goes_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    for place in socket_path():
+        with in_thread(Double(model=b"model"), place):
+            app.app(["tasks", "watch", "ab12", "--node", str(place)], standalone_mode=False)
+    out, err = capfd.readouterr()
+    assert [line.strip() for line in out.splitlines()[1:5]] == ["1", "2", "3", "4"]
+    assert "task ab12ab12ab12 has its model" in out
+    assert "\x1b" not in out
+    assert err == ""
 
 
 def test_a_watch_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
