@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
+import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -273,6 +276,27 @@ async def test_forward_asks_the_node_of_this_user_where_a_peer_is(world: World) 
     with pytest.raises(ConfigError, match="can be reached by others"):
         async with forwarding.forwarding(found, "0.0.0.0:0", print):
             pass
+
+
+async def test_forward_asks_the_node_that_is_named_and_says_where_it_listens(world: World) -> None:
+    world.server.wire.network.add_addresses(world.peer.id, [world.peer.address])
+    words = ["forward", world.peer.id[-8:], "--node", str(world.server.state.directory), "--json"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mlnet", *words, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(SECONDS):
+            said = json.loads(await process.stdout.readline())
+            assert (said["peer"], said["service"]) == (world.peer.id, "mlnet.v1.PeerService")
+            host, _, port = said["address"].rpartition(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
 
 async def test_a_peer_that_does_not_answer_is_not_forwarded_to() -> None:

@@ -104,6 +104,8 @@ def test_commands_that_ask_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "submit": asked("submit", file, "--output", "m", double=strict),
             "submit, detached": asked("submit", file, "--detach"),
             "submit of one that fails": asked("submit", file, double=failed),
+            "forward to a peer that the node does not know": asked("forward", "abcdefgh"),
+            "forward without a node": lambda directory: printed(["forward", "abcdefgh"], directory),
             "no node": lambda directory: printed(["tasks"], directory),
             "no node at an address": lambda directory: printed(
                 ["status", "--node", "127.0.0.1:1"], directory
