@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-
-import grpc
 
 from mlnet.errors import ConfigError
 from mlnet.identity.keys import Identity
 from mlnet.net.network import Network
-from mlnet.net.sending.grpc_channel import CHANNEL_OPTIONS, unix_target
 from mlnet.net.types import Handlers, Limits
-from mlnet.service.peer_names import choose
-from mlnet.service.place import NAME
-from mlnet.status.details import error_of
 from mlnet.util import hosts, sockets
-from mlnet.v1 import node_pb2, node_pb2_grpc
 
 OPTION = "--local"
-ASK_SECONDS = 5.0
-"""For the node of this user to say where a peer is."""
 LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 """Nobody is to dial this peer, which offers nothing."""
 
@@ -91,35 +81,3 @@ async def forwarding(
 def _take_nothing(opened: object, source: str, gossip: bool) -> bool:
     """What the network tells everybody is not for this program."""
     return False
-
-
-async def find(named: str, data_dir: Path) -> str:
-    """The full multiaddr of a peer; what is none is looked up at the node that runs in a data directory.
-
-    Args:
-        named: a multiaddr, or a peer id, or a beginning or end of one.
-        data_dir: of the node.
-
-    Raises:
-        NotFound: the node knows no such peer.
-        ConfigError: no node runs there, or it knows several.
-    """
-    if named.startswith("/"):
-        return named
-    if not (data_dir / NAME).exists():
-        raise ConfigError(
-            f"{named} is no multiaddr, and no node runs in {data_dir} that could say where that peer is; "
-            "name its multiaddr, which ends in /p2p/ID"
-        )
-    target = unix_target(data_dir / NAME)
-    async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
-        stub = node_pb2_grpc.NodeServiceStub(channel)  # type: ignore[no-untyped-call]
-        try:
-            peers = (await stub.Peers(node_pb2.PeersRequest(), timeout=ASK_SECONDS)).peers
-        except grpc.RpcError as failure:
-            why = error_of(failure)
-            raise ConfigError(
-                f"the node in {data_dir} cannot say where {named} is: {why}; name the peer's multiaddr"
-            ) from failure
-    known = {peer.id: peer.addresses for peer in peers if peer.addresses}
-    return str(known[choose(named, known)][0])
